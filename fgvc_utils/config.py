@@ -1,0 +1,325 @@
+"""Typed parameters: one record a stage, and how a contest's folders are found.
+
+The records have no defaults. A default lives once, in the notebook's parameters cell, so a notebook
+that forgets a parameter or has one too many fails before it works.
+"""
+
+import ast
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+CountOrZero = Annotated[int, Field(ge=0)]
+FolderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+Pixels = Annotated[int, Field(ge=16, le=4096)]
+Table = Literal["01_noise", "02_coarse", "03_fine", "04_lowq"]
+
+
+class ParameterError(ValueError):
+    """A parameter is unknown, missing, of the wrong type or out of range."""
+
+
+def _explain(error: ValidationError, record: str) -> str:
+    lines = [f"{record}: {error.error_count()} parameter(s) need a change."]
+    for problem in error.errors():
+        name = ".".join(str(part) for part in problem["loc"]) or "together"
+        value = problem.get("input")
+        hint = ""
+        if problem["type"] == "extra_forbidden":
+            hint = "; this stage has no such parameter: check the spelling"
+        elif problem["type"] == "missing":
+            hint = "; give it a value in the parameters cell"
+        elif problem["type"] == "string_type":
+            hint = (
+                f"; write it as text: in YAML '{value}' in quotes, with papermill -r {name} {value}"
+            )
+        shown = "" if problem["type"] == "missing" or name == "together" else f" = {value!r}"
+        lines.append(f"  {name}{shown}: {problem['msg']}{hint}")
+    return "\n".join(lines)
+
+
+def _injected_names() -> set[str]:
+    """Names that papermill set in this kernel; it heads its cell with `# Parameters`."""
+    if "IPython" not in sys.modules:
+        return set()
+    shell = sys.modules["IPython"].get_ipython()
+    cells = shell.user_ns.get("In", []) if shell else []
+    names: set[str] = set()
+    for cell in cells:
+        if cell.startswith("# Parameters\n"):
+            assignments = [node for node in ast.parse(cell).body if isinstance(node, ast.Assign)]
+            names.update(target.id for node in assignments for target in node.targets)
+    return names
+
+
+class Parameters(BaseModel):
+    """Base of all stage records: unknown names raise, text stays text, numbers may come as text.
+
+    Raises ParameterError. papermill itself only warns of an unknown parameter, so the names it set
+    in a running kernel are checked here too.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def __init__(self, **values: Any) -> None:
+        strangers = _injected_names() - set(type(self).model_fields)
+        for name in strangers:
+            values.setdefault(name, None)
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise ParameterError(_explain(error, type(self).__name__)) from None
+
+
+class Shared(Parameters):
+    """What all stages share."""
+
+    run: FolderName
+    outputs: str
+    data_root: str
+    seed: CountOrZero
+    processes: Count
+    nodes: Count
+    node_rank: CountOrZero
+    rendezvous: str
+    device: Literal["auto", "cpu", "cuda"]
+    threads: CountOrZero
+    workers: CountOrZero
+
+    @property
+    def folder(self) -> Path:
+        """The folder of this run."""
+        return Path(self.outputs).expanduser().resolve() / self.run
+
+    def table(self, stage: str) -> Path:
+        """Where a stage's label table lies."""
+        return self.folder / "tables" / f"{stage}.parquet"
+
+    def journal(self, stage: str) -> Path:
+        """Where a stage's human decisions lie."""
+        return self.folder / "decisions" / f"{stage}.csv"
+
+    @property
+    def report(self) -> Path:
+        """The figures that tests and people read."""
+        return self.folder / "report.json"
+
+
+class Network(Parameters):
+    """A network and the size of its images."""
+
+    backbone: str
+    weights: str
+    size: Pixels
+
+
+class Features(Network):
+    """Frozen features of a cleaning stage and how it fits on them."""
+
+    fit: Literal["head", "full"]
+    test_ratio: Annotated[float, Field(ge=1, le=3)]
+    epochs: Count
+    rate: Positive
+    global_batch: Count
+    micro_batch: Count
+
+
+class NoiseParams(Shared, Features):
+    """01_noise."""
+
+    train: str
+    test: str
+    path_column: str
+    label_column: str
+    id_column: str
+    cache_side: Pixels
+    threshold: Share
+    normal_threshold: Share
+    max_rounds: Count
+    stop_share: Share
+    propose_noise: Share
+    propose_normal: Share
+    neighbours: Count
+    audit_looks: Count
+    audit_bound: Share
+
+
+class CrossParams(Shared, Features):
+    """02_coarse and 03_fine."""
+
+    top: Count
+    folds: Annotated[int, Field(ge=2)]
+    round_optimisers: Annotated[list[Literal["radam", "sgd", "adam"]], Field(min_length=1)]
+    max_rounds: CountOrZero
+    recheck_positives: bool
+    look_share: Share
+
+
+class LowQualityParams(Shared):
+    """04_lowq."""
+
+    features: Table | Literal["01_noise"]
+    small_class: Count
+    neighbours: Count
+    drop_below: Share
+
+
+class Recipe(Parameters):
+    """How a network is trained: shared by 10_train and 20_distill."""
+
+    name: FolderName
+    table: Table
+    held_out_fold: Annotated[int, Field(ge=-1)]
+    folds: Annotated[int, Field(ge=2)]
+    train_ratio: Annotated[float, Field(ge=1, le=3)]
+    test_ratio: Annotated[float, Field(ge=1, le=3)]
+    epochs: Count
+    base_lr: Positive
+    radam_lr: Positive
+    radam_share: Share
+    momentum: Share
+    weight_decay: NotNegative
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
+    dropout: Annotated[float, Field(ge=0, lt=1)]
+    drop_path: Annotated[float, Field(ge=0, lt=1)]
+    global_batch: Count
+    micro_batch: Count
+    precision: Literal["float32", "bfloat16"]
+    balance: Literal["none", "oversample", "prior"]
+    keep_prior: bool
+    keep_empty: bool
+    feature_views: CountOrZero
+    mix: Literal["none", "cutmix", "mixup"]
+    mix_probability: Share
+    colour_jitter: Share
+    flip_probability: Share
+    quarter_turn_probability: Share
+    quality_probability: Share
+    quality_low: Share
+    quality_high: Share
+    jpeg_probability: Share
+    jpeg_low: Annotated[int, Field(ge=1, le=100)]
+    jpeg_high: Annotated[int, Field(ge=1, le=100)]
+    paste_probability: Share
+    paste_smallest: Annotated[float, Field(gt=0, le=1)]
+    shuffle_probability: Share
+    shuffle_most: Annotated[int, Field(ge=2, le=16)]
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "Recipe":
+        if self.held_out_fold >= self.folds:
+            raise ValueError(f"held_out_fold {self.held_out_fold} is not below folds {self.folds}")
+        if self.quality_low > self.quality_high:
+            raise ValueError("quality_low is above quality_high")
+        if self.jpeg_low > self.jpeg_high:
+            raise ValueError("jpeg_low is above jpeg_high")
+        return self
+
+
+class TrainParams(Shared, Network, Recipe):
+    """10_train."""
+
+
+class DistillParams(Shared, Network, Recipe):
+    """20_distill."""
+
+    teachers: list[str]
+    variant: Literal["A", "B"]
+    temperature: Positive
+
+
+class EnsembleParams(Shared):
+    """30_ensemble."""
+
+    models: list[str]
+    mean_sizes: Annotated[list[Count], Field(min_length=1)]
+    augmented_models: CountOrZero
+    plain_models: CountOrZero
+    convolution_models: CountOrZero
+    vote_convolution: bool
+    epochs: Count
+    rate: Positive
+    global_batch: Count
+    micro_batch: Count
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
+
+
+class SubmitParams(Shared):
+    """40_submit."""
+
+    rule: Literal["plain", "cap"]
+    known_count: CountOrZero
+    slack: Annotated[float, Field(ge=1)]
+    columns: Annotated[list[str], Field(min_length=2, max_length=2)]
+    image_column: Literal["path", "name", "stem", "image_id"]
+
+
+STAGES: dict[str, type[Shared]] = {
+    "01_noise": NoiseParams,
+    "02_coarse": CrossParams,
+    "03_fine": CrossParams,
+    "04_lowq": LowQualityParams,
+    "10_train": TrainParams,
+    "20_distill": DistillParams,
+    "30_ensemble": EnsembleParams,
+    "40_submit": SubmitParams,
+}
+
+
+@dataclass(frozen=True)
+class Accumulation:
+    """How one optimiser step is cut up over processes and micro-batches."""
+
+    processes: int
+    micro_batch: int
+    steps: int
+
+
+def accumulation(global_batch: int, micro_batch: int, processes: int) -> Accumulation:
+    """Micro-batches each process accumulates before a step: global / (processes × micro).
+
+    Raises ParameterError where it does not divide.
+    """
+    steps, rest = divmod(global_batch, micro_batch * processes)
+    if rest or not steps:
+        raise ParameterError(
+            f"global_batch {global_batch} is not a multiple of processes × micro_batch = "
+            f"{processes} × {micro_batch} = {processes * micro_batch}; change one of the three"
+        )
+    return Accumulation(processes, micro_batch, steps)
+
+
+def data_root(name: str, project: Path | None = None) -> Path:
+    """Find a contest's folder of images.
+
+    An absolute path is taken as it is. A relative one is looked for in `$FGVC_DATA` (which may also
+    be the contest's folder itself), then in `data/` of the project, then in `shared/data/` beside
+    the project, where several checkouts can share one copy.
+
+    Raises FileNotFoundError that lists the places.
+    """
+    project = project or Path(__file__).resolve().parent.parent
+    moved = os.environ.get("FGVC_DATA")
+    if Path(name).is_absolute():
+        places = [Path(name)]
+    elif moved:
+        root = Path(moved).expanduser()
+        places = [root / name] if (root / name).is_dir() else [root]
+    else:
+        places = [project / "data" / name, project.parent / "shared" / "data" / name]
+    for place in places:
+        if place.is_dir():
+            return place.resolve()
+    listed = "\n  ".join(str(place) for place in places)
+    raise FileNotFoundError(
+        f"data_root {name!r}: no such folder. Looked at\n  {listed}\n"
+        "Put the images there, or set FGVC_DATA to the folder that holds them."
+    )
