@@ -1,0 +1,223 @@
+"""The human journal: one line a decision in a CSV file that is only ever appended to.
+
+A journal is source, kept by git: a stage reads it before it decides anything itself, and a human
+decision beats a rule. The lines stay in the order in which they were made, so a changed mind is
+a further line and never a rewritten one.
+"""
+
+import csv
+import fcntl
+import getpass
+import io
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+COLUMNS = ["item", "decision", "label", "reviewer", "time", "shown"]
+HEADER = ",".join(COLUMNS) + "\n"
+UNDO = "undo"
+
+
+class CutLine(NamedTuple):
+    """A line that holds no decision: cut off while it was written, or of another width."""
+
+    number: int
+    text: str
+    reason: str
+
+
+class Journal:
+    """Decisions of people on items (an image id, or a class name), as a CSV file.
+
+    The file and its folder are made with the first decision. Any number of processes may append
+    at the same time. All values are strings and come back as they were given: `0012` stays
+    `0012`.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+
+    def append(
+        self,
+        item: str,
+        decision: str,
+        label: str = "",
+        shown: str = "",
+        reviewer: str | None = None,
+    ) -> None:
+        """Write one decision and return when it is on the disk.
+
+        Args:
+            item: what is decided: an image id or a class name.
+            decision: the decision, such as `keep`; `undo` takes back the item's latest one.
+            label: the new label where the decision gives one, otherwise empty.
+            shown: short text of what the reviewer saw (a suggestion and its score); runs of
+                white space become one space.
+            reviewer: who decided; the name of the user by default.
+
+        Raises:
+            TypeError: a value is not a string.
+            ValueError: item or decision is empty, a value holds a control character, or the file
+                has other columns.
+            OSError: the line could not be written; the decision does not count.
+        """
+        values = {
+            "item": item,
+            "decision": decision,
+            "label": label,
+            "reviewer": user_name() if reviewer is None else reviewer,
+            "time": datetime.now(UTC).isoformat(timespec="seconds"),
+            "shown": " ".join(shown.split()) if isinstance(shown, str) else shown,
+        }
+        _check_values(values, self.path)
+        line = _csv_line(list(values.values()))
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with open(self.path, "a+b", buffering=0) as file:
+            # Closing the file gives the lock back, also where this process is killed.
+            fcntl.flock(file, fcntl.LOCK_EX)
+            file.seek(0)
+            content = file.read()
+            _check_header(content, self.path)
+            written = (_missing_end(content) + line).encode("utf-8")
+            if file.write(written) != len(written):
+                raise OSError(f"{self.path}: the line was cut short; is the disk full?")
+            os.fsync(file.fileno())
+        if not content:
+            _sync_folder(self.path.parent)
+
+    def read(self) -> pd.DataFrame:
+        """Every decision in the order of writing, `undo` lines too: `COLUMNS`, all strings.
+
+        A file that is not there yet holds no decisions. Lines that were cut are left out and
+        listed by `cut_lines`. Raises ValueError where the file has other columns.
+        """
+        rows, _ = self._parse()
+        return pd.DataFrame(rows, columns=COLUMNS, dtype=str)
+
+    def latest(self) -> pd.DataFrame:
+        """The decision in force for each item: index `item`, the other columns, all strings.
+
+        The last line of an item wins. `undo` takes back the decision before it, so that the
+        one before that is in force again; without one the item is undecided and not listed.
+        """
+        rows, _ = self._parse()
+        in_force: dict[str, list[list[str]]] = {}
+        for row in rows:
+            history = in_force.setdefault(row[0], [])
+            if row[1] != UNDO:
+                history.append(row)
+            elif history:
+                history.pop()
+        last = [history[-1] for history in in_force.values() if history]
+        return pd.DataFrame(last, columns=COLUMNS, dtype=str).set_index("item")
+
+    def cut_lines(self) -> list[CutLine]:
+        """The lines that were ignored, with their number in the file and why."""
+        _, cut = self._parse()
+        return cut
+
+    def _parse(self) -> tuple[list[list[str]], list[CutLine]]:
+        content = self.path.read_bytes() if self.path.exists() else b""
+        _check_header(content, self.path)
+        rows: list[list[str]] = []
+        cut: list[CutLine] = []
+        if _is_cut_header(content):
+            if content:
+                cut.append(CutLine(1, content.decode("utf-8"), "the header was cut"))
+            return rows, cut
+        *lines, rest = content.split(b"\n")
+        for number, line in enumerate(lines[1:], start=2):
+            if not line.strip():
+                continue
+            try:
+                rows.append(_fields(line))
+            except ValueError as error:
+                cut.append(CutLine(number, line.decode("utf-8", "replace"), str(error)))
+        if rest:
+            text = rest.decode("utf-8", "replace")
+            cut.append(CutLine(len(lines) + 1, text, "the line has no end"))
+        return rows, cut
+
+
+def user_name() -> str:
+    """The name of the user who runs this process, `unknown` where the system has none."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"
+
+
+def _check_values(values: dict[str, str], path: Path) -> None:
+    for name, value in values.items():
+        if not isinstance(value, str):
+            raise TypeError(f"{path}: `{name}` must be a string, not {value!r}")
+        # One line a decision is what makes a cut line recognisable.
+        if any(ord(character) < 32 or ord(character) == 127 for character in value):
+            raise ValueError(f"{path}: `{name}` holds a control character: {value!r}")
+    for name in ("item", "decision"):
+        if not values[name].strip():
+            raise ValueError(f"{path}: `{name}` is empty; give one")
+
+
+def _csv_line(fields: list[str]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow(fields)
+    return text.getvalue()
+
+
+def _is_cut_header(content: bytes) -> bool:
+    """Whether the file is empty or holds only the beginning of the header."""
+    return len(content) < len(HEADER) and HEADER.encode().startswith(content)
+
+
+def _check_header(content: bytes, path: Path) -> None:
+    if _is_cut_header(content):
+        return
+    header = content.split(b"\n", 1)[0].decode("utf-8-sig", "replace").rstrip("\r")
+    found = header.split(",")
+    if found == COLUMNS:
+        return
+    missing = [column for column in COLUMNS if column not in found]
+    foreign = [column for column in found if column not in COLUMNS]
+    raise ValueError(
+        f"{path} is not a journal: its first line must be {HEADER.strip()!r}, "
+        f"missing columns {missing}, unknown columns {foreign}; "
+        "move the file away or give another path"
+    )
+
+
+def _missing_end(content: bytes) -> str:
+    """What must be written before the next line can begin."""
+    if _is_cut_header(content):
+        return HEADER[len(content) :]
+    if content.endswith(b"\n"):
+        return ""
+    # Enough commas that the cut line never has the right number of fields, wherever it was cut:
+    # it was ignored while it had no end and must not begin to count when it is given one.
+    return "," * len(COLUMNS) + "\n"
+
+
+def _fields(line: bytes) -> list[str]:
+    """The fields of one whole line; raises ValueError saying what is wrong with it."""
+    text = line.decode("utf-8").rstrip("\r")
+    try:
+        (fields,) = csv.reader([text], strict=True)
+    except csv.Error as error:
+        raise ValueError(str(error)) from error
+    if len(fields) != len(COLUMNS):
+        raise ValueError(f"{len(fields)} fields instead of {len(COLUMNS)}")
+    if not fields[0] or not fields[1]:
+        raise ValueError("item or decision is empty")
+    return fields
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a new file's name last: syncing the file alone keeps only its bytes."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,224 @@
+"""The journal keeps every decision, whatever happens while it is written."""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from datetime import datetime
+
+import pytest
+
+from fgvc_utils import journal as journal_module
+from fgvc_utils.journal import COLUMNS, HEADER, Journal
+
+
+@pytest.fixture
+def journal(tmp_path):
+    return Journal(tmp_path / "decisions" / "01_noise.csv")
+
+
+def test_missing_file_holds_no_decisions(journal):
+    assert journal.read().empty and list(journal.read().columns) == COLUMNS
+    assert journal.latest().empty and journal.latest().index.name == "item"
+    assert journal.cut_lines() == []
+    assert not journal.path.exists()
+
+
+def test_values_come_back_as_they_were_given(journal):
+    item, shown = 'a,"b" é/0007.jpg', "→ 0012, p 0.93"
+    journal.append(item, "relabel", "0012", shown, reviewer="Ann, B.")
+    (row,) = journal.read().to_dict("records")
+    assert datetime.fromisoformat(row.pop("time")).utcoffset().total_seconds() == 0
+    assert row == {
+        "item": item,
+        "decision": "relabel",
+        "label": "0012",
+        "reviewer": "Ann, B.",
+        "shown": shown,
+    }
+    assert journal.latest().loc[item, "label"] == "0012"
+
+
+def test_file_is_a_header_and_a_line_a_decision(journal):
+    journal.append("007", "keep", reviewer="ann")
+    before = journal.path.read_bytes()
+    journal.append("008", "drop", shown="two\nlines\t here", reviewer="ann")
+    after = journal.path.read_bytes()
+    assert before.startswith(HEADER.encode()) and after.startswith(before)
+    assert len(after.decode().splitlines()) == 3
+    assert journal.read()["shown"].tolist() == ["", "two lines here"]
+    assert journal.read()["item"].tolist() == ["007", "008"]
+
+
+def test_reviewer_is_the_user_by_default(journal, monkeypatch):
+    monkeypatch.setenv("LOGNAME", "carla")
+    journal.append("a", "keep")
+    assert journal.read()["reviewer"].tolist() == ["carla"]
+
+
+def test_last_line_wins_and_undo_goes_back_one(journal):
+    for item, decision in [("a", "keep"), ("b", "drop"), ("a", "drop"), ("b", "undo")]:
+        journal.append(item, decision)
+    assert journal.latest()["decision"].to_dict() == {"a": "drop"}
+    journal.append("a", "undo")
+    assert journal.latest()["decision"].to_dict() == {"a": "keep"}
+    journal.append("a", "undo")
+    journal.append("a", "undo")
+    assert journal.latest().empty
+    journal.append("a", "keep")
+    assert journal.latest()["decision"].to_dict() == {"a": "keep"}
+    assert len(journal.read()) == 8
+
+
+@pytest.mark.parametrize(
+    ("values", "error", "named"),
+    [
+        ({"item": ""}, ValueError, "item"),
+        ({"decision": " "}, ValueError, "decision"),
+        ({"item": 12}, TypeError, "item"),
+        ({"label": 12}, TypeError, "label"),
+        ({"shown": None}, TypeError, "shown"),
+        ({"item": "a\nb"}, ValueError, "item"),
+        ({"label": "a\rb"}, ValueError, "label"),
+    ],
+)
+def test_wrong_values_are_named_and_nothing_is_written(journal, values, error, named):
+    with pytest.raises(error, match=f"`{named}`"):
+        journal.append(**{"item": "a", "decision": "keep", **values})
+    assert not journal.path.exists()
+
+
+@pytest.mark.parametrize("header", ["image_id,decision\n", "a", "item;decision;label\n", "\n"])
+def test_foreign_file_is_refused_and_left_alone(journal, header):
+    journal.path.parent.mkdir()
+    journal.path.write_text(header)
+    for act in (journal.read, journal.latest, journal.cut_lines):
+        with pytest.raises(ValueError, match="01_noise.csv.*'label'"):
+            act()
+    with pytest.raises(ValueError, match="missing columns"):
+        journal.append("a", "keep")
+    assert journal.path.read_text() == header
+
+
+def test_unknown_column_is_named(journal):
+    journal.path.parent.mkdir()
+    journal.path.write_text(HEADER.strip() + ",mood\n")
+    with pytest.raises(ValueError, match="'mood'"):
+        journal.read()
+
+
+def test_file_cut_at_any_byte_loses_only_the_cut_line(journal):
+    """Whatever was on the disk when the power failed, the next decision finds its place."""
+    journal.append("first", "keep", shown="p 0.5")
+    whole = journal.path.read_bytes()
+    journal.append('sec"ond, é', "relabel", "0012", 'a "b", c')
+    full = journal.path.read_bytes()
+    for size in range(len(full)):
+        journal.path.write_bytes(full[:size])
+        expected = ["first"] if size >= len(whole) else []
+        assert journal.read()["item"].tolist() == expected, full[:size]
+        on_a_line_end = size in (0, len(HEADER), len(whole))
+        assert len(journal.cut_lines()) == (0 if on_a_line_end else 1), full[:size]
+        journal.append("third", "drop")
+        assert journal.read()["item"].tolist() == [*expected, "third"], full[:size]
+        assert journal.path.read_bytes().startswith(full[:size])
+
+
+def test_cut_lines_say_where_and_why(journal):
+    journal.append("a", "keep")
+    with open(journal.path, "a") as file:
+        file.write("b,keep\n\nc,keep,,x,y,z,more\n,keep,,,,\nd,ke")
+    assert [(cut.number, cut.text) for cut in journal.cut_lines()] == [
+        (3, "b,keep"),
+        (5, "c,keep,,x,y,z,more"),
+        (6, ",keep,,,,"),
+        (7, "d,ke"),
+    ]
+    assert "2 fields" in journal.cut_lines()[0].reason
+    assert journal.read()["item"].tolist() == ["a"]
+
+
+def test_windows_line_ends_are_read(journal):
+    journal.append("a", "keep")
+    journal.path.write_bytes(journal.path.read_bytes().replace(b"\n", b"\r\n"))
+    journal.append("b", "drop")
+    assert journal.latest()["decision"].to_dict() == {"a": "keep", "b": "drop"}
+    assert journal.cut_lines() == []
+
+
+def _append_many(path, name, count):
+    for number in range(count):
+        Journal(path).append(f"{name}{number}", "keep", shown="x" * 500)
+
+
+def test_processes_that_append_together_lose_nothing(journal):
+    context = multiprocessing.get_context("spawn")
+    workers = [
+        context.Process(target=_append_many, args=(journal.path, name, 40)) for name in "abc"
+    ]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert [worker.exitcode for worker in workers] == [0, 0, 0]
+    assert sorted(journal.read()["item"]) == sorted(f"{n}{i}" for n in "abc" for i in range(40))
+    assert journal.path.read_text().count(HEADER.strip()) == 1
+    assert journal.cut_lines() == []
+
+
+def test_killed_writer_leaves_a_journal_that_reads_and_grows(journal):
+    script = (
+        "import sys; from fgvc_utils.journal import Journal\n"
+        "for i in range(10**6): Journal(sys.argv[1]).append(str(i), 'keep'); print(i, flush=True)"
+    )
+    writer = subprocess.Popen(
+        [sys.executable, "-c", script, journal.path], stdout=subprocess.PIPE, text=True
+    )
+    said = 0
+    for said in range(20):
+        assert writer.stdout.readline().strip() == str(said)
+    os.kill(writer.pid, signal.SIGKILL)
+    writer.wait()
+    assert len(journal.read()) > said
+    journal.append("after", "drop")
+    assert journal.latest().loc["after", "decision"] == "drop"
+
+
+def test_line_is_synced_before_append_returns(journal, monkeypatch):
+    journal.append("a", "keep")
+    synced = []
+    monkeypatch.setattr(
+        journal_module.os, "fsync", lambda file: synced.append(journal.path.read_bytes())
+    )
+    journal.append("b", "keep")
+    assert len(synced) == 1 and synced[0] == journal.path.read_bytes()
+
+
+def test_full_disk_is_an_error_and_the_next_decision_finds_its_place(journal):
+    """A limit on the file size stops the write in the middle of the line, as a full disk would."""
+    journal.append("a", "keep")
+    limit = journal.path.stat().st_size + 10
+    script = (
+        "import resource, signal, sys; from fgvc_utils.journal import Journal\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))\n"
+        "Journal(sys.argv[1]).append('second', 'drop')"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", script, journal.path], capture_output=True, text=True
+    )
+    assert run.returncode == 1 and "OSError" in run.stderr and "01_noise.csv" in run.stderr
+    assert journal.path.stat().st_size == limit
+    assert journal.latest()["decision"].to_dict() == {"a": "keep"}
+    assert [cut.number for cut in journal.cut_lines()] == [3]
+    journal.append("third", "drop")
+    assert journal.latest()["decision"].to_dict() == {"a": "keep", "third": "drop"}
+
+
+def test_time_is_now(journal):
+    before = time.time()
+    journal.append("a", "keep")
+    written = datetime.fromisoformat(journal.read()["time"].iloc[0]).timestamp()
+    assert int(before) <= written <= time.time()
