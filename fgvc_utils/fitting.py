@@ -1,0 +1,458 @@
+"""A job to a fitted network: fastai's Learner in each process, with a few callbacks of ours."""
+
+import warnings
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors.torch import save_file
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader, Dataset
+
+with warnings.catch_warnings():
+    # fastai's own imports warn of torch.jit and of a pandas option; neither is ours to mend.
+    warnings.filterwarnings("ignore", message=".*torch.jit.*")
+    warnings.filterwarnings("ignore", message=".*chained_assignment.*")
+    from fastai.callback.core import Callback, CancelBatchException
+    from fastai.data.core import DataLoaders
+    from fastai.learner import Learner
+    from fastai.optimizer import SGD, Adam, Optimizer, RAdam
+
+from fgvc_utils import augment, backbones, balance
+from fgvc_utils.config import accumulation
+from fgvc_utils.distributed import Processes
+from fgvc_utils.feed import GlobalBatches, InTurn, Pictures, StoredFeatures, as_it_is
+from fgvc_utils.files import whole_file
+from fgvc_utils.heads import Head
+from fgvc_utils.jobs import Job, job_digest
+from fgvc_utils.losses import Objective
+from fgvc_utils.predictions import Store, label_ranks, same_classes
+from fgvc_utils.progress import Progress
+
+STANDARDISE_ROWS = 20_000
+
+
+class PictureNetwork(nn.Module):
+    """A timm network that takes pictures as they are stored: (batch, 3, size, size) in 0–255."""
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body = body.to(memory_format=torch.channels_last)
+        mean, deviation = backbones.normalisation(body)
+        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1) * 255)
+        self.register_buffer("scale", 1 / (torch.tensor(deviation).view(3, 1, 1) * 255))
+
+    def _normalised(self, pictures: torch.Tensor) -> torch.Tensor:
+        floats = (pictures.float() - self.mean) * self.scale
+        return floats.contiguous(memory_format=torch.channels_last)
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        """Logits (batch, classes)."""
+        return self.body(self._normalised(pictures))
+
+    def features_and_logits(self, pictures: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Penultimate features (batch, width) and logits (batch, classes)."""
+        return backbones.features_and_logits(self.body, self._normalised(pictures))
+
+    def get_classifier(self) -> nn.Linear:
+        """The last layer."""
+        return self.body.get_classifier()
+
+
+class Material:
+    """A job's rows with their targets, and the data sets over them."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.rows = pd.read_parquet(job.rows)
+        index = {name: number for number, name in enumerate(job.classes)}
+        self.labels = np.array([index.get(target, -1) for target in self.rows["target"]])
+        self.fit_rows = np.flatnonzero(self.rows["fit"])
+        self.validate_rows = np.flatnonzero(self.rows["validate"])
+        self.predict_rows = np.flatnonzero(self.rows["predict"])
+        self.counts = np.bincount(
+            self.labels[self.fit_rows][self.labels[self.fit_rows] >= 0],
+            minlength=len(job.classes),
+        )
+        self.ids = self.rows["image_id"].tolist()
+        self.stores = [Store(Path(store)) for store in job.stores]
+
+    def targets(self) -> torch.Tensor:
+        """float32 (images, classes): one-hot labels; beside them the teachers' probabilities."""
+        classes = len(self.job.classes)
+        told = np.zeros((len(self.ids), classes), np.float32)
+        known = self.labels >= 0
+        told[known, self.labels[known]] = 1
+        if not self.job.teacher_weight:
+            return torch.from_numpy(told)
+        teachers = [Store(Path(store)) for store in self.job.teachers]
+        if same_classes(teachers) != self.job.classes:
+            raise ValueError(f"the teachers of job {self.job.name} know other classes than it does")
+        taught = np.zeros_like(told)
+        # Only the images that are fitted have a teacher's word; the others keep zeros.
+        ids = [self.ids[row] for row in self.fit_rows]
+        for teacher in teachers:
+            probabilities = teacher.probabilities(ids, self.job.temperature)
+            taught[self.fit_rows] += probabilities / len(teachers)
+        return torch.from_numpy(np.concatenate([told, taught], axis=1))
+
+    def pictures(self, view: augment.Transform, *, mix: bool = False) -> Pictures:
+        """Pictures of all rows under a view; `mix` follows the job's CutMix or Mixup."""
+        return Pictures(
+            self.rows["file"].tolist(),
+            self.targets(),
+            view,
+            self.job.seed,
+            self.job.mix if mix else "none",
+            self.job.mix_probability,
+        )
+
+    def train_view(self) -> augment.Transform:
+        """The job's random crop and all its random changes."""
+        crop = augment.train_view(self.job.size, self.job.train_ratio)
+        return augment.v2.Compose([crop, augment.random_changes(self.job.augmentation)])
+
+    def test_view(self) -> augment.Transform:
+        """The job's centre crop."""
+        return augment.test_view(self.job.size, self.job.test_ratio)
+
+    def features(self, views: list[str]) -> StoredFeatures:
+        """Stored features of all rows, the stores side by side, one array a view."""
+        arrays = [
+            np.concatenate([store.read(view, self.ids) for store in self.stores], axis=1)
+            for view in views
+        ]
+        return StoredFeatures(arrays, self.targets(), self.job.seed)
+
+    def train_set(self) -> Dataset:
+        """What the job learns from."""
+        if self.job.fit == "head":
+            return self.features(self.job.train_views)
+        return self.pictures(self.train_view(), mix=True)
+
+    def test_set(self) -> Dataset:
+        """The same rows as they are shown when predicting."""
+        if self.job.fit == "head":
+            return self.features(self.job.test_views[:1])
+        return self.pictures(self.test_view())
+
+
+def new_network(job: Job, material: Material) -> nn.Module:
+    """The network of a job, before it learns: the same in every process, from the job's seed."""
+    torch.manual_seed(job.seed)
+    if job.fit != "head":
+        network = PictureNetwork(
+            backbones.create_network(
+                job.backbone,
+                job.weights,
+                len(job.classes),
+                dropout=job.dropout,
+                drop_path=job.drop_path,
+            )
+        )
+    else:
+        widths = [store.read("features", material.ids[:1]).shape[1] for store in material.stores]
+        rows = material.fit_rows[:: max(1, len(material.fit_rows) // STANDARDISE_ROWS)]
+        ids = [material.ids[row] for row in rows]
+        train = np.concatenate([store.read("features", ids) for store in material.stores], axis=1)
+        network = Head(
+            torch.from_numpy(train).float(), widths, len(job.classes), job.head, job.dropout
+        )
+    if job.balance == "prior" and job.fit != "none":
+        bias = torch.from_numpy(balance.log_prior(material.counts))
+        backbones.freeze_bias(network.get_classifier(), bias)
+    return network
+
+
+def loader(dataset: Dataset, batches: object, processes: Processes) -> DataLoader:
+    """A torch loader that takes whole batches from the data set."""
+    return DataLoader(
+        dataset,
+        batch_sampler=batches,
+        num_workers=processes.workers if isinstance(dataset, Pictures) else 0,
+        collate_fn=as_it_is,
+        pin_memory=processes.device.type == "cuda",
+        persistent_workers=False,
+    )
+
+
+class Distributed(Callback):
+    """Wrap the network in DistributedDataParallel while it trains, and only then."""
+
+    order = -20
+
+    def __init__(self, processes: Processes) -> None:
+        self.processes = processes
+
+    def before_fit(self) -> None:
+        devices = [self.processes.device] if self.processes.device.type == "cuda" else None
+        self.plain = self.learn.model
+        self.learn.model = DistributedDataParallel(self.plain, device_ids=devices)
+
+    def after_fit(self) -> None:
+        self.learn.model = self.plain
+
+
+class Steps(Callback):
+    """Micro-batches to optimiser steps: accumulation, one cosine over all, RAdam and then SGD.
+
+    A step's loss is the mean over its micro-batches and processes, and gradients travel between
+    processes only at the last of them.
+    """
+
+    order = 10
+
+    def __init__(self, job: Job, batches: GlobalBatches) -> None:
+        self.job, self.batches = job, batches
+        self.total = batches.steps * job.epochs
+        self.switch = self.total
+        if job.optimiser == "radam+sgd":
+            self.switch = round(self.total * job.radam_share)
+        self.done = 0
+
+    def optimiser(self, step: int) -> tuple[type, float]:
+        """Which optimiser takes a step, and its highest rate."""
+        if self.job.optimiser == "radam+sgd":
+            return (RAdam, self.job.radam_lr) if step < self.switch else (SGD, self.job.base_lr)
+        return {"radam": RAdam, "sgd": SGD, "adam": Adam}[self.job.optimiser], self.job.base_lr
+
+    def make_optimiser(self, parameters: list) -> Optimizer:
+        """The optimiser for the step that comes next."""
+        kind, rate = self.optimiser(self.done)
+        decay = self.job.weight_decay
+        if kind is SGD:
+            return SGD(parameters, lr=rate, mom=self.job.momentum, wd=decay)
+        return kind(parameters, lr=rate, wd=decay)
+
+    def before_train(self) -> None:
+        self.batches.epoch = self.epoch
+        # Dropout is drawn anew each epoch, so that a resumed fit goes on as the first would have.
+        torch.manual_seed(hash((self.job.seed, self.epoch, self.batches.rank)) & 0x7FFFFFFF)
+
+    def before_batch(self) -> None:
+        if not self.training:
+            return
+        if self.iter % self.batches.accumulate == 0:
+            if self.done == self.switch and self.done:
+                self.learn.opt = self.make_optimiser(self.learn.splitter(self.learn.model))
+            _, rate = self.optimiser(self.done)
+            cosine = 0.5 * (1 + np.cos(np.pi * self.done / self.total))
+            self.learn.opt.set_hypers(lr=rate * cosine)
+        self.last_of_step = (self.iter + 1) % self.batches.accumulate == 0
+        self.quiet = ExitStack()
+        if not self.last_of_step and isinstance(self.learn.model, DistributedDataParallel):
+            self.quiet.enter_context(self.learn.model.no_sync())
+
+    def after_loss(self) -> None:
+        if self.training:
+            self.learn.loss_grad = self.learn.loss_grad / self.batches.accumulate
+
+    def before_step(self) -> None:
+        if not self.last_of_step:
+            raise CancelBatchException
+        self.done += 1
+
+    def after_batch(self) -> None:
+        if self.training:
+            self.quiet.close()
+
+
+class Autocast(Callback):
+    """Forward and loss in bfloat16, weights and gradients in float32."""
+
+    order = 20
+
+    def __init__(self, device: str) -> None:
+        self.device = device
+
+    def before_batch(self) -> None:
+        self.context = torch.autocast(self.device, torch.bfloat16)
+        self.context.__enter__()
+
+    def after_pred(self) -> None:
+        self.learn.pred = self.learn.pred.float()
+
+    def after_loss(self) -> None:
+        self.context.__exit__(None, None, None)
+
+
+class Account(Callback):
+    """Progress, the learning curve, and the last epoch's state for a fit that is cut off."""
+
+    order = 60
+
+    def __init__(
+        self,
+        job: Job,
+        steps: Steps,
+        held_out: DataLoader | None,
+        processes: Processes,
+        progress: Progress,
+    ) -> None:
+        self.job, self.steps, self.held_out = job, steps, held_out
+        self.processes, self.progress = processes, progress
+        self.history: list[dict] = []
+        self.start_epoch = 0
+        self.trace: list[dict[str, torch.Tensor]] = []
+
+    @property
+    def last_file(self) -> Path:
+        """Where the last epoch's state lies."""
+        return Path(self.job.folder) / "last.pt"
+
+    def take_up(self) -> None:
+        """Take up the fit where an earlier one of the very same job was cut off."""
+        if not self.last_file.is_file():
+            return
+        last = torch.load(self.last_file, map_location="cpu", weights_only=True)
+        if last["digest"] != job_digest(self.job):
+            return
+        self.learn.model.load_state_dict(last["network"])
+        self.steps.done = last["steps"]
+        self.learn.opt = self.steps.make_optimiser(self.learn.splitter(self.learn.model))
+        self.learn.opt.load_state_dict(_to(last["optimiser"], self.processes.device))
+        self.history, self.start_epoch = last["history"], last["epoch"] + 1
+        self.progress.note(self.job.name, f"goes on after epoch {self.start_epoch}")
+
+    def before_train(self) -> None:
+        self.losses = 0.0
+
+    def after_batch(self) -> None:
+        if not self.training:
+            return
+        self.losses += float(self.learn.loss.detach())
+        if self.steps.last_of_step:
+            what = f"epoch {self.epoch + 1}/{self.job.epochs}"
+            self.progress.step(self.job.name, self.steps.done, self.steps.total, what)
+            if self.job.keep_every_step:
+                state = self.learn.model.state_dict()
+                self.trace.append({k.removeprefix("module."): v.clone() for k, v in state.items()})
+
+    def after_epoch(self) -> None:
+        if self.epoch < self.start_epoch:
+            return
+        plain = getattr(self.learn.model, "module", self.learn.model)
+        batches = len(self.steps.batches)
+        loss_sum, count = self.processes.total([self.losses, batches])
+        figures = {"train_loss": loss_sum / count}
+        if self.held_out is not None:
+            figures |= evaluate(plain, self.held_out, self.learn.loss_func, self.processes)
+            plain.train()
+        self.history.append({"epoch": self.epoch + 1, **figures})
+        self.progress.figures(self.job.name, f"epoch {self.epoch + 1}/{self.job.epochs}", **figures)
+        if self.processes.first and self.job.fit == "full":
+            self._keep_last(plain)
+
+    def _keep_last(self, network: nn.Module) -> None:
+        optimiser = self.learn.opt.state_dict()
+        state = {
+            "digest": job_digest(self.job),
+            "epoch": self.epoch,
+            "steps": self.steps.done,
+            "network": network.state_dict(),
+            "optimiser": {
+                "state": [dict(state) for state in optimiser["state"]],
+                "hypers": [dict(hyper) for hyper in optimiser["hypers"]],
+            },
+            "history": self.history,
+        }
+        with whole_file(self.last_file) as temporary:
+            torch.save(state, temporary)
+
+
+def _to(value: object, device: torch.device) -> object:
+    """Move the tensors inside lists and dicts to a device."""
+    if isinstance(value, torch.Tensor):
+        return value.to(device)
+    if isinstance(value, dict):
+        return {key: _to(part, device) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_to(part, device) for part in value]
+    return value
+
+
+@torch.no_grad()
+def evaluate(
+    network: nn.Module, batches: DataLoader, loss_func: nn.Module, processes: Processes
+) -> dict[str, float]:
+    """Held-out loss, top-1 and top-5, each image counted once over all processes."""
+    network.eval()
+    sums = [0.0, 0.0, 0.0, 0.0]
+    for pictures, targets in batches:
+        logits = network(pictures.to(processes.device)).float().cpu()
+        told = targets[:, : logits.shape[1]]
+        ranks = label_ranks(logits.numpy(), told.argmax(dim=1).numpy())
+        loss = nn.functional.cross_entropy(logits, told)
+        for place, value in enumerate((len(ranks), (ranks == 0).sum(), (ranks < 5).sum())):
+            sums[place] += float(value)
+        sums[3] += float(loss) * len(ranks)
+    count, first, five, loss = processes.total(sums)
+    return {"top1": first / count, "top5": five / count, "loss": loss / count, "n": count}
+
+
+def fit(
+    job: Job, material: Material, network: nn.Module, processes: Processes, progress: Progress
+) -> tuple[nn.Module, list[dict]]:
+    """Train the network as the job says; returns it and a record an epoch.
+
+    Raises ParameterError where the global batch cannot be cut up, FloatingPointError where the
+    loss is no number any more.
+    """
+    cut = accumulation(job.global_batch, job.micro_batch, processes.count)
+    rows = material.fit_rows
+    if job.balance == "oversample":
+        rows = rows[balance.oversample(material.labels[rows], seed=job.seed)]
+    batches = GlobalBatches(
+        rows, cut.micro_batch, cut.steps, processes.count, processes.rank, job.seed
+    )
+    train = loader(material.train_set(), batches, processes)
+    held_out = None
+    if len(material.validate_rows):
+        mine = InTurn(processes.share(material.validate_rows), 64)
+        held_out = loader(material.test_set(), mine, processes)
+    network = network.to(processes.device)
+    steps = Steps(job, batches)
+    account = Account(job, steps, held_out, processes, progress)
+    callbacks = [steps, account]
+    if processes.count > 1:
+        callbacks.append(Distributed(processes))
+    if job.precision == "bfloat16":
+        callbacks.append(Autocast(processes.device.type))
+    objective = Objective(job.label_smoothing, job.teacher_weight, job.temperature)
+    loaders = DataLoaders(train, [], path=Path(job.folder), device=processes.device)
+    learner = Learner(
+        loaders, network, objective, cbs=callbacks, path=Path(job.folder), wd=job.weight_decay
+    )
+    learner.remove_cbs([callback for callback in learner.cbs if callback.name == "recorder"])
+    learner.opt = steps.make_optimiser(learner.splitter(network))
+    account.take_up()
+    with learner.no_logging():
+        learner.fit(job.epochs, start_epoch=account.start_epoch)
+    losses = [epoch["train_loss"] for epoch in account.history]
+    if not np.isfinite(losses).all():
+        epoch = int(np.argmin(np.isfinite(losses))) + 1
+        raise FloatingPointError(
+            f"the loss of job {job.name} is no number after epoch {epoch}; lower its rates"
+        )
+    if processes.first:
+        _keep_fit(job, network, account)
+    return network, account.history
+
+
+def _keep_fit(job: Job, network: nn.Module, account: Account) -> None:
+    folder = Path(job.folder)
+    with whole_file(folder / "log.csv") as temporary:
+        pd.DataFrame(account.history).to_csv(temporary, index=False)
+    if job.keep_weights:
+        state = {name: tensor.contiguous().cpu() for name, tensor in network.state_dict().items()}
+        classes = "\n".join(job.classes)
+        with whole_file(folder / "weights.safetensors") as temporary:
+            save_file(state, temporary, metadata={"classes": classes, "backbone": job.backbone})
+    for number, state in enumerate(account.trace):
+        with whole_file(folder / "steps" / f"{number:05d}.safetensors") as temporary:
+            save_file({name: tensor.contiguous() for name, tensor in state.items()}, temporary)
+    # The last epoch's state only serves a fit that was cut off.
+    account.last_file.unlink(missing_ok=True)

@@ -1,0 +1,80 @@
+"""Layers that are trained on stored features: one fully connected layer, or a convolution first."""
+
+import torch
+from torch import nn
+
+KERNEL = 5
+
+
+class Standardise(nn.Module):
+    """Bring features to mean 0 and deviation 1, with figures taken once from the train images."""
+
+    def __init__(self, train_features: torch.Tensor) -> None:
+        super().__init__()
+        self.register_buffer("mean", train_features.mean(dim=0))
+        self.register_buffer("scale", 1 / train_features.std(dim=0).clamp(min=1e-3))
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """(batch, width) to (batch, width), float32."""
+        return (features.float() - self.mean) * self.scale
+
+
+class ModelConvolution(nn.Module):
+    """Mix the features of several networks by a 1-D convolution and BatchNorm1d.
+
+    The features come side by side, `widths` wide each; unlike widths are projected to the smallest.
+    `along` is `models`: stacked as (batch, feature, model), kernel over the models, features halved
+    (the kernel is the number of models where there are fewer than five). Or `features`: stacked as
+    (batch, model, feature), kernel over the features, models halved.
+    """
+
+    def __init__(self, widths: list[int], along: str) -> None:
+        super().__init__()
+        self.widths, self.along = widths, along
+        width, models = min(widths), len(widths)
+        self.projections = nn.ModuleList(
+            nn.Identity() if own == width else nn.Linear(own, width) for own in widths
+        )
+        if along == "models":
+            kernel = min(KERNEL, models)
+            channels, length = width // 2, models - kernel + 1
+            self.convolution = nn.Conv1d(width, channels, kernel)
+        else:
+            channels, length = max(1, models // 2), width
+            self.convolution = nn.Conv1d(models, channels, KERNEL, padding=KERNEL // 2)
+        self.norm = nn.BatchNorm1d(channels)
+        self.out_width = channels * length
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """(batch, sum of widths) to (batch, out_width)."""
+        parts = features.split(self.widths, dim=1)
+        alike = [project(part) for project, part in zip(self.projections, parts, strict=True)]
+        stacked = torch.stack(alike, dim=2 if self.along == "models" else 1)
+        return self.norm(self.convolution(stacked)).flatten(1)
+
+
+class Head(nn.Sequential):
+    """Standardise, optionally convolve over models, drop out, classify."""
+
+    def __init__(
+        self,
+        train_features: torch.Tensor,
+        widths: list[int],
+        classes: int,
+        kind: str = "linear",
+        dropout: float = 0.0,
+    ) -> None:
+        steps: list[nn.Module] = [Standardise(train_features)]
+        width = sum(widths)
+        if kind != "linear":
+            mixer = ModelConvolution(widths, "models" if kind == "convolution" else "features")
+            steps.append(mixer)
+            width = mixer.out_width
+        super().__init__(*steps, nn.Dropout(dropout), nn.Linear(width, classes))
+        # Zero, not random: the head starts from no opinion, and one seed less decides the result.
+        nn.init.zeros_(self[-1].weight)
+        nn.init.zeros_(self[-1].bias)
+
+    def get_classifier(self) -> nn.Linear:
+        """The last layer, as timm's networks call it."""
+        return self[-1]

@@ -1,0 +1,144 @@
+"""A job: a small typed record of what to fit and what to predict, and where to write it.
+
+A notebook makes jobs, `launch` hands their files to the processes, `fitting` carries them out.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import Literal
+
+import pandas as pd
+from pydantic import BaseModel, ConfigDict
+
+from fgvc_utils.files import file_digest, read_json, whole_file, write_json
+
+ROW_COLUMNS = ("image_id", "file", "target", "fit", "validate", "predict")
+
+
+class Job(BaseModel):
+    """One fit and its predictions.
+
+    `rows` is a parquet file with a row an image: image_id, file (a picture of the cache), target
+    (a class name, or empty), and the booleans fit, validate and predict.
+
+    `fit` is `none` (the network as it comes), `full` (all its weights are trained on pictures) or
+    `head` (a layer is trained on the features that `stores` hold). `batches` is a step's
+    micro-batches: global_batch is cut by processes × micro_batch.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    folder: str
+    rows: str
+    classes: list[str]
+    fit: Literal["none", "full", "head"]
+    # the network
+    backbone: str = ""
+    weights: str = "none"
+    size: int = 224
+    train_ratio: float = 1.15
+    test_ratio: float = 1.35
+    dropout: float = 0.0
+    drop_path: float = 0.0
+    precision: Literal["float32", "bfloat16"] = "float32"
+    # a head: the feature stores it reads, side by side, and the views it may draw from
+    stores: list[str] = []
+    train_views: list[str] = ["features"]
+    test_views: list[str] = ["features"]
+    head: Literal["linear", "convolution", "convolution-along"] = "linear"
+    # optimisation
+    epochs: int = 1
+    optimiser: Literal["radam", "sgd", "adam", "radam+sgd"] = "radam"
+    base_lr: float = 0.001
+    radam_lr: float = 0.001
+    radam_share: float = 0.15
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    label_smoothing: float = 0.0
+    global_batch: int = 32
+    micro_batch: int = 32
+    balance: Literal["none", "oversample", "prior"] = "none"
+    keep_prior: bool = False
+    keep_empty: bool = False
+    augmentation: dict[str, float] = {}
+    mix: Literal["none", "cutmix", "mixup"] = "none"
+    mix_probability: float = 0.5
+    # distillation
+    teachers: list[str] = []
+    teacher_weight: float = 0.0
+    temperature: float = 1.0
+    seed: int = 0
+    # what is written: kinds of arrays
+    keep: list[Literal["logits", "features", "mirror", "augmented"]] = ["logits"]
+    augmented_views: int = 0
+    keep_weights: bool = True
+    keep_every_step: bool = False
+
+    @property
+    def store(self) -> Path:
+        """The folder of this job's predictions."""
+        return Path(self.folder) / "predictions"
+
+    @property
+    def job_file(self) -> Path:
+        """Where the job itself is written."""
+        return Path(self.folder) / "job.json"
+
+
+def write_job(job: Job, rows: pd.DataFrame) -> Path:
+    """Write a job and its rows, checked; returns the job's file.
+
+    Raises ValueError naming the column, the image or the class that is off.
+    """
+    missing = [column for column in ROW_COLUMNS if column not in rows]
+    if missing:
+        raise ValueError(f"job {job.name}: its rows lack the column(s) {', '.join(missing)}")
+    told = rows[rows["fit"] | rows["validate"]]
+    strangers = (
+        set(told["target"]) - set(job.classes) - ({""} if job.teacher_weight == 1 else set())
+    )
+    if strangers:
+        raise ValueError(
+            f"job {job.name}: target {sorted(strangers)[0]!r} is not among its classes"
+        )
+    if job.fit != "none" and not rows["fit"].any():
+        raise ValueError(f"job {job.name}: no image is left to fit")
+    if job.fit != "none" and job.global_batch > rows["fit"].sum():
+        raise ValueError(
+            f"job {job.name}: global_batch {job.global_batch} is larger than its "
+            f"{int(rows['fit'].sum())} train images; make global_batch smaller"
+        )
+    with whole_file(Path(job.rows)) as temporary:
+        rows[list(ROW_COLUMNS)].to_parquet(temporary, index=False)
+    write_json(job.model_dump(mode="json"), job.job_file)
+    return job.job_file
+
+
+def read_job(path: Path) -> Job:
+    """Read a job file."""
+    return Job(**read_json(path))
+
+
+def job_digest(job: Job) -> str:
+    """What a job's result hangs on: its record, its rows and the stores it reads."""
+    digest = hashlib.sha256(job.model_dump_json().encode())
+    digest.update(file_digest(Path(job.rows)).encode())
+    for store in [*job.stores, *job.teachers]:
+        done = Path(store).parent / "done.json"
+        digest.update(done.read_bytes() if done.is_file() else b"")
+    return digest.hexdigest()
+
+
+def is_done(job: Job) -> bool:
+    """Whether this very job was carried out before, with the same rows and the same stores."""
+    done = Path(job.folder) / "done.json"
+    return done.is_file() and read_json(done)["digest"] == job_digest(job)
+
+
+def mark_done(job: Job, seconds: float, figures: dict) -> None:
+    """Say that a job is carried out; written last."""
+    write_json(
+        {"digest": job_digest(job), "seconds": round(seconds, 1), "figures": figures},
+        Path(job.folder) / "done.json",
+    )

@@ -1,0 +1,88 @@
+"""A network to a store: logits and features of a job's rows, in bounded memory."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from fgvc_utils.backbones import freeze_bias
+from fgvc_utils.distributed import Processes
+from fgvc_utils.feed import InTurn
+from fgvc_utils.fitting import Material, PictureNetwork, loader
+from fgvc_utils.jobs import Job
+from fgvc_utils.predictions import ShardWriter, finish_store
+from fgvc_utils.progress import Progress
+
+BATCH = 64
+MASKED = -1e4
+
+
+@torch.no_grad()
+def predict(
+    job: Job, material: Material, network: nn.Module, processes: Processes, progress: Progress
+) -> None:
+    """Write what the job keeps of its rows: arrays `logits`, `features`, `mirror`, `augmented-0` …
+
+    Arrays are float16: logits (images, classes), features (images, width) of the test view, of its
+    mirror image, and of views changed at random like those of training. Classes without a train
+    image get a logit of -10,000 unless the job keeps them; the frozen prior is taken out unless the
+    job keeps it.
+    """
+    network = network.to(processes.device).eval()
+    if job.balance == "prior" and not job.keep_prior:
+        freeze_bias(network.get_classifier(), torch.zeros(len(job.classes)))
+    masked = torch.zeros(len(job.classes), dtype=torch.bool, device=processes.device)
+    if job.fit != "none" and job.teacher_weight < 1 and not job.keep_empty:
+        masked = torch.from_numpy(material.counts == 0).to(processes.device)
+    rows = processes.share(material.predict_rows)
+    writer = ShardWriter(job.store, processes.rank, [material.ids[row] for row in rows])
+    passes: list[tuple[str, object, int]] = [("", material.test_set(), 0)]
+    if "mirror" in job.keep:
+        passes.append(("mirror", material.pictures(_Mirrored(material.test_view())), 0))
+    if "augmented" in job.keep:
+        changed = material.pictures(material.train_view())
+        passes += [(f"augmented-{n}", changed, job.epochs + n) for n in range(job.augmented_views)]
+    total, done = len(rows) * len(passes), 0
+    for kind, dataset, epoch in passes:
+        for start, (batch, _) in _counted(loader(dataset, InTurn(rows, BATCH, epoch), processes)):
+            features, logits = _both(network, batch.to(processes.device), job.precision)
+            if not kind and "logits" in job.keep:
+                logits = logits.masked_fill(masked, MASKED)
+                writer.write("logits", start, logits.cpu().numpy().astype(np.float16))
+            if kind or "features" in job.keep:
+                writer.write(kind or "features", start, features.cpu().numpy().astype(np.float16))
+            done += len(batch)
+            progress.step(job.name, done, total, f"predicting {kind}".strip())
+    writer.close()
+    processes.wait()
+    if processes.first:
+        finish_store(Path(job.store), job.classes, processes.count)
+
+
+class _Mirrored:
+    """A view, mirrored."""
+
+    def __init__(self, view: object) -> None:
+        self.view = view
+
+    def __call__(self, picture: torch.Tensor) -> torch.Tensor:
+        return self.view(picture).flip(-1)
+
+
+def _counted(batches: object) -> object:
+    start = 0
+    for batch in batches:
+        yield start, batch
+        start += len(batch[0])
+
+
+def _both(
+    network: nn.Module, batch: torch.Tensor, precision: str
+) -> tuple[torch.Tensor, torch.Tensor]:
+    with torch.autocast(batch.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+        if isinstance(network, PictureNetwork):
+            features, logits = network.features_and_logits(batch)
+        else:
+            features, logits = batch, network(batch)
+    return features.float(), logits.float()

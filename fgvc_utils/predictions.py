@@ -1,0 +1,131 @@
+"""What networks said of images, on disk: logits, features and top-k, by image id.
+
+A store is a folder. Every process that predicts writes a shard of its own; `index.json`, written
+last, makes the store whole. Arrays are memory-mapped, so a reader takes only the rows it asks for.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from fgvc_utils.files import read_json, whole_file, write_json
+
+BLOCK = 4096
+
+
+class ShardWriter:
+    """Write one process's part of a store, in bounded memory.
+
+    Arrays named by kind grow block by block; rows are in the order of `image_ids`.
+    """
+
+    def __init__(self, folder: Path, shard: int, image_ids: Sequence[str]) -> None:
+        self.folder = Path(folder) / f"shard-{shard:05d}"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.image_ids = list(image_ids)
+        self._open: dict[str, np.memmap] = {}
+
+    def write(self, kind: str, start: int, block: np.ndarray) -> None:
+        """Put rows start … start + len(block) of an array; the first block fixes width and type."""
+        if kind not in self._open:
+            shape = (len(self.image_ids), *block.shape[1:])
+            path = self.folder / f"{kind}.npy.part"
+            self._open[kind] = np.lib.format.open_memmap(path, "w+", block.dtype, shape)
+        self._open[kind][start : start + len(block)] = block
+
+    def close(self) -> None:
+        """Flush the arrays, give them their names and write the image ids."""
+        for kind, array in self._open.items():
+            array.flush()
+            (self.folder / f"{kind}.npy.part").replace(self.folder / f"{kind}.npy")
+        self._open = {}
+        with whole_file(self.folder / "ids.parquet") as temporary:
+            pd.DataFrame({"image_id": pd.Series(self.image_ids, dtype=object)}).to_parquet(
+                temporary, index=False
+            )
+
+
+def finish_store(folder: Path, classes: Sequence[str], shards: int) -> None:
+    """Declare a store whole: called once, after every process closed its shard."""
+    write_json({"classes": list(classes), "shards": shards}, Path(folder) / "index.json")
+
+
+class Store:
+    """Read a store; raises FileNotFoundError or ValueError naming a folder that is not whole."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = Path(folder)
+        index = self.folder / "index.json"
+        if not index.is_file():
+            raise FileNotFoundError(f"{self.folder} holds no finished predictions")
+        self.classes: list[str] = read_json(index)["classes"]
+        self._shards = [self.folder / f"shard-{i:05d}" for i in range(read_json(index)["shards"])]
+        ids = [pd.read_parquet(shard / "ids.parquet")["image_id"] for shard in self._shards]
+        self._starts = np.cumsum([0] + [len(part) for part in ids])
+        self.image_ids = pd.Index(pd.concat(ids, ignore_index=True).astype(object))
+        if self.image_ids.has_duplicates:
+            twice = self.image_ids[self.image_ids.duplicated()][0]
+            raise ValueError(f"{self.folder} holds image {twice!r} twice")
+
+    def kinds(self) -> list[str]:
+        """Names of the arrays that are there."""
+        return sorted(path.stem for path in self._shards[0].glob("*.npy"))
+
+    def read(self, kind: str, image_ids: Sequence[str] | None = None) -> np.ndarray:
+        """Rows of one array, aligned to `image_ids` (all rows in stored order if None).
+
+        Raises KeyError naming the first image, or the kind, that the store does not hold.
+        """
+        arrays = []
+        for shard in self._shards:
+            path = shard / f"{kind}.npy"
+            if not path.is_file():
+                raise KeyError(f"{self.folder} holds no {kind}; it holds {', '.join(self.kinds())}")
+            arrays.append(np.load(path, mmap_mode="r", allow_pickle=False))
+        if image_ids is None:
+            return np.concatenate(arrays)
+        rows = self.image_ids.get_indexer(pd.Index(image_ids, dtype=object))
+        if (rows < 0).any():
+            stranger = list(image_ids)[int(np.argmax(rows < 0))]
+            raise KeyError(f"{self.folder} holds nothing of image {stranger!r}")
+        out = np.empty((len(rows), *arrays[0].shape[1:]), arrays[0].dtype)
+        which = np.searchsorted(self._starts, rows, side="right") - 1
+        for number, array in enumerate(arrays):
+            mine = which == number
+            out[mine] = array[rows[mine] - self._starts[number]]
+        return out
+
+    def probabilities(
+        self, image_ids: Sequence[str] | None = None, temperature: float = 1.0
+    ) -> np.ndarray:
+        """Softmax of the logits over the classes, float32 (images, classes)."""
+        return softmax(self.read("logits", image_ids).astype(np.float32) / temperature)
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Softmax along the last axis, safe for large values."""
+    shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return shifted / shifted.sum(axis=-1, keepdims=True)
+
+
+def label_ranks(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """How many classes are scored above each image's own label: 0 means top-1.
+
+    `logits` float (images, classes), `labels` int (images,). Ties count against the label, so a
+    network that says the same of all classes finds no label. Returns int32 (images,).
+    """
+    own = np.take_along_axis(logits, labels[:, None], axis=1)
+    return ((logits >= own).sum(axis=1) - 1).astype(np.int32)
+
+
+def same_classes(stores: Sequence[Store]) -> list[str]:
+    """The class list that all stores share; raises ValueError naming two that differ."""
+    for store in stores[1:]:
+        if store.classes != stores[0].classes:
+            raise ValueError(
+                f"{stores[0].folder} and {store.folder} differ in their classes "
+                f"({len(stores[0].classes)} and {len(store.classes)}); train them on one contest"
+            )
+    return stores[0].classes

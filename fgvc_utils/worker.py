@@ -1,0 +1,48 @@
+"""What torch elastic starts in each process: read the launch, carry out its jobs."""
+
+import os
+import shutil
+import time
+
+from fgvc_utils.distributed import Processes, joined
+from fgvc_utils.fitting import Material, fit, new_network
+from fgvc_utils.jobs import Job, is_done, mark_done, read_job
+from fgvc_utils.launch import read_launch
+from fgvc_utils.predicting import predict
+from fgvc_utils.progress import Progress
+
+
+def run(launch_file: str) -> None:
+    """Carry out the jobs of a launch, one after another, in this process and its peers."""
+    launch = read_launch(launch_file)
+    hardware = launch.hardware
+    workers = int(os.environ.get("FGVC_WORKERS", "0"))
+    with joined(hardware.device, workers, hardware.timeout_minutes) as processes:
+        progress = Progress(launch.events if processes.first else None)
+        for file in launch.jobs:
+            carry_out(read_job(file), processes, progress)
+
+
+def carry_out(job: Job, processes: Processes, progress: Progress) -> None:
+    """Fit and predict one job, unless it was done before with the same rows and stores."""
+    started = time.monotonic()
+    if is_done(job):
+        progress.finished(job.name, 0)
+        return
+    # Nobody may clear the old results while a peer still asks whether they are there.
+    processes.wait()
+    if processes.first:
+        shutil.rmtree(job.store, ignore_errors=True)
+    processes.wait()
+    material = Material(job)
+    network = new_network(job, material)
+    history: list[dict] = []
+    if job.fit != "none":
+        network, history = fit(job, material, network, processes, progress)
+    if job.keep:
+        predict(job, material, network, processes, progress)
+    seconds = time.monotonic() - started
+    if processes.first:
+        mark_done(job, seconds, history[-1] if history else {})
+    processes.wait()
+    progress.finished(job.name, seconds)
