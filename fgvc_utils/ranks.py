@@ -1,0 +1,296 @@
+"""Around and inside the ranks of torch elastic: environment, signals, logs, and how one failed."""
+
+import ctypes
+import importlib
+import json
+import logging
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+# How long a rank gets to end after a signal before it is killed.
+SHUTDOWN_SECONDS = 5
+# How long a rank that lost its connection waits for the rank that died to be found first.
+ECHO_SECONDS = 3
+TAIL_LINES = 30
+DEATH = "death.txt"
+
+# prctl(2), Linux only; looked up here because a process that was just forked should not.
+PARENT_DEATH_SIGNAL = 1
+_prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else lambda *_: 0
+
+
+class RankFailed(RuntimeError):
+    """A rank failed; the message holds its number and its traceback, or how it died.
+
+    rank: the global rank.
+    """
+
+    def __init__(self, message: str, rank: int):
+        super().__init__(message)
+        self.rank = rank
+
+
+# --- in each rank ------------------------------------------------------------------------------
+
+
+def run_rank(entry: str, launch_file: str, threads: int, launcher: int) -> None:
+    """What torch elastic starts in each rank: tie it to its launcher, then call the entry.
+
+    entry: "module:function", called with `launch_file`; threads: CPU threads of torch;
+    launcher: process id of the launcher, whose death ends this process.
+    """
+    _die_with(launcher)
+    _bind_children()
+    if sys.platform == "linux":
+        # A spawned process spawns in its turn: each loader process would import torch anew.
+        multiprocessing.set_start_method("fork", force=True)
+    signal.signal(signal.SIGINT, _interrupted)
+    import torch
+
+    torch.set_num_threads(threads)
+    module, _, function = entry.partition(":")
+    try:
+        getattr(importlib.import_module(module), function)(launch_file)
+    except SystemExit as error:
+        # torch elastic would wait for ever for a rank that leaves like this with code 0.
+        raise RuntimeError(f"{entry} called sys.exit({error.code!r})") from error
+    except Exception as error:
+        if _is_echo(repr(error)):
+            # Another rank has died; wait, so that the launcher finds that one and not this.
+            time.sleep(ECHO_SECONDS)
+        raise
+
+
+def _die_with(parent: int) -> None:
+    """Have the system kill this process when its parent dies, wherever it hangs by then."""
+    _prctl(PARENT_DEATH_SIGNAL, signal.SIGKILL)
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _bind_children() -> None:
+    """Tie the loader processes that this rank will fork to it, as it is tied to its launcher.
+
+    torch has them look for their parent, but one that was still starting when its parent was
+    killed takes process 1 for it and waits for ever.
+    """
+    forking: dict[str, int] = {}
+    # The system means by a parent the thread that forked, and other threads end early.
+    main = threading.main_thread().ident
+
+    def before() -> None:
+        forking["parent"] = os.getpid()
+
+    def in_child() -> None:
+        if threading.get_ident() == main:
+            _die_with(forking["parent"])
+
+    os.register_at_fork(before=before, after_in_child=in_child)
+
+
+def _interrupted(number: int, frame: object) -> None:
+    """Interrupt once: the process group and the launcher both send the signal.
+
+    A second KeyboardInterrupt would only break off what the first one cleans up.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+def _is_echo(text: str) -> bool:
+    """Whether an error only says that another rank went away."""
+    signs = (
+        "Connection closed by peer",
+        "Connection reset by peer",
+        "Broken pipe",
+        "remote process exited",
+    )
+    return any(sign in text for sign in signs)
+
+
+# --- around the ranks, in the launcher ---------------------------------------------------------
+
+
+def import_torch() -> None:
+    """Import what the launcher needs of torch; an interrupt meanwhile is raised afterwards.
+
+    torch cannot be imported again in a process in which its import was broken off.
+    """
+    with late_interrupt():
+        import torch.distributed.launcher.api  # noqa: F401
+
+
+@contextmanager
+def late_interrupt() -> Iterator[None]:
+    """Hold an interrupt back until the block has ended (in the main thread; others get none)."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came = []
+    before = signal.signal(signal.SIGINT, lambda *_: came.append(True))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if came:
+            signal.raise_signal(signal.SIGINT)
+
+
+@contextmanager
+def environment(variables: dict[str, str]) -> Iterator[None]:
+    """Set environment variables for the block; all variables are as before when it ends."""
+    before = dict(os.environ)
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        # torch elastic leaves variables of its own behind.
+        for name in os.environ.keys() - before.keys():
+            del os.environ[name]
+        os.environ.update(before)
+
+
+@contextmanager
+def signal_handlers() -> Iterator[None]:
+    """Give back the handlers that torch elastic replaces (it does so in the main thread only)."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+    before = {number: signal.getsignal(number) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def log_file(path: Path) -> Iterator[None]:
+    """Send the launcher's own messages to a file: in a cell they would bury the traceback."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # The two loggers that torch gives handlers of their own (to stderr).
+    loggers = [logging.getLogger(name) for name in ("torch", "torch.distributed")]
+    before = [(logger.handlers, logger.propagate) for logger in loggers]
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
+    for logger in loggers:
+        logger.handlers, logger.propagate = [handler], False
+    try:
+        yield
+    finally:
+        for logger, (handlers, propagate) in zip(loggers, before, strict=True):
+            logger.handlers, logger.propagate = handlers, propagate
+        handler.close()
+
+
+def rank_logs(folder: Path) -> Any:
+    """Where the ranks print, for torch elastic: `rank-<n>/stdout.log` and `stderr.log`.
+
+    An error of a rank is kept beside them in `error.json`; `n` is the global rank.
+    """
+    from torch.distributed.elastic.multiprocessing import LogsDest, LogsSpecs
+
+    class RankLogs(LogsSpecs):
+        root_log_dir = str(folder)
+
+        def reify(self, envs: dict[int, dict[str, str]]) -> LogsDest:
+            places = {local: folder / f"rank-{env['RANK']}" for local, env in envs.items()}
+            for local, place in places.items():
+                place.mkdir(parents=True)
+                envs[local]["TORCHELASTIC_ERROR_FILE"] = str(place / "error.json")
+            return LogsDest(
+                stdouts={local: str(place / "stdout.log") for local, place in places.items()},
+                stderrs={local: str(place / "stderr.log") for local, place in places.items()},
+                error_files={local: str(place / "error.json") for local, place in places.items()},
+            )
+
+    return RankLogs()
+
+
+def end_ranks(left: set[multiprocessing.Process]) -> None:
+    """Kill ranks that an interrupt in the wrong moment has left, and what they have started."""
+    for rank in left:
+        family: list[psutil.Process] = []
+        with suppress(psutil.NoSuchProcess):
+            family = psutil.Process(rank.pid).children(recursive=True)
+        rank.kill()
+        rank.join(SHUTDOWN_SECONDS)
+        for process in family:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+
+
+# --- how a rank failed -------------------------------------------------------------------------
+
+
+def rank_failed(rank: int, exitcode: int, logs: Path) -> RankFailed:
+    """The error to raise where torch elastic found that `rank` ended with `exitcode`.
+
+    logs: the folder of `rank_logs`, on several nodes shared by all of them.
+    """
+    tracebacks = _tracebacks(logs)
+    if rank not in tracebacks:
+        message = f"rank {rank} {_death(exitcode)}\n\n{_tail(logs, rank)}"
+        # For the launchers of other nodes, which see no more than a lost connection.
+        (_place(logs, rank) / DEATH).write_text(message, "utf-8")
+        return RankFailed(message, rank)
+    if _is_echo(tracebacks[rank]):
+        for death in sorted(logs.glob(f"rank-*/{DEATH}")):
+            return RankFailed(death.read_text("utf-8"), _number(death.parent))
+        causes = [other for other, text in tracebacks.items() if not _is_echo(text)]
+        rank = causes[0] if causes else rank
+    text = tracebacks[rank]
+    hint = "\nThe rank at the other end died first: see the other nodes." if _is_echo(text) else ""
+    last_line = text.strip().splitlines()[-1]
+    message = f"rank {rank} failed: {last_line}\n\n{text}{hint}\nIts output: {_place(logs, rank)}"
+    return RankFailed(message, rank)
+
+
+def _tracebacks(logs: Path) -> dict[int, str]:
+    """Tracebacks by rank, the first error first."""
+    files = sorted(logs.glob("rank-*/error.json"), key=lambda file: file.stat().st_mtime_ns)
+    found = {}
+    for file in files:
+        # A rank that was ended while it wrote its error leaves half a file.
+        with suppress(ValueError, KeyError, TypeError):
+            error = json.loads(file.read_text("utf-8"))["message"]
+            found[_number(file.parent)] = error["extraInfo"]["py_callstack"]
+    return found
+
+
+def _death(exitcode: int) -> str:
+    if exitcode >= 0:
+        return f"ended with exit code {exitcode} and left no traceback."
+    name = signal.Signals(-exitcode).name
+    hint = " (so the system does when memory runs out)" if name == "SIGKILL" else ""
+    return f"was ended by {name}{hint}."
+
+
+def _tail(logs: Path, rank: int) -> str:
+    parts = []
+    for name in ("stdout.log", "stderr.log"):
+        file = _place(logs, rank) / name
+        if not file.exists():
+            continue
+        lines = file.read_text("utf-8", errors="replace").splitlines()[-TAIL_LINES:]
+        parts.append("\n".join([f"The end of {file}:", *(lines or ["(empty)"])]))
+    return "\n\n".join(parts)
+
+
+def _place(logs: Path, rank: int) -> Path:
+    return logs / f"rank-{rank}"
+
+
+def _number(place: Path) -> int:
+    return int(place.name.removeprefix("rank-"))
