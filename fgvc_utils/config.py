@@ -13,6 +13,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+PROJECT = Path(__file__).resolve().parent.parent
+
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -96,8 +98,8 @@ class Shared(Parameters):
 
     @property
     def folder(self) -> Path:
-        """The folder of this run."""
-        return Path(self.outputs).expanduser().resolve() / self.run
+        """The folder of this run; a relative `outputs` lies in the project."""
+        return PROJECT / Path(self.outputs).expanduser() / self.run
 
     def table(self, stage: str) -> Path:
         """Where a stage's label table lies."""
@@ -122,12 +124,14 @@ class Network(Parameters):
 
 
 class Features(Network):
-    """Frozen features of a cleaning stage and how it fits on them."""
+    """The network of a cleaning stage and how it is fitted, whole or as a head on its features."""
 
     fit: Literal["head", "full"]
     test_ratio: Annotated[float, Field(ge=1, le=3)]
     epochs: Count
     rate: Positive
+    sgd_rate: Positive
+    weight_decay: NotNegative
     global_batch: Count
     micro_batch: Count
 
@@ -141,6 +145,7 @@ class NoiseParams(Shared, Features):
     label_column: str
     id_column: str
     cache_side: Pixels
+    folds: Annotated[int, Field(ge=2)]
     threshold: Share
     normal_threshold: Share
     max_rounds: Count
@@ -159,14 +164,13 @@ class CrossParams(Shared, Features):
     folds: Annotated[int, Field(ge=2)]
     round_optimisers: Annotated[list[Literal["radam", "sgd", "adam"]], Field(min_length=1)]
     max_rounds: CountOrZero
-    recheck_positives: bool
     look_share: Share
 
 
-class LowQualityParams(Shared):
+class LowQualityParams(Shared, Network):
     """04_lowq."""
 
-    features: Table | Literal["01_noise"]
+    test_ratio: Annotated[float, Field(ge=1, le=3)]
     small_class: Count
     neighbours: Count
     drop_below: Share
@@ -178,7 +182,6 @@ class Recipe(Parameters):
     name: FolderName
     table: Table
     held_out_fold: Annotated[int, Field(ge=-1)]
-    folds: Annotated[int, Field(ge=2)]
     train_ratio: Annotated[float, Field(ge=1, le=3)]
     test_ratio: Annotated[float, Field(ge=1, le=3)]
     epochs: Count
@@ -215,8 +218,6 @@ class Recipe(Parameters):
 
     @model_validator(mode="after")
     def _ordered(self) -> "Recipe":
-        if self.held_out_fold >= self.folds:
-            raise ValueError(f"held_out_fold {self.held_out_fold} is not below folds {self.folds}")
         if self.quality_low > self.quality_high:
             raise ValueError("quality_low is above quality_high")
         if self.jpeg_low > self.jpeg_high:
@@ -235,6 +236,12 @@ class DistillParams(Shared, Network, Recipe):
     variant: Literal["A", "B"]
     temperature: Positive
 
+    @model_validator(mode="after")
+    def _labels_for_balance(self) -> "DistillParams":
+        if self.variant == "A" and self.balance != "none":
+            raise ValueError("variant A learns from unlabelled images too: set balance to 'none'")
+        return self
+
 
 class EnsembleParams(Shared):
     """30_ensemble."""
@@ -249,12 +256,16 @@ class EnsembleParams(Shared):
     rate: Positive
     global_batch: Count
     micro_batch: Count
+    weight_decay: NotNegative
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
+    held_out_fold: Annotated[int, Field(ge=-1)]
+    table: Table
 
 
 class SubmitParams(Shared):
     """40_submit."""
 
+    table: Table
     rule: Literal["plain", "cap"]
     known_count: CountOrZero
     slack: Annotated[float, Field(ge=1)]
@@ -297,7 +308,7 @@ def accumulation(global_batch: int, micro_batch: int, processes: int) -> Accumul
     return Accumulation(processes, micro_batch, steps)
 
 
-def data_root(name: str, project: Path | None = None) -> Path:
+def data_root(name: str, project: Path = PROJECT) -> Path:
     """Find a contest's folder of images.
 
     An absolute path is taken as it is. A relative one is looked for in `$FGVC_DATA` (which may also
@@ -306,7 +317,6 @@ def data_root(name: str, project: Path | None = None) -> Path:
 
     Raises FileNotFoundError that lists the places.
     """
-    project = project or Path(__file__).resolve().parent.parent
     moved = os.environ.get("FGVC_DATA")
     if Path(name).is_absolute():
         places = [Path(name)]

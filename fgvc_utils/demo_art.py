@@ -181,8 +181,8 @@ def faded(rng: np.random.Generator, ground: Colour, mark: Colour) -> Colour:
     return blend(ground, mark, rng.uniform(*BOLDNESS))
 
 
-def some_colour(rng: np.random.Generator, choices: list) -> Colour:
-    hue, saturation, value = choices[rng.integers(len(choices))]
+def some_colour(rng: np.random.Generator, choices: list | np.ndarray) -> Colour:
+    hue, saturation, value = map(float, choices[rng.integers(len(choices))])
     return hsv(
         hue + rng.normal(0, 0.02),
         float(np.clip(saturation + rng.normal(0, 0.06), 0, 1)),

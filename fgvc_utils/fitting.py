@@ -240,7 +240,7 @@ class Steps(Callback):
                 self.learn.opt = self.make_optimiser(self.learn.splitter(self.learn.model))
             _, rate = self.optimiser(self.done)
             cosine = 0.5 * (1 + np.cos(np.pi * self.done / self.total))
-            self.learn.opt.set_hypers(lr=rate * cosine)
+            self.learn.opt.set_hypers(lr=float(rate * cosine))
         self.last_of_step = (self.iter + 1) % self.batches.accumulate == 0
         self.quiet = ExitStack()
         if not self.last_of_step and isinstance(self.learn.model, DistributedDataParallel):

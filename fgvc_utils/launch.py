@@ -43,6 +43,7 @@ class Hardware:
     device: "cpu", "cuda", or "auto" for CUDA where there is one.
     timeout_minutes: how long nodes wait for each other at the start; the worker uses it for its
         collective operations too.
+    workers: processes a rank that prepare pictures; 0 lets the rank do it itself.
     """
 
     processes: int = 1
@@ -52,9 +53,10 @@ class Hardware:
     threads: int = 0
     device: str = "auto"
     timeout_minutes: float = 30
+    workers: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (("processes", 1), ("nodes", 1), ("threads", 0)):
+        for name, least in (("processes", 1), ("nodes", 1), ("threads", 0), ("workers", 0)):
             value = getattr(self, name)
             if not isinstance(value, int) or value < least:
                 raise ValueError(f"{name} is {value!r}; give a whole number of at least {least}")

@@ -1,6 +1,5 @@
 """What torch elastic starts in each process: read the launch, carry out its jobs."""
 
-import os
 import shutil
 import time
 
@@ -16,8 +15,7 @@ def run(launch_file: str) -> None:
     """Carry out the jobs of a launch, one after another, in this process and its peers."""
     launch = read_launch(launch_file)
     hardware = launch.hardware
-    workers = int(os.environ.get("FGVC_WORKERS", "0"))
-    with joined(hardware.device, workers, hardware.timeout_minutes) as processes:
+    with joined(hardware.device, hardware.workers, hardware.timeout_minutes) as processes:
         progress = Progress(launch.events if processes.first else None)
         for file in launch.jobs:
             carry_out(read_job(file), processes, progress)
