@@ -139,6 +139,11 @@ def random_changes(settings: dict[str, float]) -> Transform:
     return v2.Compose(steps) if steps else v2.Identity()
 
 
+def training_changes(size: int, ratio: float, settings: dict[str, float]) -> Transform:
+    """All that happens to a picture before training: the random crop and `random_changes`."""
+    return v2.Compose([train_view(size, ratio), random_changes(settings)])
+
+
 def mix_batch(
     pictures: torch.Tensor, targets: torch.Tensor, kind: str, probability: float
 ) -> tuple[torch.Tensor, torch.Tensor]:

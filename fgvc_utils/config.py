@@ -101,7 +101,7 @@ class Shared(Parameters):
         """The folder of this run; a relative `outputs` lies in the project."""
         return PROJECT / Path(self.outputs).expanduser() / self.run
 
-    def table(self, stage: str) -> Path:
+    def table_path(self, stage: str) -> Path:
         """Where a stage's label table lies."""
         return self.folder / "tables" / f"{stage}.parquet"
 

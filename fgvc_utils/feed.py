@@ -92,7 +92,7 @@ class Pictures(Dataset):
     def __getitems__(self, items: list[Item]) -> tuple[torch.Tensor, torch.Tensor]:
         """The batch of the given (epoch, row) items."""
         with torch.random.fork_rng(devices=[]):
-            pictures = torch.stack([self._picture(*item) for item in items])
+            pictures = torch.stack([self.picture(*item) for item in items])
             targets = self.targets[[row for _, row in items]]
             if self.mix == "none":
                 return pictures, targets
@@ -100,7 +100,8 @@ class Pictures(Dataset):
             torch.manual_seed(item_seed(self.seed + 1, *items[0]))
             return augment.mix_batch(pictures.float(), targets, self.mix, self.mix_probability)
 
-    def _picture(self, epoch: int, row: int) -> torch.Tensor:
+    def picture(self, epoch: int, row: int) -> torch.Tensor:
+        """One prepared picture, uint8 (3, size, size); seeds torch's global random numbers."""
         torch.manual_seed(item_seed(self.seed, epoch, row))
         return self.view(augment.to_tensor(read_cached(self.files[row])))
 

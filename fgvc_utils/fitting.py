@@ -112,8 +112,7 @@ class Material:
 
     def train_view(self) -> augment.Transform:
         """The job's random crop and all its random changes."""
-        crop = augment.train_view(self.job.size, self.job.train_ratio)
-        return augment.v2.Compose([crop, augment.random_changes(self.job.augmentation)])
+        return augment.training_changes(self.job.size, self.job.train_ratio, self.job.augmentation)
 
     def test_view(self) -> augment.Transform:
         """The job's centre crop."""

@@ -1,17 +1,19 @@
 """What every notebook does at its edges: find the run's files, make jobs of rows, launch them."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from PIL import Image
 
 from fgvc_utils import config
-from fgvc_utils.files import whole_file
-from fgvc_utils.jobs import Job, is_done, write_job
+from fgvc_utils.files import read_json, whole_file
+from fgvc_utils.jobs import Job, is_done, read_job, write_job
 from fgvc_utils.launch import Hardware, launch
-from fgvc_utils.predictions import Store, label_ranks, softmax
+from fgvc_utils.predictions import Store, label_ranks, same_classes, softmax
 
 
 def hardware(cfg: config.Shared) -> Hardware:
@@ -191,9 +193,194 @@ def write_ledger(cfg: config.Shared, stage: str, rounds: list[dict]) -> pd.DataF
     return ledger[ledger["stage"] == stage].reset_index(drop=True)
 
 
-def trained_models(cfg: config.Shared) -> list[Path]:
-    """Folders of the models that are done, by name."""
-    return sorted(done.parent for done in (cfg.folder / "models").glob("*/done.json"))
+def trained_models(cfg: config.Shared, names: Sequence[str] = ()) -> list[Path]:
+    """Folders of the models that are done: the named ones, or all, by name.
+
+    Raises FileNotFoundError naming a model that is not there, or saying that none is.
+    """
+    models = cfg.folder / "models"
+    found = sorted(done.parent for done in models.glob("*/done.json"))
+    missing = set(names) - {folder.name for folder in found}
+    if missing or not found:
+        what = f"model {sorted(missing)[0]!r}" if missing else "a model"
+        raise FileNotFoundError(f"{models} holds no finished {what}: run 10_train for it first")
+    return [folder for folder in found if not names or folder.name in names]
+
+
+def teachers(cfg: config.DistillParams) -> list[Path]:
+    """Folders of a student's teachers: the named models, or all that 10_train made.
+
+    A student never teaches itself, and other students teach only where they are named.
+    """
+    taught = [folder.name for folder in trained_models(cfg) if not _is_student(folder)]
+    return trained_models(cfg, cfg.teachers or taught)
+
+
+def _is_student(folder: Path) -> bool:
+    return bool(read_job(folder / "job.json").teachers)
+
+
+def mean_probabilities(models: Sequence[Path], image_ids: pd.Series) -> pd.DataFrame:
+    """Mean of the models' softmax, float32: a row an image, a column a class.
+
+    Raises ValueError where the models know different classes, KeyError where one does not know an
+    image.
+    """
+    stores = [Store(folder / "predictions") for folder in models]
+    classes = same_classes(stores)
+    mean = sum(store.probabilities(image_ids) for store in stores) / len(stores)
+    return pd.DataFrame(mean, index=pd.Index(image_ids, dtype=object), columns=classes)
+
+
+def training_job(
+    cfg: Any,
+    name: str,
+    classes: list[str],
+    *,
+    teachers: Sequence[Path] = (),
+    teacher_weight: float = 0.0,
+) -> Job:
+    """The job of 10_train and 20_distill from a recipe's parameters."""
+    folder = cfg.folder / "models" / name
+    augmentation = (
+        "colour_jitter", "flip_probability", "quarter_turn_probability", "quality_probability",
+        "quality_low", "quality_high", "jpeg_probability", "jpeg_low", "jpeg_high",
+        "paste_probability", "paste_smallest", "shuffle_probability", "shuffle_most",
+    )  # fmt: skip
+    same = (
+        "backbone", "weights", "size", "train_ratio", "test_ratio", "dropout", "drop_path",
+        "precision", "epochs", "base_lr", "radam_lr", "radam_share", "momentum", "weight_decay",
+        "label_smoothing", "global_batch", "micro_batch", "balance", "keep_prior", "keep_empty",
+        "mix", "mix_probability", "seed",
+    )  # fmt: skip
+    return Job(
+        name=name,
+        folder=str(folder),
+        rows=str(folder / "rows.parquet"),
+        classes=classes,
+        fit="full",
+        optimiser="radam+sgd",
+        augmentation={setting: getattr(cfg, setting) for setting in augmentation},
+        teachers=[str(teacher / "predictions") for teacher in teachers],
+        teacher_weight=teacher_weight,
+        temperature=getattr(cfg, "temperature", 1.0),
+        keep=["logits", "features", *(["augmented"] if cfg.feature_views else [])],
+        augmented_views=cfg.feature_views,
+        **{field: getattr(cfg, field) for field in same},
+    )
+
+
+def augmentation_sheet(job: Job, rows: pd.DataFrame, draws: int) -> Image.Image:
+    """What a job's network sees of some rows: a line a draw, a picture a row."""
+    from fgvc_utils.augment import training_changes
+    from fgvc_utils.feed import Pictures
+
+    view = training_changes(job.size, job.train_ratio, job.augmentation)
+    pictures = Pictures(rows["file"].tolist(), None, view, job.seed)
+    lines = [
+        np.concatenate(
+            [pictures.picture(draw, row).permute(1, 2, 0) for row in range(len(rows))], 1
+        )
+        for draw in range(draws)
+    ]
+    return Image.fromarray(np.concatenate(lines, 0))
+
+
+def layer_jobs(
+    cfg: config.EnsembleParams,
+    stage: str,
+    members: dict[str, Path],
+    ranked: list[str],
+    classes: list[str],
+) -> dict[str, Job]:
+    """The jobs that train a layer on several models' features, by the name of the way.
+
+    The random views are those that every member of the way keeps; without any the way is left
+    out, and the cell says so.
+    """
+    wanted = {
+        "features + layer, random views": (cfg.augmented_models, "linear"),
+        "features + layer, test views": (cfg.plain_models, "linear"),
+        "convolution over models": (cfg.convolution_models, "convolution"),
+        "convolution along features": (cfg.convolution_models, "convolution-along"),
+    }
+    jobs = {}
+    for name, (count, head) in wanted.items():
+        stores = [members[model] / "predictions" for model in ranked[:count]]
+        if not stores:
+            continue
+        views = ["features"]
+        if "random" in name:
+            kinds = [set(Store(store).kinds()) for store in stores]
+            views = sorted(k for k in set.intersection(*kinds) if k.startswith("augmented"))
+            if not views:
+                print(f"{name}: left out, its models keep no random views (feature_views is 0)")
+                continue
+        folder = work_folder(cfg, stage, name.replace(" ", "-").replace(",", "").replace("+-", ""))
+        jobs[name] = Job(
+            name=name,
+            folder=folder,
+            rows=f"{folder}/rows.parquet",
+            classes=classes,
+            fit="head",
+            stores=[str(store) for store in stores],
+            train_views=views,
+            head=head,
+            epochs=cfg.epochs,
+            optimiser="radam",
+            base_lr=cfg.rate,
+            weight_decay=cfg.weight_decay,
+            label_smoothing=cfg.label_smoothing,
+            global_batch=cfg.global_batch,
+            micro_batch=cfg.micro_batch,
+            keep=["logits"],
+            seed=cfg.seed,
+        )
+    return jobs
+
+
+def model_table(cfg: config.Shared) -> pd.DataFrame:
+    """All trained models of the run with their parameters and figures, a row a model."""
+    rows = []
+    for folder in trained_models(cfg):
+        job, done = read_job(folder / "job.json"), read_json(folder / "done.json")
+        taught = "student" if job.teachers else "labels"
+        row = {
+            "model": folder.name,
+            "backbone": job.backbone,
+            "size": job.size,
+            "learns from": taught,
+        }
+        row |= {"balance": job.balance, "mix": job.mix, "epochs": job.epochs}
+        rows.append(row | {"top1": done["figures"].get("top1"), "seconds": done["seconds"]})
+    return pd.DataFrame(rows)
+
+
+def scores_of_all(store: Store, image_ids: pd.Series) -> np.ndarray:
+    """Scores of the images, float32 (images, classes); zeros for those that nobody could read."""
+    known = image_ids.isin(store.image_ids).to_numpy()
+    scores = np.zeros((len(image_ids), len(store.classes)), np.float32)
+    scores[known] = store.read("scores", image_ids[known])
+    return scores
+
+
+def class_rows(table: pd.DataFrame, inventory: pd.DataFrame, judged: pd.DataFrame) -> pd.DataFrame:
+    """What a class-a-row gallery shows: classes in the order of `judged`, with their images.
+
+    `judged` is indexed by class with the columns images and agreement; `table` holds the rows to
+    show. Columns item, image (lists of files in the cache) and caption.
+    """
+    files = inventory.set_index("image_id")["file"]
+    of_class = {label: files[ids].tolist() for label, ids in table.groupby("given")["image_id"]}
+    rows = [
+        (
+            label,
+            of_class[label],
+            f"{label}: {row['images']:.0f} images, agreement {row['agreement']:.2f}",
+        )
+        for label, row in judged.iterrows()
+    ]
+    return pd.DataFrame(rows, columns=["item", "image", "caption"])
 
 
 def read_features(job: Job, image_ids: pd.Series) -> tuple[np.ndarray, pd.Index]:
