@@ -34,17 +34,19 @@ def nearest(features: np.ndarray, groups: np.ndarray, count: int) -> np.ndarray:
 
 
 def label_disorder(neighbours: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """How little an image's neighbours agree on a label: float64 (images,), 0 to 1.
+    """How little an image's surroundings agree on a label: float64 (images,), 0 to 1.
 
-    The entropy of the neighbours' given labels over its largest possible value. A picture of no
-    plant or animal lands under any class, so its look-alikes carry labels of all kinds; a picture
-    of a species, even a mislabelled one, lies among pictures that mostly agree.
+    The entropy of the neighbours' given labels over its largest possible value, averaged over the
+    image's neighbours. A picture of no plant or animal lands under any class, so it lies where
+    labels of all kinds meet; a picture of a species, even a mislabelled one, lies where its own and
+    its sister classes prevail.
     """
     near = labels[neighbours]
     same = (near[:, :, None] == near[:, None, :]).sum(axis=2)
     # Each of n equal labels adds log(n / k) / k, so the mean over neighbours is the entropy.
     count = near.shape[1]
-    return -np.log(same / count).mean(axis=1) / np.log(count)
+    entropy = -np.log(same / count).mean(axis=1) / np.log(count)
+    return entropy[neighbours].mean(axis=1)
 
 
 def label_agreement(neighbours: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -58,8 +60,9 @@ def propose_picks(
     """Stand-in for the hand picks of the bootstrap set where nobody has picked yet.
 
     Of the images in `bootstrap` (boolean) the most disordered share is proposed as noise and the
-    least disordered share as normal; the doubtful ones between stay unpicked. The original picked
-    about 10 % noise and 70 % normal by hand. Returns text by image: `noise`, `normal` or empty.
+    least disordered share as normal; the doubtful ones between stay unpicked. (By hand the original
+    picked about 10 % noise and 70 % normal; a score needs a wider gap between the two, for the
+    share of noise is not known.) Returns text by image: `noise`, `normal` or empty.
 
     Raises ValueError where the two shares overlap or the bootstrap set gives no pick of a kind.
     """

@@ -160,6 +160,8 @@ def cleaning_job(
         global_batch=cfg.global_batch,
         micro_batch=cfg.micro_batch,
         weight_decay=cfg.weight_decay,
+        # Without the prior a network doubts most labels of the tail, right or wrong.
+        balance="prior",
         keep=["logits"],
         keep_weights=False,
         seed=seed,
