@@ -1,0 +1,58 @@
+# Two commands matter: `make demo` and `make test`. `make help` lists the others.
+
+PYTHON ?= python3
+# More arguments for run, lab, test and test-fast: make run CONTEST=params/x.yaml ARGS="--dry-run"
+ARGS ?=
+
+BIN := .venv/bin
+NOTEBOOKS := $(wildcard notebooks/*.ipynb)
+PAPERMILL_KEYS := metadata.papermill cell.metadata.papermill cell.metadata.execution
+# Jupyter refuses root unless told otherwise; containers often are root.
+ALLOW_ROOT = $(if $(filter 0,$(shell id -u)),--allow-root)
+
+.DEFAULT_GOAL := help
+.PHONY: help env demo run lab test test-fast lint clean-env
+
+help:  ## list these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+env: .venv/.installed  ## make or update the environment in .venv
+
+.venv/.installed: requirements.txt pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { \
+	  echo "$(PYTHON) is not there: install Python 3.11 or later (Debian: apt-get install python3 python3-venv), or name one: make env PYTHON=..." >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "$(PYTHON) is older than Python 3.11: install a later one and name it: make env PYTHON=..." >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "$(PYTHON) cannot make an environment: install its venv package (Debian: apt-get install python3-venv)" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	# Compiled once here; else every process compiles what it imports.
+	$(BIN)/uv pip install --python $(BIN)/python --compile-bytecode -r requirements.txt -e .
+	@touch $@
+
+demo: env  ## draw the demo set, run all eight notebooks on it, print its score
+	$(BIN)/python -m fgvc_utils.demo data/demo
+	$(BIN)/python -m fgvc_utils.pipeline params/demo.yaml
+	$(BIN)/python benchmarks/score_run.py outputs/demo data/demo/truth --report
+
+run: env  ## run a contest: make run CONTEST=params/x.yaml [ARGS="--dry-run"]
+	@test -n "$(CONTEST)" || { echo 'Name the contest: make run CONTEST=params/x.yaml' >&2; exit 2; }
+	$(BIN)/python -m fgvc_utils.pipeline "$(CONTEST)" $(ARGS)
+
+lab: env  ## open JupyterLab at the first notebook (this machine only, with a token)
+	$(BIN)/jupyter lab notebooks/01_noise.ipynb --ServerApp.root_dir="$(CURDIR)" --ip=127.0.0.1 $(ALLOW_ROOT) $(ARGS)
+
+test: test-fast  ## all tests: the fast tier, then the slow one
+	$(BIN)/python -m pytest -m slow $(ARGS)
+
+test-fast: env  ## the fast tests alone
+	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+lint: env  ## check style and format of code and notebooks, and that notebooks hold no output
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(if $(NOTEBOOKS),$(BIN)/nbstripout --verify --keep-id --extra-keys "$(PAPERMILL_KEYS)" $(NOTEBOOKS))
+
+clean-env:  ## remove the environment
+	rm -rf .venv

@@ -1,0 +1,227 @@
+"""Score a finished run against the truth of its data set.
+
+`python benchmarks/score_run.py RUN_DIR TRUTH_DIR [--report]` prints what the cleaning left out and
+put right, by kind of noise and by stage, and the submission's top-1. The last line is JSON.
+`--report` adds the same figures to the run's report.json as section `score`.
+
+This stands outside the pipeline: nothing that cleans, trains, chooses or submits may read truth.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from statistics import NormalDist
+
+import pandas as pd
+
+from fgvc_utils.tables import read_table, update_report
+
+TABLE = "tables/04_lowq.parquet"
+# What a submission may call an image, given the path in the truth.
+NAMES = {
+    "path": str,
+    "name": lambda path: PurePosixPath(path).name,
+    "stem": lambda path: PurePosixPath(path).stem,
+}
+
+
+def wilson(hits: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Interval of a share of `hits` in `n` draws (Wilson 1927); n is 1 or more."""
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    share = hits / n
+    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * (share * (1 - share) / n + z * z / (4 * n * n)) ** 0.5
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def ratio(part: float, whole: float) -> float | None:
+    """A share rounded to four places; None where there is nothing to take it of."""
+    return round(float(part) / float(whole), 4) if whole else None
+
+
+def read_csv(path: Path, columns: Sequence[str] = ()) -> pd.DataFrame:
+    """Read a CSV as text (`0012` and `NA` stay as they are) and check that it has the columns.
+
+    Raises FileNotFoundError or ValueError naming the file and the column.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is not there: check the folder, or finish the run first")
+    try:
+        frame = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
+    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} cannot be read as a CSV file: {error}") from error
+    missing = [column for column in columns if column not in frame]
+    if missing:
+        raise ValueError(f"{path} lacks the column(s) {', '.join(missing)}; it has {list(frame)}")
+    return frame
+
+
+def read_truth(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+    """Read a truth file; its paths are unique and there is at least one."""
+    truth = read_csv(path, columns)
+    if truth.empty:
+        raise ValueError(f"{path} has no rows, so there is nothing to score against")
+    twice = truth["path"][truth["path"].duplicated()]
+    if len(twice):
+        raise ValueError(f"{path}: path {twice.iloc[0]!r} stands in more than one row")
+    return truth
+
+
+def read_submission(path: Path, truth: pd.DataFrame) -> pd.Series:
+    """The submitted class of each truth row, in its order.
+
+    The first column names the image, by path, name or stem; the second one its class. Raises
+    ValueError where neither way fits all images, or an image is missing, unknown or repeated.
+    """
+    submission = read_csv(path)
+    if submission.shape[1] != 2:
+        raise ValueError(f"{path} has the columns {list(submission)}, not an image and a class")
+    image, label = submission.columns
+    twice = submission[image][submission[image].duplicated()]
+    if len(twice):
+        raise ValueError(f"{path}: column {image} holds {twice.iloc[0]!r} more than once")
+    given = set(submission[image])
+    lacking = {}
+    for name, call in NAMES.items():
+        wanted = truth["path"].map(call)
+        if wanted.is_unique:
+            if set(wanted) == given:
+                return wanted.map(submission.set_index(image)[label])
+            lacking[name] = [value for value in wanted if value not in given]
+    name, missing = min(lacking.items(), key=lambda item: len(item[1]))
+    calls = set(truth["path"].map(NAMES[name]))
+    strangers = sorted(given - calls)
+    examples = [f"lacks {missing[0]!r}"] if missing else []
+    examples += [f"has an unknown {strangers[0]!r}"] if strangers else []
+    raise ValueError(
+        f"{path}: column {image} fits the {len(truth)} test images neither by path, name nor stem; "
+        f"by {name} it lacks {len(missing)} and has {len(strangers)} unknown: "
+        f"it {' and '.join(examples)}"
+    )
+
+
+def join_truth(table: pd.DataFrame, truth: pd.DataFrame, name: Path) -> pd.DataFrame:
+    """The table's train rows with the columns kind and true, matched by path one to one."""
+    train = table[table["split"] == "train"]
+    for left, right, what in (
+        (set(truth["path"]), set(train["path"]), "lacks the train image"),
+        (set(train["path"]), set(truth["path"]), "has a train image that the truth does not know,"),
+    ):
+        if left - right:
+            raise ValueError(
+                f"{name} {what} {sorted(left - right)[0]!r} ({len(left - right)} in all); "
+                "is this the truth of the run's data set?"
+            )
+    rows = train.merge(truth[["path", "given", "kind", "true"]], on="path", suffixes=("", "_truth"))
+    other = rows[rows["given"] != rows["given_truth"]]
+    if len(other):
+        raise ValueError(
+            f"{name}: column given says {other['given'].iloc[0]!r} for {other['path'].iloc[0]!r}, "
+            f"the truth {other['given_truth'].iloc[0]!r}; is this the truth of the run's data set?"
+        )
+    return rows
+
+
+def score_cleaning(rows: pd.DataFrame) -> tuple[dict, pd.DataFrame, pd.DataFrame]:
+    """Figures of the cleaning, and two tables of them: by kind and by stage.
+
+    Positive is an image whose kind is not ok; flagged is one that was left out or got another
+    label. `rows` comes from `join_truth`.
+    """
+    rows = rows.assign(
+        positive=rows["kind"] != "ok",
+        dropped=rows["status"] == "drop",
+        relabelled=(rows["status"] == "keep") & (rows["label"] != rows["given"]),
+        right=rows["label"] == rows["true"],
+    )
+    flagged = rows["dropped"] | rows["relabelled"]
+    hits = int((flagged & rows["positive"]).sum())
+    by_kind = pd.DataFrame(
+        [
+            (kind, len(part), ratio(part["dropped"].sum(), len(part)))
+            + (ratio(part["relabelled"].sum(), len(part)),)
+            for kind, part in rows.groupby("kind")
+        ],
+        columns=["kind", "n", "left out", "relabelled"],
+    )
+    by_kind = by_kind.sort_values("n", ascending=False, kind="stable")
+    by_stage = pd.DataFrame(
+        [
+            (stage, int(part["dropped"].sum()))
+            + (ratio((part["dropped"] & part["positive"]).sum(), part["dropped"].sum()),)
+            + (int(part["relabelled"].sum()),)
+            + (ratio((part["relabelled"] & part["right"]).sum(), part["relabelled"].sum()),)
+            for stage, part in rows[flagged].groupby("stage")
+        ],
+        columns=["stage", "left out", "precision", "relabelled", "now right"],
+    )
+    kept = rows[~rows["dropped"]]
+    figures = {
+        "precision": ratio(hits, flagged.sum()),
+        "recall": ratio(hits, rows["positive"].sum()),
+        "f1": ratio(2 * hits, flagged.sum() + rows["positive"].sum()),
+        "dropped": dict(zip(by_kind["kind"], by_kind["left out"], strict=True)),
+        "kept": {"n": len(kept), "right": ratio(kept["right"].sum(), len(kept))},
+    }
+    return figures, by_kind, by_stage
+
+
+def score_run(run: Path, truth: Path) -> tuple[dict, str]:
+    """The figures as plain data, and the same as text for people.
+
+    Raises FileNotFoundError or ValueError that names the file and what is off.
+    """
+    test = read_truth(truth / "test.csv", ("path", "class"))
+    train = read_truth(truth / "train.csv", ("path", "given", "kind", "true"))
+    answers = read_submission(run / "submission.csv", test)
+    rows = join_truth(read_table(run / TABLE), train, run / TABLE)
+    hits, n = int((answers == test["class"]).sum()), len(test)
+    low, high = wilson(hits, n)
+    cleaning, by_kind, by_stage = score_cleaning(rows)
+    figures = {
+        "top1": round(hits / n, 4),
+        "n_test": n,
+        "top1_interval": [round(low, 4), round(high, 4)],
+        **cleaning,
+    }
+    shown = {"index": False, "na_rep": "-"}
+    text = "\n".join(
+        [
+            f"Cleaning of {len(rows)} train images, shares by kind",
+            by_kind.to_string(**shown),
+            "",
+            by_stage.to_string(**shown) if len(by_stage) else "No image was flagged.",
+            "",
+            "flagged against not ok: precision {precision}, recall {recall}, F1 {f1}".format(
+                **figures
+            ),
+            "kept: {n} images, share with the right label {right}".format(**figures["kept"]),
+            f"top-1 {hits / n:.4f} on {n} test images, 95 % interval {low:.4f} to {high:.4f}",
+        ]
+    )
+    return figures, text
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line: 0 when scored, 2 with a message when something is off."""
+    parser = argparse.ArgumentParser(description="Score a run against the truth of its data set.")
+    parser.add_argument("run", type=Path, metavar="RUN_DIR", help="such as outputs/demo")
+    parser.add_argument("truth", type=Path, metavar="TRUTH_DIR", help="such as data/demo/truth")
+    parser.add_argument("--report", action="store_true", help="add the score to report.json")
+    given = parser.parse_args(arguments)
+    try:
+        figures, text = score_run(given.run, given.truth)
+        if given.report:
+            update_report(given.run / "report.json", "score", figures)
+    except (FileNotFoundError, ValueError) as error:
+        print(f"score_run: {error}", file=sys.stderr)
+        return 2
+    print(text)
+    print(json.dumps(figures))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,155 @@
+"""The cleaning loops against known answers."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import entropy
+
+from fgvc_utils import cleaning, tables
+
+
+def test_nearest_is_brute_force_without_copies(monkeypatch):
+    monkeypatch.setattr(cleaning, "BLOCK", 7)
+    random = np.random.default_rng(0)
+    features, groups = random.normal(size=(40, 6)), random.integers(0, 25, 40).astype(str)
+    unit = features / np.linalg.norm(features, axis=1, keepdims=True)
+    likeness = unit @ unit.T
+    likeness[groups[:, None] == groups[None, :]] = -np.inf
+    assert (cleaning.nearest(features, groups, 5) == np.argsort(-likeness)[:, :5]).all()
+    with pytest.raises(ValueError, match="neighbours 40 needs more than 40 images"):
+        cleaning.nearest(features, groups, 40)
+
+
+def closed_circles(labels, size=5):
+    """Circles of `size` images, each image's neighbours the others of its own circle."""
+    rows = np.arange(len(labels)).reshape(-1, size)
+    near = [np.delete(circle, place) for circle in rows for place in range(size)]
+    return np.array(near), np.array(list(labels))
+
+
+def test_label_disorder_is_0_where_all_agree_and_1_where_no_two_do():
+    got = cleaning.label_disorder(*closed_circles("aaaaabcdef"))
+    np.testing.assert_allclose(got, [0] * 5 + [1] * 5, atol=1e-12)
+
+
+def test_label_disorder_is_the_mean_entropy_of_the_surroundings():
+    near, labels = closed_circles("aaabcabbbb")
+    near[0] = [5, 6, 7, 1]
+    counts = [np.unique(labels[row], return_counts=True)[1] for row in near]
+    own = np.array([entropy(count / 4) / np.log(4) for count in counts])
+    expected = [own[row].mean() for row in near]
+    np.testing.assert_allclose(cleaning.label_disorder(near, labels), expected, atol=1e-12)
+
+
+def test_label_agreement():
+    labels = np.array(list("aab"))
+    neighbours = np.array([[1, 2], [0, 2], [0, 1]])
+    assert cleaning.label_agreement(neighbours, labels).tolist() == [0.5, 0.5, 0]
+
+
+def test_propose_picks_takes_the_ends_of_the_bootstrap_set():
+    disorder = pd.Series(np.linspace(0, 1, 20), index=[f"i{n:02d}" for n in range(20)])
+    bootstrap = pd.Series([n % 2 == 0 for n in range(20)], index=disorder.index)
+    picks = cleaning.propose_picks(disorder, bootstrap, 0.2, 0.5)
+    assert picks.index[picks == "noise"].tolist() == ["i16", "i18"]
+    assert picks.index[picks == "normal"].tolist() == ["i00", "i02", "i04", "i06", "i08"]
+    with pytest.raises(ValueError, match="add up to more than 1"):
+        cleaning.propose_picks(disorder, bootstrap, 0.6, 0.5)
+    with pytest.raises(ValueError, match="only 0 images are not three-channel"):
+        cleaning.propose_picks(disorder, bootstrap & False, 0.2, 0.5)
+
+
+def test_feed_back_keeps_picks_and_their_proportion():
+    picks = pd.Series(["noise", "normal", "normal", "", "", "", "", "", ""])
+    probability = pd.Series([0.0, 1.0, 1.0, 0.95, 0.9, 0.01, 0.03, 0.02, 0.5])
+    grown = cleaning.feed_back(picks, probability, 0.9, 0.1)
+    assert grown.tolist() == ["noise", "normal", "normal", "noise", "", "normal", "", "normal", ""]
+    assert cleaning.feed_back(grown, probability * 0 + 0.5, 0.9, 0.1).equals(grown)
+
+
+def test_audit_bounds():
+    assert cleaning.audit_bound(0, 299) == pytest.approx(1 - 0.05 ** (1 / 299))
+    assert cleaning.audit_bound(0, 299) < 0.01 < cleaning.audit_bound(0, 298)
+    assert cleaning.audit_bound(0, 0) == 1
+    low, high = cleaning.audit_interval(0, 299)
+    assert low == 0 and high == pytest.approx(1 - 0.025 ** (1 / 299))
+    low, high = cleaning.audit_interval(5, 100)
+    assert low < 0.05 < high and cleaning.audit_bound(5, 100) < high
+
+
+def test_cut_folds_spreads_classes_and_keeps_groups_together():
+    random = np.random.default_rng(1)
+    labels = pd.Series(np.repeat(list("abcd"), [50, 23, 11, 5]))
+    groups = pd.Series([f"g{n}" for n in range(len(labels))])
+    alone = cleaning.cut_folds(labels, groups, 5, seed=3)
+    for _, folds in alone.groupby(labels):
+        counts = np.bincount(folds, minlength=5)
+        assert counts.max() - counts.min() <= 1
+    sizes = np.bincount(alone)
+    assert len(sizes) == 5 and sizes.max() - sizes.min() <= 1
+    assert alone.equals(cleaning.cut_folds(labels, groups, 5, seed=3))
+    assert not alone.equals(cleaning.cut_folds(labels, groups, 5, seed=4))
+    copied = pd.Series([f"g{n}" for n in random.integers(0, 60, len(labels))])
+    folds = cleaning.cut_folds(labels, copied, 5, seed=3)
+    assert (folds.groupby(copied).nunique() == 1).all() and set(folds) == set(range(5))
+
+
+def small_table():
+    ids = ["a", "b", "c", "d", "t"]
+    split = ["train"] * 4 + ["test"]
+    given = ["x", "x", "y", "y", ""]
+    listing = pd.DataFrame({"image_id": ids, "path": ids, "split": split, "given": given})
+    table = tables.new_table(listing)
+    return tables.leave_out(table, table["image_id"] == "a", "02_coarse", "model: rank 9")
+
+
+def decisions(*rows):
+    frame = pd.DataFrame(rows, columns=["image_id", "decision", "label"])
+    return frame.set_index("image_id")
+
+
+def test_a_person_beats_a_rule_and_test_images_are_never_touched():
+    before = small_table()
+    rows = [("a", "keep", ""), ("b", "drop", ""), ("c", "relabel", "x"), ("t", "drop", "")]
+    after = cleaning.apply_decisions(before, decisions(*rows), "03_fine").set_index("image_id")
+    assert after.loc["a", ["status", "reason"]].tolist() == ["keep", "human: kept"]
+    assert after.loc["b", ["status", "stage"]].tolist() == ["drop", "03_fine"]
+    assert after.loc["c", ["label", "given", "status"]].tolist() == ["x", "y", "keep"]
+    old = before.set_index("image_id")
+    assert after.loc[["d", "t"]].equals(old.loc[["d", "t"]])
+    tables.check_table(after.reset_index(), "after")
+
+
+def test_decisions_on_strangers_are_named():
+    with pytest.raises(ValueError, match="image 'z'.* another contest"):
+        cleaning.apply_decisions(small_table(), decisions(("z", "keep", "")), "03_fine")
+    with pytest.raises(ValueError, match="image 'a' the label 'rose'"):
+        cleaning.apply_decisions(small_table(), decisions(("a", "relabel", "rose")), "03_fine")
+
+
+def test_rules_leave_confirmed_labels_alone():
+    rows = decisions(("a", "keep", ""), ("b", "drop", ""), ("c", "relabel", "x"))
+    sure = cleaning.confirmed_by_human(rows, pd.Series(["a", "b", "c", "d"]))
+    assert sure.tolist() == [True, False, True, False]
+
+
+def test_each_fold_is_predicted_by_a_job_that_did_not_see_it():
+    fold = pd.Series([0, 1, 2, 0, 1, -1])
+    candidates = pd.Series([True, True, True, True, True, False])
+    jobs = cleaning.rows_per_fold(None, fold, candidates)
+    assert len(jobs) == 3
+    assert (sum(job["predict"].astype(int) for job in jobs) == candidates.astype(int)).all()
+    for job in jobs:
+        assert not (job["fit"] & job["predict"]).any()
+        assert (job["fit"] | job["predict"]).equals(candidates)
+
+
+def test_class_agreement():
+    labels = np.array(list("aaabbbc"))
+    neighbours = np.array([[1, 2, 3], [0, 2, 3], [0, 1, 3], [0, 4, 1], [0, 1, 2], [1, 0, 3]])
+    neighbours = np.vstack([neighbours, [0, 1, 2]])
+    found = cleaning.class_agreement(neighbours, labels, np.full(7, True))
+    assert found["images"].to_dict() == {"a": 3, "b": 3, "c": 1}
+    assert found.loc["a", "agreement"] == 1
+    assert found.loc["b", "agreement"] == pytest.approx(1 / 6)
+    assert np.isnan(found.loc["c", "agreement"])

@@ -1,0 +1,102 @@
+"""The order of images does not depend on how a batch is cut up."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from fgvc_utils import augment
+from fgvc_utils.balance import oversample
+from fgvc_utils.feed import GlobalBatches, InTurn, Pictures, StoredFeatures, item_seed
+
+
+def steps_of(rows, micro, accumulate, processes, epoch=0):
+    """The micro-batches of each optimiser step, over all processes, as sorted tuples."""
+    ranks = []
+    for rank in range(processes):
+        batches = GlobalBatches(rows, micro, accumulate, processes, rank, seed=5)
+        batches.epoch = epoch
+        own = [tuple(row for _, row in batch) for batch in batches]
+        assert len(own) == len(batches) == batches.steps * accumulate
+        ranks.append(own)
+    count = len(ranks[0]) // accumulate
+    return [
+        sorted(b for own in ranks for b in own[s * accumulate : (s + 1) * accumulate])
+        for s in range(count)
+    ]
+
+
+@pytest.mark.parametrize(("accumulate", "processes"), [(2, 2), (1, 4)])
+def test_any_split_sees_the_same_micro_batches(accumulate, processes):
+    rows = np.arange(100, 150)
+    one = steps_of(rows, 3, 4, 1, epoch=2)
+    assert len(one) == 4 and one == steps_of(rows, 3, accumulate, processes, epoch=2)
+    seen = [row for step in one for batch in step for row in batch]
+    assert len(set(seen)) == len(seen) == 48 and set(seen) <= set(rows.tolist())
+
+
+def test_epochs_differ_and_all_rows_come_in_the_end():
+    rows = np.arange(50)
+    epochs = [steps_of(rows, 3, 4, 1, epoch=epoch) for epoch in range(6)]
+    assert epochs[0] != epochs[1]
+    assert {row for e in epochs for s in e for b in s for row in b} == set(range(50))
+
+
+def test_oversampled_rows_come_as_often_as_they_stand():
+    rows = oversample(np.repeat([0, 1], [30, 2]), 1 / 3, seed=0)
+    seen = [row for step in steps_of(rows, 4, 1, 2) for batch in step for row in batch]
+    assert len(rows) == 40 and Counter(seen) == Counter(rows.tolist())
+
+
+def test_in_turn():
+    batches = list(InTurn(np.array([5, 3, 9]), 2, epoch=4))
+    assert batches == [[(4, 5), (4, 3)], [(4, 9)]] and len(InTurn(np.arange(5), 2)) == 3
+
+
+def test_seeds_differ_by_image_and_epoch():
+    seeds = {item_seed(0, epoch, row) for epoch in range(10) for row in range(100)}
+    assert len(seeds) == 1000 and min(seeds) >= 0
+
+
+@pytest.fixture
+def files(tmp_path):
+    random = np.random.default_rng(0)
+    for number in range(4):
+        array = random.integers(0, 256, (20, 20, 3), dtype=np.uint8)
+        Image.fromarray(array).save(tmp_path / f"{number}.jpg")
+    return [str(tmp_path / f"{number}.jpg") for number in range(4)]
+
+
+def test_a_picture_is_the_same_in_any_batch_and_another_in_the_next_epoch(files):
+    pictures = Pictures(files, torch.eye(4), augment.train_view(12, 1.3), seed=1)
+    torch.manual_seed(0)
+    state = torch.get_rng_state()
+    batch, targets = pictures.__getitems__([(0, 2), (0, 0)])
+    assert torch.equal(torch.get_rng_state(), state), "the caller's random numbers stay"
+    assert batch.shape == (2, 3, 12, 12) and batch.dtype == torch.uint8
+    assert torch.equal(targets, torch.eye(4)[[2, 0]])
+    alone, _ = pictures.__getitems__([(0, 0)])
+    assert torch.equal(alone[0], batch[1])
+    later = [pictures.__getitems__([(epoch, 0)])[0] for epoch in range(1, 5)]
+    assert any(not torch.equal(other, alone) for other in later)
+
+
+def test_a_mixed_batch_mixes_its_targets(files):
+    pictures = Pictures(files, torch.eye(4), augment.test_view(12, 1.3), 1, "mixup", 1.0)
+    batch, targets = pictures.__getitems__([(0, row) for row in range(4)])
+    again, _ = pictures.__getitems__([(0, row) for row in range(4)])
+    assert batch.dtype == torch.float32 and torch.equal(batch, again)
+    torch.testing.assert_close(targets.sum(dim=1), torch.ones(4))
+    assert not torch.equal(targets, torch.eye(4))
+
+
+def test_stored_features_draw_a_view_of_the_right_image():
+    one = np.arange(20, dtype=np.float32)[:, None]
+    stored = StoredFeatures([one, one + 100], torch.eye(20), seed=0)
+    items = [(0, row) for row in (7, 3, 3, 11, 12, 13, 14, 15, 16, 17)]
+    features, targets = stored.__getitems__(items)
+    assert (features[:, 0] % 100).tolist() == [row for _, row in items]
+    assert set((features[:, 0] // 100).tolist()) == {0.0, 1.0}
+    assert targets.argmax(dim=1).tolist() == [row for _, row in items]

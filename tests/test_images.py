@@ -1,0 +1,174 @@
+"""Whatever the web sends is decoded upright, or listed with its reason."""
+
+import io
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from fgvc_utils import images
+from fgvc_utils.config import data_root
+from fgvc_utils.images import UnreadableImage, decode
+from fgvc_utils.listing import list_images
+
+
+def photo(width=48, height=32, seed=0):
+    """A smooth picture, red at the left and blue at the right, with some blobs."""
+    random = np.random.default_rng(seed)
+    blobs = Image.fromarray(random.integers(0, 256, (4, 4, 3), dtype=np.uint8))
+    picture = np.asarray(blobs.resize((width, height), Image.Resampling.BICUBIC)).copy()
+    picture[:, : width // 4] = (230, 20, 20)
+    picture[:, -(width // 4) :] = (20, 20, 230)
+    return Image.fromarray(picture)
+
+
+def saved(image, form, **settings):
+    out = io.BytesIO()
+    image.save(out, form, **settings)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("mode", "form", "stored_as"),
+    [
+        ("RGB", "JPEG", "RGB"),
+        ("RGB", "PNG", "RGB"),
+        ("RGB", "WEBP", "RGB"),
+        ("L", "JPEG", "L"),
+        ("P", "PNG", "P"),
+        ("CMYK", "JPEG", "CMYK"),
+    ],
+)
+def test_colour_forms(mode, form, stored_as):
+    source = photo()
+    stored = source.quantize(256) if mode == "P" else source.convert(mode)
+    picture, found = decode(saved(stored, form))
+    assert found == stored_as and picture.shape == (32, 48, 3) and picture.dtype == np.uint8
+    wanted = source.convert("L").convert("RGB") if mode == "L" else source
+    error = np.abs(picture.astype(int) - np.asarray(wanted).astype(int)).mean()
+    assert error < 16, f"{mode} {form} is {error:.1f} grey levels off"
+
+
+def test_transparency_is_laid_on_white():
+    image = Image.new("RGBA", (8, 8), (200, 0, 0, 255))
+    image.paste((0, 0, 0, 0), (0, 0, 4, 8))
+    picture, stored_as = decode(saved(image, "PNG"))
+    assert stored_as == "RGBA"
+    assert picture[0, 0].tolist() == [255, 255, 255] and picture[0, 7].tolist() == [200, 0, 0]
+
+
+@pytest.mark.parametrize(("orientation", "turns"), [(3, 2), (6, 1), (8, 3)])
+def test_exif_rotation_is_undone(orientation, turns):
+    source = np.asarray(photo())
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = saved(Image.fromarray(np.rot90(source, turns)), "PNG", exif=exif)
+    picture, stored_as = decode(data)
+    assert stored_as == "RGB rotated" and np.array_equal(picture, source)
+
+
+def test_the_first_frame_of_an_animation_is_taken():
+    frames = [Image.new("P", (8, 6), 0), Image.new("P", (8, 6), 1)]
+    for frame in frames:
+        frame.putpalette([250, 0, 0, 0, 250, 0])
+    data = saved(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    picture, stored_as = decode(data)
+    assert stored_as == "P animated" and (picture == [250, 0, 0]).all()
+
+
+def test_16_bit_grey_spans_the_whole_range():
+    grey = np.linspace(1000, 60000, 12 * 10).reshape(10, 12).astype(np.uint16)
+    picture, stored_as = decode(saved(Image.fromarray(grey), "PNG"))
+    assert stored_as.startswith("I") and picture.shape == (10, 12, 3)
+    assert picture.min() == 0 and picture.max() == 255
+    assert (np.diff(picture[:, :, 0].ravel().astype(int)) >= 0).all()
+
+
+def test_files_that_are_no_whole_picture(monkeypatch):
+    with pytest.raises(UnreadableImage, match="empty file"):
+        decode(b"")
+    with pytest.raises(UnreadableImage, match="not an image, it starts with '<!DOCTYPE html>"):
+        decode(b"<!DOCTYPE html><p>gone</p>")
+    whole = saved(photo(200, 200), "JPEG")
+    with pytest.raises(UnreadableImage, match="truncated"):
+        decode(whole[: len(whole) // 2])
+    monkeypatch.setattr(images, "LARGEST_PIXELS", 1000)
+    with pytest.raises(UnreadableImage, match="too large: 48 × 32"):
+        decode(saved(photo(), "PNG"))
+
+
+def test_shrink_keeps_the_aspect_and_never_enlarges():
+    picture = np.asarray(photo(48, 32))
+    assert images.shrink(picture, 16).shape == (16, 24, 3)
+    assert images.shrink(picture, 64) is picture
+
+
+def test_three_channel():
+    stored = pd.Series(["RGB", "RGB rotated", "L", "P animated", "CMYK", "RGBA"])
+    assert images.is_three_channel(stored).tolist() == [True, True, False, False, False, False]
+
+
+def test_take_in_fills_the_cache_and_lists_errors_the_same_way_twice(tmp_path):
+    root = tmp_path / "raw"
+    root.mkdir()
+    jpeg = saved(photo(96, 64), "JPEG", quality=95)
+    files = {
+        "a.jpg": jpeg,
+        "b.jpg": jpeg,
+        "c.jpg": saved(photo(48, 32), "JPEG", quality=95),
+        "d.jpg": saved(photo(96, 64, seed=5).convert("L"), "JPEG"),
+        "e.jpg": b"",
+        "f.jpg": jpeg[: len(jpeg) // 2],
+    }
+    for name, data in files.items():
+        (root / name).write_bytes(data)
+    listing = pd.DataFrame({"image_id": [*"abcdefg"], "path": [*files, "gone.jpg"]})
+    taken = images.take_in(listing, root, tmp_path / "cache", 32)
+    again = images.take_in(listing, root, tmp_path / "other", 32)
+    pd.testing.assert_frame_equal(taken, again)
+    assert taken["image_id"].tolist() == [*"abcdefg"]
+    good = taken[taken["error"] == ""]
+    assert good["image_id"].tolist() == [*"abcd"]
+    for row in good.itertuples():
+        cached = images.read_cached(tmp_path / "cache" / row.cached)
+        assert cached.shape == (32, 48, 3)
+        assert cached.tobytes() == images.read_cached(tmp_path / "other" / row.cached).tobytes()
+    assert taken["cached"][0] == taken["cached"][1] and taken["stored_as"][3] == "L"
+    assert taken[["height", "width"]].iloc[0].tolist() == [64, 96]
+    assert taken["error"][4] == "empty file" and "truncated" in taken["error"][5]
+    assert taken["error"][6].startswith("cannot be opened")
+    assert {name: (root / name).read_bytes() for name in files} == files
+    groups = images.copies(taken)
+    assert groups.tolist() == ["a", "a", "a", "d", "e", "f", "g"]
+
+
+def test_conflicts_are_copies_under_two_labels():
+    table = pd.DataFrame(
+        {
+            "image_id": [*"abcde"],
+            "path": [*"abcde"],
+            "split": ["train"] * 4 + ["test"],
+            "given": ["x", "y", "z", "z", ""],
+            "group": ["a", "a", "c", "c", "c"],
+        }
+    )
+    assert images.conflicts(table)["image_id"].tolist() == ["a", "b"]
+
+
+def test_real_files_of_the_web():
+    try:
+        root = data_root("grocery-web")
+    except FileNotFoundError as error:
+        pytest.skip(f"grocery-web is not here: {error}")
+    paths = list_images(root, "train", "test")["path"]
+    found = {}
+    for path in paths[:600:3]:
+        try:
+            picture, stored_as = decode((root / path).read_bytes())
+        except UnreadableImage as error:
+            stored_as = f"error: {error}"
+        else:
+            assert picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[2] == 3
+        found[stored_as] = found.get(stored_as, 0) + 1
+    assert found["RGB"] > 100 and {"L", "P", "CMYK"} <= set(found), found
