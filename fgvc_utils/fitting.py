@@ -341,7 +341,10 @@ class Account(Callback):
             figures |= evaluate(plain, self.held_out, self.learn.loss_func, self.processes)
             plain.train()
         self.history.append({"epoch": self.epoch + 1, **figures})
-        self.progress.figures(self.job.name, f"epoch {self.epoch + 1}/{self.job.epochs}", **figures)
+        # A layer's epoch takes milliseconds: its last one is enough to read.
+        if self.job.fit == "full" or self.epoch + 1 == self.job.epochs:
+            what = f"epoch {self.epoch + 1}/{self.job.epochs}"
+            self.progress.figures(self.job.name, what, **figures)
         if self.processes.first and self.job.fit == "full":
             self._keep_last(plain)
 

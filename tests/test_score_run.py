@@ -70,10 +70,10 @@ def test_figures(tmp_path):
     # Kept: a d e f g, of which d shows nothing.
     assert figures["kept"] == {"n": 5, "right": 0.8}
     lines = [line.split() for line in text.splitlines()]
-    assert ["01_noise", "2", "1.0", "0", "-"] in lines
-    assert ["02_coarse", "2", "0.5", "0", "-"] in lines
-    assert ["03_fine", "0", "-", "1", "1.0"] in lines
-    assert ["noise", "2", "0.5", "0.0"] in lines
+    assert ["01_noise", "2", "1.000", "0", "-"] in lines
+    assert ["02_coarse", "2", "0.500", "0", "-"] in lines
+    assert ["03_fine", "0", "-", "1", "1.000"] in lines
+    assert ["noise", "2", "0.500", "0.000"] in lines
 
 
 def test_nothing_flagged(tmp_path):

@@ -1,0 +1,239 @@
+"""The whole way on a tiny drawn contest: pipeline, papermill alone, bad input, odd layouts."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+import pytest
+import yaml
+
+from fgvc_utils import config, pipeline, tables
+from fgvc_utils.demo import TINY, draw_demo
+from fgvc_utils.journal import Journal
+
+PROJECT = Path(__file__).resolve().parent.parent
+SMALL = {"global_batch": 8, "micro_batch": 8, "size": 64}
+TINY_CONTEST = {
+    "run": "tiny",
+    "data_root": "tiny",
+    "cache_side": 96,
+    "01_noise": {**SMALL, "propose_noise": 0.3, "max_rounds": 2},
+    "02_coarse": {**SMALL, "top": 2, "folds": 3},
+    "03_fine": {**SMALL, "folds": 3},
+    "04_lowq": {"size": 64, "neighbours": 3},
+    "10_train": [
+        {**SMALL, "name": "one", "epochs": 3},
+        {**SMALL, "name": "two", "epochs": 2, "balance": "prior", "mix": "none", "seed": 1},
+    ],
+    "20_distill": {**SMALL, "name": "student", "epochs": 2, "variant": "B"},
+    "30_ensemble": {"global_batch": 8, "micro_batch": 8, "convolution_models": 2, "epochs": 5},
+    "40_submit": {"known_count": 4},
+}
+
+
+@pytest.fixture(scope="module")
+def contest(tmp_path_factory):
+    """A drawn tiny contest and its file."""
+    folder = tmp_path_factory.mktemp("contest")
+    draw_demo(folder / "data" / "tiny", **TINY)
+    file = folder / "tiny.yaml"
+    file.write_text(yaml.safe_dump(TINY_CONTEST | {"outputs": str(folder / "outputs")}))
+    return folder
+
+
+def run_pipeline(folder: Path, *arguments: str, file: str = "tiny.yaml"):
+    environment = os.environ | {"FGVC_DATA": str(folder / "data")}
+    return subprocess.run(
+        [sys.executable, "-m", "fgvc_utils.pipeline", str(folder / file), *arguments],
+        capture_output=True,
+        text=True,
+        env=environment,
+        cwd=PROJECT,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(contest):
+    """The contest after one whole run."""
+    done = run_pipeline(contest)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return contest
+
+
+@pytest.mark.slow
+def test_the_submission_holds_every_test_image_once(finished):
+    submission = pd.read_csv(finished / "outputs/tiny/submission.csv", dtype=str)
+    sample = pd.read_csv(finished / "data/tiny/sample_submission.csv", dtype=str)
+    assert list(submission.columns) == list(sample.columns)
+    assert sorted(submission["path"]) == sorted(sample["path"])
+    assert set(submission["class"]) <= {
+        path.name for path in (finished / "data/tiny/train").iterdir()
+    }
+
+
+@pytest.mark.slow
+def test_each_table_is_complete_and_says_why_images_are_left_out(finished):
+    files = [p for p in (finished / "data/tiny/train").rglob("*") if p.is_file()]
+    for stage in ("01_noise", "02_coarse", "03_fine", "04_lowq"):
+        table = tables.read_table(finished / f"outputs/tiny/tables/{stage}.parquet")
+        assert (table["split"] == "train").sum() == len(files)
+        dropped = table[table["status"] == "drop"]
+        assert (dropped["reason"] != "").all() and (dropped["stage"] <= stage).all()
+    unreadable = table[table["reason"].str.startswith("unreadable")]
+    truth = pd.read_csv(finished / "data/tiny/truth/train.csv", dtype=str)
+    assert set(unreadable["path"]) == set(truth.loc[truth["kind"] == "corrupt", "path"])
+
+
+@pytest.mark.slow
+def test_cleaning_leaves_out_wrong_labels_more_than_right_ones(finished):
+    table = tables.read_table(finished / "outputs/tiny/tables/04_lowq.parquet")
+    truth = pd.read_csv(finished / "data/tiny/truth/train.csv", dtype=str).set_index("path")
+    train = table[table["split"] == "train"]
+    kind = train["path"].map(truth["kind"])
+    dropped = (train["status"] == "drop").groupby(kind == "ok").mean()
+    assert dropped[False] > dropped[True] + 0.25
+
+
+@pytest.mark.slow
+def test_the_answer_is_far_better_than_chance(finished):
+    scored = subprocess.run(
+        [
+            sys.executable, "benchmarks/score_run.py", finished / "outputs/tiny",
+            finished / "data/tiny/truth",
+        ],
+        capture_output=True, text=True, cwd=PROJECT, check=True,
+    )  # fmt: skip
+    # Six classes: chance is 0.17; the interval of 24 images reaches down to 0.17 from 0.35.
+    assert json.loads(scored.stdout.splitlines()[-1])["top1"] >= 0.35
+
+
+@pytest.mark.slow
+def test_a_second_call_skips_everything_and_a_changed_parameter_only_what_follows(finished):
+    again = run_pipeline(finished)
+    assert again.returncode == 0
+    assert again.stdout.count("done before") == len(pipeline.read_contest(finished / "tiny.yaml"))
+    other = TINY_CONTEST | {"outputs": str(finished / "outputs"), "40_submit": {"rule": "plain"}}
+    (finished / "plain.yaml").write_text(yaml.safe_dump(other))
+    dry = run_pipeline(finished, "--dry-run", file="plain.yaml")
+    running = [line for line in dry.stdout.splitlines() if ": run, " in line]
+    assert running == ["40_submit: run, changed: known_count, rule"]
+
+
+@pytest.mark.slow
+def test_only_and_from_choose_the_stages(finished):
+    only = run_pipeline(finished, "--dry-run", "--only", "03_fine").stdout
+    assert [line.split(":")[0] for line in only.splitlines() if ": run," in line] == ["03_fine"]
+    later = run_pipeline(finished, "--dry-run", "--from", "30_ensemble").stdout
+    chosen = [line.split(":")[0] for line in later.splitlines() if ": run," in line]
+    assert chosen == ["30_ensemble", "40_submit"]
+
+
+@pytest.mark.slow
+def test_a_human_decision_beats_the_rule_when_the_notebook_runs_alone(finished):
+    folder = finished / "outputs" / "tiny"
+    before = tables.read_table(folder / "tables/03_fine.parquet")
+    image = before.loc[before["stage"] == "03_fine", "image_id"].iloc[0]
+    journal = Journal(folder / "decisions/03_fine.csv")
+    journal.append(image, "keep", reviewer="test")
+    command = [
+        sys.executable, "-m", "papermill", "notebooks/03_fine.ipynb", str(finished / "alone.ipynb"),
+        "-p", "run", "tiny", "-p", "data_root", "tiny", "-p", "outputs", str(finished / "outputs"),
+        "-p", "size", "64", "-p", "folds", "3", "-p", "global_batch", "8", "-p", "micro_batch", "8",
+        "--no-progress-bar",
+    ]  # fmt: skip
+    environment = os.environ | {"FGVC_DATA": str(finished / "data")}
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=PROJECT, env=environment, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    after = tables.read_table(folder / "tables/03_fine.parquet").set_index("image_id")
+    assert after.loc[image, "status"] == "keep"
+    assert after.loc[image, "reason"] == "human: kept"
+    assert len(journal.read()) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        (["-p", "sise", "64"], "sise"),
+        (["-p", "run", "007"], "write it as text"),
+        (["-p", "rate", "fast"], "rate"),
+        (["-p", "threshold", "1.5"], "threshold"),
+    ],
+)
+def test_plain_papermill_refuses_bad_parameters_before_any_work(tmp_path, parameters, message):
+    out = tmp_path / "out.ipynb"
+    command = [
+        sys.executable, "-m", "papermill", "notebooks/01_noise.ipynb", str(out),
+        "--no-progress-bar", *parameters,
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, cwd=PROJECT, check=False)
+    assert done.returncode != 0
+    assert "ParameterError" in done.stderr and message in done.stderr
+    ran = [c for c in nbformat.read(out, 4).cells if c.cell_type == "code" and c.execution_count]
+    assert len(ran) <= 4
+
+
+def contest_file(folder: Path, text: str) -> Path:
+    file = folder / "contest.yaml"
+    file.write_text(text)
+    return file
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("run: a\nrunn: b\n10_train:\n", "'runn' is neither a stage"),
+        ("run: a\n10_train:\n  epochz: 3\n", "epochz"),
+        ("run: a\n10_train:\n  epochs: many\n", "epochs = 'many'"),
+        ("run: 12\n10_train:\n", "run = 12"),
+        ("run: a\n10_train:\n\tepochs: 3\n", "not valid YAML"),
+        ("run: a\nrun: b\n10_train:\n", "'run' stands twice"),
+        ("run: a\n10_train:\n  - name: x\n  - name: x\n", "10_train-x stands twice"),
+        ("run: a\n11_train:\n", "11_train"),
+        ("run: a\n", "names no stage"),
+        ("", "holds no parameters"),
+        ("run: a/../b\n10_train:\n", "run = 'a/../b'"),
+    ],
+)
+def test_a_bad_contest_file_is_refused_with_the_place_named(tmp_path, text, message):
+    with pytest.raises(config.ParameterError, match="contest.yaml|line") as caught:
+        pipeline.read_contest(contest_file(tmp_path, text))
+    assert message in str(caught.value)
+
+
+def test_a_number_written_as_text_is_that_number(tmp_path):
+    file = contest_file(tmp_path, "run: a\n10_train:\n  base_lr: 1e-3\n")
+    assert pipeline.read_contest(file)[0].cfg.base_lr == 0.001
+
+
+def test_the_whole_contest_is_checked_before_anything_runs(tmp_path, monkeypatch):
+    monkeypatch.setenv("FGVC_DATA", str(tmp_path / "nowhere"))
+    text = "run: a\n10_train:\n  backbone: no_such_net\n20_distill:\n  micro_batch: 7\n"
+    problems = pipeline.check(pipeline.read_contest(contest_file(tmp_path, text)))
+    assert len(problems) == 3
+    assert "FGVC_DATA" in problems[0]
+    assert "no_such_net" in problems[1]
+    assert "global_batch 32 is not a multiple" in problems[2]
+
+
+@pytest.mark.parametrize("file", sorted((PROJECT / "params").glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_contest_file_that_ships_is_right(file):
+    steps = pipeline.read_contest(file)
+    assert [s.stage for s in steps][0] == "01_noise"
+    assert steps[-1].stage == "40_submit"
+
+
+def test_the_original_contest_has_the_original_figures():
+    steps = {s.name: s.cfg for s in pipeline.read_contest(PROJECT / "params/webfg5000.yaml")}
+    b4 = steps["10_train-b4-prior"]
+    assert (b4.backbone, b4.size, b4.global_batch) == ("tf_efficientnet_b4", 380, 2000)
+    assert (b4.label_smoothing, b4.base_lr) == (0.2, 0.03)
+    assert (b4.train_ratio, b4.test_ratio) == (1.15, 1.35)
+    assert config.accumulation(b4.global_batch, b4.micro_batch, b4.processes * b4.nodes).steps == 1
