@@ -157,6 +157,7 @@ def score_cleaning(rows: pd.DataFrame) -> tuple[dict, pd.DataFrame, pd.DataFrame
         ],
         columns=["stage", "left out", "precision", "relabelled", "now right"],
     )
+    by_stage = by_stage.astype({"precision": float, "now right": float})
     kept = rows[~rows["dropped"]]
     figures = {
         "precision": ratio(hits, flagged.sum()),
@@ -186,7 +187,7 @@ def score_run(run: Path, truth: Path) -> tuple[dict, str]:
         "top1_interval": [round(low, 4), round(high, 4)],
         **cleaning,
     }
-    shown = {"index": False, "na_rep": "-"}
+    shown = {"index": False, "na_rep": "-", "float_format": "{:.3f}".format}
     text = "\n".join(
         [
             f"Cleaning of {len(rows)} train images, shares by kind",

@@ -1,7 +1,7 @@
 """The processes of one launch, as a job sees them; one process alone needs no group."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -36,6 +36,12 @@ class Processes:
         tensor = torch.tensor(values, dtype=torch.float64, device=self.device)
         dist.all_reduce(tensor)
         return tensor.tolist()
+
+    def share_first(self, tensors: Iterable[torch.Tensor]) -> None:
+        """Give every process the tensors of the first, in place."""
+        if self.count > 1:
+            for tensor in tensors:
+                dist.broadcast(tensor, src=0)
 
     def wait(self) -> None:
         """Return when every process has come here."""

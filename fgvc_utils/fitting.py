@@ -191,6 +191,10 @@ class Distributed(Callback):
         self.plain = self.learn.model
         self.learn.model = DistributedDataParallel(self.plain, device_ids=devices)
 
+    def after_train(self) -> None:
+        # BatchNorm's running statistics are those of each process's own pictures until here.
+        self.processes.share_first(self.plain.buffers())
+
     def after_fit(self) -> None:
         self.learn.model = self.plain
 

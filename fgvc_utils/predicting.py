@@ -57,7 +57,9 @@ def predict(
     writer.close()
     processes.wait()
     if processes.first:
-        finish_store(Path(job.store), job.classes, processes.count)
+        # A process that had no image left has no array either.
+        shards = max(1, min(processes.count, len(material.predict_rows)))
+        finish_store(Path(job.store), job.classes, shards)
 
 
 class _Mirrored:

@@ -25,6 +25,14 @@ def cap_for(known_count: int, images: int, classes: int, slack: float) -> int:
     return cap
 
 
+def covering(cap: int, images: int, classes_left: int) -> int:
+    """The cap, raised to what the classes that are left need to cover all images.
+
+    Classes that cleaning emptied take no image, so their share falls to the others.
+    """
+    return max(cap, math.ceil(images / classes_left))
+
+
 def assign_capped(scores: np.ndarray, cap: int) -> np.ndarray:
     """Give each image one class, a class at most `cap` images, the surest pairs first.
 

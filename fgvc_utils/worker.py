@@ -2,6 +2,7 @@
 
 import shutil
 import time
+from pathlib import Path
 
 from fgvc_utils.distributed import Processes, joined
 from fgvc_utils.fitting import Material, fit, new_network
@@ -30,6 +31,8 @@ def carry_out(job: Job, processes: Processes, progress: Progress) -> None:
     # Nobody may clear the old results while a peer still asks whether they are there.
     processes.wait()
     if processes.first:
+        # Cut off from here on, the job is not done, whatever it was before.
+        (Path(job.folder) / "done.json").unlink(missing_ok=True)
         shutil.rmtree(job.store, ignore_errors=True)
     processes.wait()
     material = Material(job)

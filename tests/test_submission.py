@@ -4,7 +4,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fgvc_utils.submission import assign_capped, cap_for, submission_ids, write_submission
+from fgvc_utils.submission import (
+    assign_capped,
+    cap_for,
+    covering,
+    submission_ids,
+    write_submission,
+)
 
 
 def greedy(scores, cap):
@@ -77,3 +83,8 @@ def test_the_file_has_the_contests_columns_and_text_labels(tmp_path):
     with pytest.raises(ValueError, match="2 test images but 1 classes"):
         write_submission(names, labels[:1], ["0012", "7"], ["a", "b"], path)
     assert path.read_text().startswith("image,category"), "the good file stays"
+
+
+def test_the_cap_is_raised_where_emptied_classes_leave_too_little_room():
+    assert covering(5, images=24, classes_left=4) == 6
+    assert covering(5, images=24, classes_left=6) == 5
