@@ -1,5 +1,6 @@
 """Figures from tables and arrays. Each function returns a matplotlib figure for a cell to show."""
 
+import io
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,8 +12,17 @@ from fgvc_utils import tables
 BLUE, ORANGE, GREY, GREEN = "#0072b2", "#d55e00", "#9a9a9a", "#009e73"
 
 
+class Picture(Figure):
+    """A figure that a notebook shows as PNG by itself, without pyplot and its global state."""
+
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        self.savefig(buffer, format="png", dpi=100)
+        return buffer.getvalue()
+
+
 def _figure(title: str, width: float = 8, height: float = 3) -> tuple[Figure, object]:
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = Picture(figsize=(width, height), layout="constrained")
     axes = figure.subplots()
     axes.set_title(title, loc="left")
     axes.spines[["top", "right"]].set_visible(False)
@@ -97,7 +107,7 @@ def agreement(judged: pd.DataFrame, drop_below: float, title: str) -> Figure:
 
 def learning_curve(log: pd.DataFrame, title: str) -> Figure:
     """Train loss and, where a fold is held out, its loss and top-1 by epoch."""
-    figure = Figure(figsize=(8, 3), layout="constrained")
+    figure = Picture(figsize=(8, 3), layout="constrained")
     left, right = figure.subplots(1, 2)
     left.plot(log["epoch"], log["train_loss"], color=GREY, label="train")
     left.set(xlabel="epoch", ylabel="loss")
