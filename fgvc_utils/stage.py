@@ -422,14 +422,12 @@ def candidates(
 ) -> pd.DataFrame:
     """What a gallery shows: the images of `scores` in its order, at most `looks` of them.
 
-    Columns item, image (in the cache), caption (label, suggestion and score) and suggested.
+    Columns item, image (in the cache), caption (label and score) and suggested.
     """
     first = scores.iloc[:looks]
     rows = table.set_index("image_id").loc[first.index]
     files = inventory.set_index("image_id").loc[first.index, "file"]
-    caption = rows["label"].where(
-        rows["suggested"] == "", rows["label"] + " → " + rows["suggested"]
-    )
-    caption = caption + first.map(lambda value: f"  {score_name} {value:.2f}").to_numpy()
+    # The gallery itself writes the suggestion under the caption.
+    caption = rows["label"] + first.map(lambda value: f"  {score_name} {value:.2f}").to_numpy()
     shown = {"item": first.index, "image": files, "caption": caption}
     return pd.DataFrame(shown | {"suggested": rows["suggested"]}).reset_index(drop=True)
