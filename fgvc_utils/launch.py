@@ -332,6 +332,8 @@ def _variables(hardware: Hardware) -> dict[str, str]:
     """Environment of the ranks, which must stand before they import torch."""
     variables = {
         "OMP_NUM_THREADS": str(hardware.threads_per_rank()),
+        # A thread that spins while it waits takes the core from whoever shares the machine.
+        "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
         # What a rank printed shall be in its log even if it is killed.
         "PYTHONUNBUFFERED": "1",
         "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(ranks.SHUTDOWN_SECONDS),
