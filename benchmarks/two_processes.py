@@ -99,7 +99,7 @@ def losses(job: Job) -> list[float]:
 def report(jobs: dict[str, list[Job]]) -> dict:
     """Print the tables; returns their figures."""
     figures: dict = {"differences": {}, "losses": {}}
-    print(f"\nLargest difference of weights, 1 × 16 × 2 against 2 × 16 × 1")
+    print("\nLargest difference of weights, 1 × 16 × 2 against 2 × 16 × 1")
     print(f"{'network':<20}{'step':>5}{'parameters':>14}{'running statistics':>22}")
     for what, pair in jobs.items():
         found = {step: differences(pair, step) for step in STEPS}
