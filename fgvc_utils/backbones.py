@@ -25,22 +25,32 @@ _EXPANDED_BLOCK |= {"_bn1": "bn2", "_project_conv": "conv_pwl", "_bn2": "bn3"}
 
 
 def create_network(
-    name: str, weights: str, classes: int, *, dropout: float = 0.0, drop_path: float = 0.0
+    name: str,
+    weights: str,
+    classes: int,
+    *,
+    size: int = 0,
+    dropout: float = 0.0,
+    drop_path: float = 0.0,
 ) -> nn.Module:
     """Make a timm network with a fresh classifier of `classes` outputs.
 
     `weights`: `none`, `hub` (timm's own, downloaded once), `package` (shipped by an installed
     package: tf_efficientnet_lite0 to lite2), or the path of a .safetensors or .pth state dict.
+    `size` in px is told to networks that are made for one size of picture, such as ViT.
 
     Raises ValueError naming the backbone or the weights and what can be given instead.
     """
     check_network(name, weights)
+    pretrained = timm.get_pretrained_cfg(name)
+    fixed = pretrained is not None and pretrained.fixed_input_size
     network = timm.create_model(
         name,
         pretrained=weights == "hub",
         num_classes=classes,
         drop_rate=dropout,
         drop_path_rate=drop_path,
+        **({"img_size": size} if fixed and size else {}),
     )
     if weights not in ("none", "hub"):
         state = _packaged_state(name) if weights == "package" else _state_from_file(Path(weights))

@@ -148,6 +148,7 @@ def new_network(job: Job, material: Material) -> nn.Module:
                 job.backbone,
                 job.weights,
                 len(job.classes),
+                size=job.size,
                 dropout=job.dropout,
                 drop_path=job.drop_path,
             )

@@ -85,8 +85,12 @@ def job_rows(inventory: pd.DataFrame, **columns: Any) -> pd.DataFrame:
 def run_jobs(jobs: list[tuple[Job, pd.DataFrame]], cfg: config.Shared, stage: str) -> None:
     """Write the jobs with their rows and launch those that are not done; shows progress.
 
-    Raises what `launch` raises, first of all a rank's own traceback.
+    Raises ParameterError where a global batch cannot be cut up, ValueError where rows are off, and
+    what `launch` raises, first of all a rank's own traceback.
     """
+    for job, _ in jobs:
+        if job.fit != "none":
+            config.accumulation(job.global_batch, job.micro_batch, cfg.processes * cfg.nodes)
     files = [write_job(job, rows) for job, rows in jobs]
     open_files = [file for (job, _), file in zip(jobs, files, strict=True) if not is_done(job)]
     for job, _ in jobs:

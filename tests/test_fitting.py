@@ -387,3 +387,8 @@ def test_a_job_s_digest_hangs_on_the_stores_it_reads(tmp_path: Path):
     before = job_digest(job)
     (tmp_path / "features" / "done.json").write_text('{"digest": "1"}')
     assert job_digest(job) != before
+
+
+def test_a_network_made_for_one_size_of_picture_takes_the_jobs_size():
+    network = backbones.create_network("test_vit", "none", 5, size=64).eval()
+    assert network(torch.zeros(1, 3, 64, 64)).shape == (1, 5)
