@@ -258,12 +258,17 @@ def test_an_interrupt_waits_for_the_end_of_the_block():
 
 
 def _ranks_below(process: psutil.Process) -> list[psutil.Process]:
-    """Descendants that are alive; multiprocessing's own tracker stays for the process's life."""
+    """Python descendants that are alive, but for multiprocessing's tracker, which stays.
+
+    Other programs are not ours: the browser tests' driver lives as long as the test run.
+    """
     found = []
     for child in process.children(recursive=True):
         try:
             alive = child.status() != psutil.STATUS_ZOMBIE
-            if alive and "resource_tracker" not in " ".join(child.cmdline()):
+            command = child.cmdline()
+            python = bool(command) and "python" in Path(command[0]).name
+            if alive and python and "resource_tracker" not in " ".join(command):
                 found.append(child)
         except psutil.NoSuchProcess:
             pass

@@ -16,15 +16,17 @@ from fgvc_utils.demo import TINY, draw_demo
 from fgvc_utils.journal import Journal
 
 PROJECT = Path(__file__).resolve().parent.parent
-SMALL = {"global_batch": 8, "micro_batch": 8, "size": 64}
+# More and larger than the smallest set: with fewer images a class nothing can be learned.
+SET = TINY | {"train_images": 300, "side": 112}
+SMALL = {"global_batch": 8, "micro_batch": 8, "size": 96}
 TINY_CONTEST = {
     "run": "tiny",
     "data_root": "tiny",
-    "cache_side": 96,
-    "01_noise": {**SMALL, "propose_noise": 0.3, "max_rounds": 2},
+    "cache_side": 132,
+    "01_noise": SMALL,
     "02_coarse": {**SMALL, "top": 2, "folds": 3},
     "03_fine": {**SMALL, "folds": 3},
-    "04_lowq": {"size": 64, "neighbours": 3},
+    "04_lowq": {"size": 96},
     "10_train": [
         {**SMALL, "name": "one", "epochs": 3},
         {**SMALL, "name": "two", "epochs": 2, "balance": "prior", "mix": "none", "seed": 1},
@@ -39,7 +41,7 @@ TINY_CONTEST = {
 def contest(tmp_path_factory):
     """A drawn tiny contest and its file."""
     folder = tmp_path_factory.mktemp("contest")
-    draw_demo(folder / "data" / "tiny", **TINY)
+    draw_demo(folder / "data" / "tiny", **SET)
     file = folder / "tiny.yaml"
     file.write_text(yaml.safe_dump(TINY_CONTEST | {"outputs": str(folder / "outputs")}))
     return folder
@@ -121,7 +123,7 @@ def test_a_second_call_skips_everything_and_a_changed_parameter_only_what_follow
     (finished / "plain.yaml").write_text(yaml.safe_dump(other))
     dry = run_pipeline(finished, "--dry-run", file="plain.yaml")
     running = [line for line in dry.stdout.splitlines() if ": run, " in line]
-    assert running == ["40_submit: run, changed: known_count, rule"]
+    assert running == ["40_submit: run, changed: rule, known_count"]
 
 
 @pytest.mark.slow
@@ -143,7 +145,7 @@ def test_a_human_decision_beats_the_rule_when_the_notebook_runs_alone(finished):
     command = [
         sys.executable, "-m", "papermill", "notebooks/03_fine.ipynb", str(finished / "alone.ipynb"),
         "-p", "run", "tiny", "-p", "data_root", "tiny", "-p", "outputs", str(finished / "outputs"),
-        "-p", "size", "64", "-p", "folds", "3", "-p", "global_batch", "8", "-p", "micro_batch", "8",
+        "-p", "size", "96", "-p", "folds", "3", "-p", "global_batch", "8", "-p", "micro_batch", "8",
         "--no-progress-bar",
     ]  # fmt: skip
     environment = os.environ | {"FGVC_DATA": str(finished / "data")}
