@@ -28,10 +28,10 @@ TINY_CONTEST = {
     "03_fine": {**SMALL, "folds": 3},
     "04_lowq": {"size": 96},
     "10_train": [
-        {**SMALL, "name": "one", "epochs": 3},
-        {**SMALL, "name": "two", "epochs": 2, "balance": "prior", "mix": "none", "seed": 1},
+        {**SMALL, "name": "one", "epochs": 6, "base_lr": 0.008, "mix": "none"},
+        {**SMALL, "name": "two", "epochs": 4, "base_lr": 0.008, "balance": "prior", "mix": "none"},
     ],
-    "20_distill": {**SMALL, "name": "student", "epochs": 2, "variant": "B"},
+    "20_distill": {**SMALL, "name": "student", "epochs": 3, "base_lr": 0.008, "variant": "B"},
     "30_ensemble": {"global_batch": 8, "micro_batch": 8, "convolution_models": 2, "epochs": 5},
     "40_submit": {"known_count": 4},
 }
