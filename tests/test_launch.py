@@ -276,8 +276,12 @@ def _ranks_below(process: psutil.Process) -> list[psutil.Process]:
 
 
 def _zombies_below(process: psutil.Process) -> list[psutil.Process]:
-    children = process.children(recursive=True)
-    return [child for child in children if child.status() == psutil.STATUS_ZOMBIE]
+    browser = ("node", "chrom")
+    return [
+        child
+        for child in process.children(recursive=True)
+        if child.status() == psutil.STATUS_ZOMBIE and not child.name().startswith(browser)
+    ]
 
 
 def _alive(pid: int) -> bool:
