@@ -246,22 +246,25 @@ def choose(steps: list[Step], first: str | None, only: str | None) -> list[tuple
 
     `only` runs that stage alone, `first` that stage and all after it, whether done or not.
     """
+    _check_names(steps, first, only)
+    return [(step, _reason(step, first, only)) for step in steps]
+
+
+def _check_names(steps: list[Step], first: str | None, only: str | None) -> None:
     stages = [step.stage for step in steps]
     for name in (first, only):
         if name and name not in stages:
             raise config.ParameterError(
                 f"no stage {name!r} in this contest; it has {', '.join(dict.fromkeys(stages))}"
             )
-    chosen = []
-    for step in steps:
-        if only:
-            reason = "asked for" if step.stage == only else ""
-        elif first:
-            reason = "asked for" if step.stage >= first else why(step)
-        else:
-            reason = why(step)
-        chosen.append((step, reason))
-    return chosen
+
+
+def _reason(step: Step, first: str | None, only: str | None) -> str:
+    if only:
+        return "asked for" if step.stage == only else ""
+    if first and step.stage >= first:
+        return "asked for"
+    return why(step)
 
 
 def summary(steps: list[Step]) -> str:
@@ -292,10 +295,11 @@ def run(path: Path, first: str | None, only: str | None, dry: bool) -> int:
         for problem in problems:
             print(f"to mend before a run: {problem}")
         return 0
+    _check_names(steps, first, only)
     started = time.monotonic()
-    for number, (step, _) in enumerate(choose(steps, first, only), 1):
-        # Asked anew at each step: the steps before it may have changed what it reads.
-        reason = dict((s.name, r) for s, r in choose(steps, first, only))[step.name]
+    for number, step in enumerate(steps, 1):
+        # Asked only now: the steps before it may have changed what it reads.
+        reason = _reason(step, first, only)
         head = f"[{number}/{len(steps)}] {step.name}"
         if not reason:
             print(f"{head}: done before", flush=True)
