@@ -22,8 +22,8 @@ class Job(BaseModel):
     (a class name, or empty), and the booleans fit, validate and predict.
 
     `fit` is `none` (the network as it comes), `full` (all its weights are trained on pictures) or
-    `head` (a layer is trained on the features that `stores` hold). `batches` is a step's
-    micro-batches: global_batch is cut by processes × micro_batch.
+    `head` (a layer is trained on the features that `stores` hold). A step's
+    batch is global_batch, cut by processes × micro_batch into what each accumulates.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

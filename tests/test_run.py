@@ -1,7 +1,6 @@
 """The whole way on a tiny drawn contest: pipeline, papermill alone, bad input, odd layouts."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,53 +9,16 @@ import nbformat
 import pandas as pd
 import pytest
 import yaml
+from tiny_contest import PROJECT, TINY_CONTEST, environment, make_contest, run_pipeline
 
 from fgvc_utils import config, pipeline, tables
-from fgvc_utils.demo import TINY, draw_demo
 from fgvc_utils.journal import Journal
-
-PROJECT = Path(__file__).resolve().parent.parent
-# More and larger than the smallest set: with fewer images a class nothing can be learned.
-SET = TINY | {"train_images": 300, "side": 112}
-SMALL = {"global_batch": 8, "micro_batch": 8, "size": 96}
-TINY_CONTEST = {
-    "run": "tiny",
-    "data_root": "tiny",
-    "cache_side": 132,
-    "01_noise": SMALL,
-    "02_coarse": {**SMALL, "top": 2, "folds": 3},
-    "03_fine": {**SMALL, "folds": 3},
-    "04_lowq": {"size": 96},
-    "10_train": [
-        {**SMALL, "name": "one", "epochs": 6, "base_lr": 0.008, "mix": "none"},
-        {**SMALL, "name": "two", "epochs": 4, "base_lr": 0.008, "balance": "prior", "mix": "none"},
-    ],
-    "20_distill": {**SMALL, "name": "student", "epochs": 3, "base_lr": 0.008, "variant": "B"},
-    "30_ensemble": {"global_batch": 8, "micro_batch": 8, "convolution_models": 2, "epochs": 5},
-    "40_submit": {"known_count": 4},
-}
 
 
 @pytest.fixture(scope="module")
 def contest(tmp_path_factory):
     """A drawn tiny contest and its file."""
-    folder = tmp_path_factory.mktemp("contest")
-    draw_demo(folder / "data" / "tiny", **SET)
-    file = folder / "tiny.yaml"
-    file.write_text(yaml.safe_dump(TINY_CONTEST | {"outputs": str(folder / "outputs")}))
-    return folder
-
-
-def run_pipeline(folder: Path, *arguments: str, file: str = "tiny.yaml"):
-    environment = os.environ | {"FGVC_DATA": str(folder / "data")}
-    return subprocess.run(
-        [sys.executable, "-m", "fgvc_utils.pipeline", str(folder / file), *arguments],
-        capture_output=True,
-        text=True,
-        env=environment,
-        cwd=PROJECT,
-        check=False,
-    )
+    return make_contest(tmp_path_factory.mktemp("contest"))
 
 
 @pytest.fixture(scope="module")
@@ -151,9 +113,13 @@ def test_a_human_decision_beats_the_rule_when_the_notebook_runs_alone(finished):
         "-p", "size", "96", "-p", "folds", "3", "-p", "global_batch", "8", "-p", "micro_batch", "8",
         "--no-progress-bar",
     ]  # fmt: skip
-    environment = os.environ | {"FGVC_DATA": str(finished / "data")}
     done = subprocess.run(
-        command, capture_output=True, text=True, cwd=PROJECT, env=environment, check=False
+        command,
+        capture_output=True,
+        text=True,
+        cwd=PROJECT,
+        env=environment(finished),
+        check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     after = tables.read_table(folder / "tables/03_fine.parquet").set_index("image_id")
