@@ -4,6 +4,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
 from playwright.sync_api import expect
 from tiny_contest import PROJECT, TINY_CONTEST, environment, make_contest, run_pipeline
@@ -27,7 +28,7 @@ def lab_folder(tmp_path_factory):
     done = run_pipeline(folder)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     for stage in CLEANING:
-        notebook = nbformat.read(PROJECT / "notebooks" / f"{stage}.ipynb", 4)
+        notebook = load_notebook_node(str(PROJECT / "notebooks" / f"{stage}.ipynb"))
         known = notebook.cells[2].source
         shared = {name: contest[name] for name in SHARED if f"\n{name}: " in f"\n{known}"}
         parameters = shared | contest[stage] | {"outputs": str(folder / "outputs")}
@@ -53,13 +54,15 @@ class Chair:
             self.notebook.run_cell(number)
         self.tiles = self.notebook.cell(self.gallery).locator(".fgvc-tile")
 
-    def press(self, place: int, key: str, decision: str) -> str:
-        """Click a tile, press a key, wait until the screen says so; returns the item."""
-        tile = self.tiles.nth(place)
+    def press(self, place: int | str, key: str, decision: str) -> str:
+        """Click a tile (by place or item), press a key, wait for its mark; returns the item."""
+        if isinstance(place, int):
+            place = self.tiles.nth(place).get_attribute("data-item")
+        tile = self.notebook.cell(self.gallery).locator(f'.fgvc-tile[data-item="{place}"]')
         tile.click()
         self.notebook.page.keyboard.press(key)
         expect(tile.locator(".fgvc-mark")).to_have_text(decision)
-        return tile.get_attribute("data-item")
+        return place
 
     def finish(self):
         """Run the cells after the gallery; returns the stage's table by image."""
@@ -71,8 +74,8 @@ class Chair:
 def test_picks_in_01_train_the_noise_model(open_notebook, lab_folder):
     chair = Chair(open_notebook, lab_folder, "01_noise")
     last = chair.tiles.count() - 1
-    noise = {chair.press(place, "n", "noise") for place in (0, 1)}
-    normal = {chair.press(place, "g", "normal") for place in (last, last - 1)}
+    noise = {chair.press(place, "n", "noise") for place in range(4)}
+    normal = {chair.press(last - place, "g", "normal") for place in range(4)}
     table = chair.finish()
     assert set(table.index[table["reason"] == "human: noise"]) == noise
     assert set(table.index[table["reason"] == "human: kept"]) == normal
@@ -94,8 +97,11 @@ def test_a_kept_label_returns_and_a_suggested_one_is_taken(open_notebook, lab_fo
 
 def test_a_class_is_dropped_in_04(open_notebook, lab_folder):
     chair = Chair(open_notebook, lab_folder, "04_lowq")
-    dropped = chair.press(1, "d", "drop")
-    chair.press(0, "k", "keep")
+    before = tables.read_table(chair.table_path.with_name("03_fine.parquet"))
+    shown = [tile.get_attribute("data-item") for tile in chair.tiles.all()]
+    living = set(before.loc[tables.kept(before), "label"])
+    dropped = next(label for label in shown if label in living)
+    chair.press(dropped, "d", "drop")
     table = chair.finish()
     of_class = table[(table["label"] == dropped) & (table["split"] == "train")]
     assert (of_class["status"] == "drop").all()
