@@ -157,14 +157,55 @@ class NoiseParams(Shared, Features):
     audit_bound: Share
 
 
+class Round(BaseModel):
+    """One recipe of cross-training; a round that differs from the others finds other mistakes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    optimiser: Literal["radam", "sgd", "adam"] = "sgd"
+    rate: NotNegative = 0.0
+    mirror: bool = True
+    colour_jitter: Share = 0.0
+    backbones: list[str] = []
+    seed: int = 0
+
+    def text(self) -> str:
+        """The recipe in a few words, for the ledger."""
+        words = [self.optimiser, "mirrored" if self.mirror else "plain", *self.backbones]
+        words += [f"rate {self.rate:g}"] if self.rate else []
+        words += [f"colour jitter {self.colour_jitter:g}"] if self.colour_jitter else []
+        return ", ".join(words)
+
+
 class CrossParams(Shared, Features):
     """02_coarse and 03_fine."""
 
+    further_backbones: list[str]
     top: Count
+    rule: Literal["rank", "posterior"]
     folds: Annotated[int, Field(ge=2)]
-    round_optimisers: Annotated[list[Literal["radam", "sgd", "adam"]], Field(min_length=1)]
+    rounds: Annotated[list[Round], Field(min_length=1)]
     max_rounds: CountOrZero
+    recheck_positives: bool
+    trust: Annotated[float, Field(gt=0, lt=1)]
+    sharpness: Positive
+    posterior_rounds: CountOrZero
+    relabel: bool
+    relabel_bar: Share
+    planted_share: Annotated[float, Field(ge=0, le=0.5)]
     look_share: Share
+
+    @model_validator(mode="after")
+    def _known_backbones(self) -> "CrossParams":
+        known = {self.backbone, *self.further_backbones}
+        for number, recipe in enumerate(self.rounds, start=1):
+            strangers = set(recipe.backbones) - known
+            if self.fit == "head" and strangers:
+                raise ValueError(
+                    f"rounds: round {number} names the backbone {sorted(strangers)[0]!r}, which is "
+                    "neither backbone nor among further_backbones"
+                )
+        return self
 
 
 class LowQualityParams(Shared, Network):

@@ -81,6 +81,18 @@ def ledger(rounds: pd.DataFrame, title: str) -> Figure:
     return figure
 
 
+def planted(by_threshold: pd.DataFrame, title: str) -> Figure:
+    """Precision, recall and right labels lost over the threshold, learnt from planted errors."""
+    figure, axes = _figure(title)
+    names = {"recall": BLUE, "precision": ORANGE, "right_lost": GREY}
+    for name, colour in names.items():
+        label = name.replace("_", " ")
+        axes.plot(by_threshold["threshold"], by_threshold[name], "o-", color=colour, label=label)
+    axes.set(xlabel="threshold", ylabel="share", ylim=(-0.02, 1.02))
+    axes.legend(frameon=False)
+    return figure
+
+
 def class_losses(table: pd.DataFrame, stage: str, title: str) -> Figure:
     """The share of each class that a stage left out, the 30 that lost most."""
     train = table[table["split"] == "train"]

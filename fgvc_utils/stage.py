@@ -15,6 +15,8 @@ from fgvc_utils.jobs import Job, is_done, read_job, write_job
 from fgvc_utils.launch import Hardware, launch
 from fgvc_utils.predictions import Store, label_ranks, same_classes, softmax
 
+Rows = tuple[Job, pd.DataFrame]
+
 
 def hardware(cfg: config.Shared) -> Hardware:
     """The launch settings of a stage's parameters."""
@@ -82,7 +84,7 @@ def job_rows(inventory: pd.DataFrame, **columns: Any) -> pd.DataFrame:
     return rows[readable & (rows["fit"] | rows["validate"] | rows["predict"])]
 
 
-def run_jobs(jobs: list[tuple[Job, pd.DataFrame]], cfg: config.Shared, stage: str) -> None:
+def run_jobs(jobs: list[Rows], cfg: config.Shared, stage: str) -> None:
     """Write the jobs with their rows and launch those that are not done; shows progress.
 
     Raises ParameterError where a global batch cannot be cut up, ValueError where rows are off, and
@@ -105,20 +107,21 @@ def work_folder(cfg: config.Shared, stage: str, name: str) -> str:
     return str(cfg.folder / "work" / stage / name)
 
 
-def feature_job(cfg: Any, inventory: pd.DataFrame) -> tuple[Job, pd.DataFrame]:
+def feature_job(cfg: Any, inventory: pd.DataFrame, backbone: str = "") -> Rows:
     """Frozen features of all readable images, and of their mirror images.
 
-    `cfg` has backbone, weights, size and test_ratio. Stages that ask for the same network and size
-    get the same job, so the features are computed once a run.
+    `cfg` has backbone (taken where none is named), weights, size and test_ratio. Stages that ask
+    for the same network and size get the same job, so the features are computed once a run.
     """
-    folder = cfg.folder / "features" / f"{cfg.backbone}-{cfg.size}"
+    backbone = backbone or cfg.backbone
+    folder = cfg.folder / "features" / f"{backbone}-{cfg.size}"
     job = Job(
-        name=f"features {cfg.backbone} at {cfg.size} px",
+        name=f"features {backbone} at {cfg.size} px",
         folder=str(folder),
         rows=str(folder / "rows.parquet"),
         classes=[],
         fit="none",
-        backbone=cfg.backbone,
+        backbone=backbone,
         weights=cfg.weights,
         size=cfg.size,
         test_ratio=cfg.test_ratio,
@@ -128,42 +131,59 @@ def feature_job(cfg: Any, inventory: pd.DataFrame) -> tuple[Job, pd.DataFrame]:
     return job, job_rows(inventory, predict=True)
 
 
+def feature_jobs(cfg: config.CrossParams, inventory: pd.DataFrame) -> list[Rows]:
+    """The features of all backbones that a stage's heads learn from; none where `fit` is full."""
+    if cfg.fit == "full":
+        return []
+    return [feature_job(cfg, inventory, name) for name in (cfg.backbone, *cfg.further_backbones)]
+
+
 def cleaning_job(
     cfg: Any,
     stage: str,
     name: str,
     classes: list[str],
-    features: Job,
+    features: Sequence[Job],
     *,
-    optimiser: str = "radam",
-    views: tuple[str, ...] = ("features",),
+    recipe: config.Round | None = None,
+    teacher: Path | None = None,
     seed: int = 0,
 ) -> Job:
     """One fit of a cleaning stage: a head on frozen features, or the whole network.
 
-    `cfg.fit` decides; `views` are the feature views a head draws from, and a whole network mirrors
-    its pictures at random where there are several. Nothing but the logits is kept.
+    `cfg.fit` decides. `features` are the jobs whose stores a head reads side by side; a recipe may
+    name some of their backbones, or the one network that is trained whole. With `teacher`, a store
+    of probabilities, those are the targets in place of the labels. Nothing but the logits is kept.
     """
+    recipe = recipe or config.Round()
     folder = work_folder(cfg, stage, name)
+    used = [job for job in features if not recipe.backbones or job.backbone in recipe.backbones]
+    whole = cfg.fit == "full"
+    own_rate = cfg.sgd_rate if recipe.optimiser == "sgd" else cfg.rate
     return Job(
         name=f"{stage} {name}",
         folder=folder,
         rows=f"{folder}/rows.parquet",
         classes=classes,
         fit=cfg.fit,
-        backbone=cfg.backbone if cfg.fit == "full" else "",
-        weights=cfg.weights if cfg.fit == "full" else "none",
+        backbone=(recipe.backbones or [cfg.backbone])[0] if whole else "",
+        weights=cfg.weights if whole else "none",
         size=cfg.size,
         test_ratio=cfg.test_ratio,
-        stores=[str(features.store)] if cfg.fit == "head" else [],
-        train_views=list(views),
-        augmentation={"flip_probability": 0.5} if len(views) > 1 else {},
+        stores=[] if whole else [str(job.store) for job in used],
+        train_views=["features", "mirror"] if recipe.mirror else ["features"],
+        augmentation={
+            "flip_probability": 0.5 if recipe.mirror else 0.0,
+            "colour_jitter": recipe.colour_jitter,
+        },
         epochs=cfg.epochs,
-        optimiser=optimiser,
-        base_lr=cfg.rate if optimiser != "sgd" else cfg.sgd_rate,
+        optimiser=recipe.optimiser,
+        base_lr=recipe.rate or own_rate,
         global_batch=cfg.global_batch,
         micro_batch=cfg.micro_batch,
         weight_decay=cfg.weight_decay,
+        teachers=[str(teacher)] if teacher else [],
+        teacher_weight=1.0 if teacher else 0.0,
         # Without the prior a network doubts most labels of the tail, right or wrong.
         balance="prior",
         keep=["logits"],
@@ -396,7 +416,11 @@ def read_features(job: Job, image_ids: pd.Series) -> tuple[np.ndarray, pd.Index]
 
 def read_probabilities(jobs: list[Job], image_ids: pd.Series) -> pd.DataFrame:
     """Softmax of `read_logits`."""
-    logits = read_logits(jobs, image_ids)
+    return as_probabilities(read_logits(jobs, image_ids))
+
+
+def as_probabilities(logits: pd.DataFrame) -> pd.DataFrame:
+    """Softmax of logits, float32: a row an image, a column a class."""
     values = softmax(logits.to_numpy(dtype=np.float32))
     return pd.DataFrame(values, index=logits.index, columns=logits.columns)
 
@@ -423,15 +447,20 @@ def candidates(
     score_name: str,
     *,
     looks: int | None = None,
+    given: bool = False,
 ) -> pd.DataFrame:
     """What a gallery shows: the images of `scores` in its order, at most `looks` of them.
 
-    Columns item, image (in the cache), caption (label and score) and suggested.
+    Columns item, image (in the cache), caption (label and score) and suggested. The label is the
+    one in force, or with `given` the one that the image came with.
     """
     first = scores.iloc[:looks]
     rows = table.set_index("image_id").loc[first.index]
     files = inventory.set_index("image_id").loc[first.index, "file"]
     # The gallery itself writes the suggestion under the caption.
-    caption = rows["label"] + first.map(lambda value: f"  {score_name} {value:.2f}").to_numpy()
+    caption = (
+        rows["given" if given else "label"]
+        + first.map(lambda value: f"  {score_name} {value:.2f}").to_numpy()
+    )
     shown = {"item": first.index, "image": files, "caption": caption}
     return pd.DataFrame(shown | {"suggested": rows["suggested"]}).reset_index(drop=True)

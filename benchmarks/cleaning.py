@@ -1,0 +1,388 @@
+"""The cleaning of 01 to 03 beside the original's loop, cleanlab's filters and the truth.
+
+`python benchmarks/cleaning.py [--contests demo grocery-web] [--seeds 0 1 2]` runs the kit's own
+rounds in this process, lets cleanlab judge the very same out-of-fold probabilities, and scores what
+each keeps: precision, recall and F1 of flagging (a positive is an image whose `kind` is not ok, an
+image whose label is changed counts as flagged), recall by kind, the share of good images lost, and
+the test top-1 of one small model trained on what is kept, a logistic regression on frozen features.
+
+Truth scores, and it answers for the reviewer when an image is put before one; nothing else reads
+it. A seed of the demo draws another demo; on grocery-web it cuts other folds. Last line: JSON.
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from fgvc_utils import (
+    cleaning,
+    config,
+    crossing,
+    demo,
+    images,
+    listing,
+    noise,
+    pipeline,
+    stage,
+    tables,
+)
+from fgvc_utils import posterior as posteriors
+from fgvc_utils.distributed import Processes
+from fgvc_utils.jobs import Job, is_done, write_job
+from fgvc_utils.predictions import Store
+from fgvc_utils.progress import Progress
+
+PROJECT = config.PROJECT
+LOOKS = 0.10
+FILTERS = (
+    "prune_by_class",
+    "prune_by_noise_rate",
+    "both",
+    "confident_learning",
+    "predicted_neq_given",
+    "low_normalized_margin",
+    "low_self_confidence",
+)
+KINDS = ("noise", "coarse", "fine", "duplicate", "chaotic", "corrupt")
+
+
+def in_this_process(jobs: list[stage.Rows], cfg: config.Shared, name: str) -> None:
+    """Carry jobs out without a launch: many short fits, one import of the training library."""
+    from fgvc_utils.worker import carry_out
+
+    for job, rows in jobs:
+        write_job(job, rows)
+        if not is_done(job):
+            carry_out(job, Processes(), Progress(None))
+
+
+@dataclass
+class Contest:
+    """One data set and seed: its label table after 01, features, parameters and truth."""
+
+    name: str
+    seed: int
+    noise: config.NoiseParams
+    coarse: config.CrossParams
+    fine: config.CrossParams
+    inventory: pd.DataFrame
+    came: pd.DataFrame
+    table: pd.DataFrame
+    truth: pd.DataFrame
+    test_truth: pd.Series
+    features: list[Job]
+    student: Job
+
+
+def stage_parameters(name: str, outputs: Path, seed: int, data: Path) -> dict[str, config.Shared]:
+    """The contest file's own parameters, with another seed and place for results."""
+    steps = pipeline.read_contest(PROJECT / "params" / f"{name}.yaml")
+    changed = {"outputs": str(outputs), "seed": seed, "run": f"{name}-{seed}"}
+    changed["data_root"] = str(data)
+    return {step.stage: step.cfg.model_copy(update=changed) for step in steps}
+
+
+def prepare(name: str, seed: int, work: Path) -> Contest:
+    """Draw or find the images, compute the features, and run 01 without a human."""
+    data = work / f"demo-{seed}" if name == "demo" else config.data_root(name)
+    if name == "demo" and not data.is_dir():
+        demo.draw_demo(data, seed=seed)
+    cfg = stage_parameters(name, work, seed, data)
+    first, coarse, fine = cfg["01_noise"], cfg["02_coarse"], cfg["03_fine"]
+    listed = listing.list_images(data, "train", "test")
+    inventory = images.take_in(listed, data, stage.cache_folder(first), max(first.cache_side, 260))
+    cached = inventory["cached"]
+    inventory["file"] = (str(stage.cache_folder(first)) + "/" + cached).where(cached != "", "")
+    table = tables.new_table(listed)
+    table["group"] = images.copies(inventory)
+    broken = (inventory["error"] != "") & (table["split"] == "train")
+    table = tables.leave_out(table, broken, "01_noise", "unreadable")
+    features = stage.feature_jobs(coarse, inventory)
+    frozen = stage.feature_job(first, inventory)
+    small = stage.feature_job(first.model_copy(update={"size": 224}), inventory)
+    in_this_process([*features, frozen, small], first, "features")
+    came = table.copy()
+    asked = (table["split"] == "train") & ~broken
+    vectors, order = stage.read_features(frozen[0], table.loc[asked, "image_id"])
+    near = cleaning.nearest(vectors, table.loc[asked, "group"].to_numpy(), first.neighbours)
+    disorder = pd.Series(
+        cleaning.label_disorder(near, table.loc[asked, "given"].to_numpy()), index=order
+    )
+    odd = ~images.is_three_channel(inventory["stored_as"]).set_axis(table["image_id"])
+    picks = cleaning.propose_picks(disorder, odd[order], first.propose_noise, first.propose_normal)
+    probability, _ = noise.noise_rounds(
+        first, "01_noise", table, inventory, frozen[0], picks, in_this_process
+    )
+    flagged = (probability > first.threshold).reindex(table["image_id"], fill_value=False)
+    table = tables.leave_out(table, flagged.set_axis(table.index), "01_noise", "noise")
+    truth = pd.read_csv(data / "truth/train.csv", dtype=str, keep_default_na=False)
+    tests = pd.read_csv(data / "truth/test.csv", dtype=str, keep_default_na=False)
+    return Contest(
+        name, seed, first, coarse, fine, inventory, came, table,
+        truth.set_index("path"), tests.set_index("path").iloc[:, 0],
+        [job for job, _ in features], small[0],
+    )  # fmt: skip
+
+
+def crossing_of(
+    contest: Contest, cfg: config.CrossParams, name: str, table: pd.DataFrame, asked: pd.Series
+) -> crossing.Crossing:
+    """A stage's cross-training on a table, carried out in this process."""
+    fold = cleaning.cut_folds(
+        table.loc[asked, "label"], table.loc[asked, "group"], cfg.folds, cfg.seed + cfg.top
+    ).reindex(table.index, fill_value=-1)
+    return crossing.Crossing(
+        cfg, name, table, contest.inventory, asked, fold, contest.features, in_this_process
+    )
+
+
+def rank_stage(
+    contest: Contest,
+    cfg: config.CrossParams,
+    name: str,
+    table: pd.DataFrame,
+    confirmed: pd.Series | None = None,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """A stage by the original's rule; returns the table after it and the out-of-fold logits."""
+    asked = tables.kept(table)
+    confirmed = asked & False if confirmed is None else confirmed
+    cross = crossing_of(contest, cfg, name, table, asked)
+    logits = cross.judge("fold", config.Round(), asked, crossed=True)
+    positive = asked & (crossing.within(logits, table, cfg.top) | confirmed)
+    positive, _, rounds, _ = crossing.pull_back(cross, positive, confirmed, logits)
+    reason = f"label: not in the top {cfg.top}"
+    return tables.leave_out(table, asked & ~positive, name, reason), logits
+
+
+def posterior_stage(
+    contest: Contest, table: pd.DataFrame, known: pd.Series, name: str = "03_fine"
+) -> tuple[pd.DataFrame, pd.DataFrame, crossing.Crossing, crossing.Posteriors, pd.Series]:
+    """03 by posterior: the table after it, the decisions, and what led to them."""
+    asked, none = crossing.judged_and_none(table)
+    cross = crossing_of(contest, contest.fine, name, table, asked)
+    learnt = crossing.posterior_rounds(cross, tables.kept(table), none, known)
+    decided = crossing.decisions(cross, learnt)
+    return crossing.apply(table, decided, name, contest.fine.relabel), decided, cross, learnt, none
+
+
+def answer(contest: Contest, image_ids: list[str]) -> pd.Series:
+    """What a reviewer says of images: their true class, or empty where they show none."""
+    paths = contest.table.set_index("image_id").loc[image_ids, "path"]
+    classes = set(tables.classes_of(contest.table))
+    true = contest.truth.loc[paths, "true"].set_axis(image_ids)
+    return true.where(true.isin(classes), "")
+
+
+def with_answers(contest: Contest, table: pd.DataFrame, said: pd.Series) -> pd.DataFrame:
+    """A table with a reviewer's answers in force."""
+    table = table.copy()
+    rows = table.index[table["image_id"].isin(said.index)]
+    words = said[table.loc[rows, "image_id"]].to_numpy()
+    table.loc[rows, "status"] = np.where(words == "", "drop", "keep")
+    table.loc[rows, ["stage", "reason"]] = ["03_fine", "human"]
+    table.loc[rows, "label"] = np.where(words == "", table.loc[rows, "label"], words)
+    return table
+
+
+def small_model(contest: Contest, train: pd.DataFrame) -> float:
+    """Test top-1 of a logistic regression on frozen features of the images that are kept."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    store = Store(contest.student.store)
+    paths = contest.table.set_index("path")["image_id"]
+    test = [path for path in contest.test_truth.index if paths[path] in set(store.image_ids)]
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=300))
+    model.fit(store.read("features", train["image_id"]).astype(np.float32), train["label"])
+    said = model.predict(store.read("features", paths[test]).astype(np.float32))
+    right = (said == contest.test_truth[test].to_numpy()).sum()
+    # A test image that cannot be read counts as wrong.
+    return float(right / len(contest.test_truth))
+
+
+def scored(contest: Contest, method: str, table: pd.DataFrame, looks: int = 0) -> dict:
+    """A row of the table: what a method flagged, held against the truth."""
+    train = table[table["split"] == "train"]
+    kind = contest.truth.loc[train["path"], "kind"].to_numpy()
+    flagged = ((train["status"] == "drop") | (train["label"] != train["given"])).to_numpy()
+    wrong = kind != "ok"
+    hits = int((flagged & wrong).sum())
+    precision = hits / flagged.sum() if flagged.any() else float("nan")
+    recall = hits / wrong.sum()
+    row = {"contest": contest.name, "seed": contest.seed, "method": method, "looks": looks}
+    row |= {"precision": precision, "recall": recall}
+    row["f1"] = 2 * hits / (flagged.sum() + wrong.sum())
+    row["good_lost"] = float(flagged[~wrong].mean())
+    row |= {k: float(flagged[kind == k].mean()) for k in KINDS if (kind == k).any()}
+    kept = train[(train["status"] == "keep").to_numpy() & readable(contest, train)]
+    row["kept"] = len(kept)
+    row["relabelled"] = int((kept["label"] != kept["given"]).sum())
+    row["top1"] = small_model(contest, kept)
+    return row
+
+
+def readable(contest: Contest, train: pd.DataFrame) -> np.ndarray:
+    """Which rows could be decoded."""
+    files = contest.inventory.set_index("image_id")["file"]
+    return (files[train["image_id"]] != "").to_numpy()
+
+
+def cleanlab_rows(
+    contest: Contest, table: pd.DataFrame, logits: pd.DataFrame, suffix: str
+) -> list[dict]:
+    """Every filter of cleanlab on the same out-of-fold probabilities."""
+    from cleanlab.filter import find_label_issues
+
+    probability = stage.as_probabilities(logits)
+    by_id = table.set_index("image_id")
+    numbers = probability.columns.get_indexer(by_id.loc[probability.index, "label"])
+    rows = []
+    for name in FILTERS:
+        issues = find_label_issues(
+            numbers, probability.to_numpy(np.float64), filter_by=name, n_jobs=1
+        )
+        flagged = table["image_id"].isin(probability.index[issues])
+        cleaned = tables.leave_out(table, flagged, "cleanlab", name)
+        rows.append(scored(contest, f"cleanlab {name}{suffix}", cleaned))
+    return rows
+
+
+def truth_tables(contest: Contest) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """What truth would drop, and what it would relabel."""
+    table = contest.came
+    train = table["split"] == "train"
+    kind = contest.truth["kind"].reindex(table["path"]).set_axis(table.index)
+    drops = tables.leave_out(table, train & (kind != "ok"), "truth", "truth")
+    true = contest.truth["true"].reindex(table["path"]).set_axis(table.index)
+    known = train & true.isin(tables.classes_of(table)) & (table["status"] == "keep")
+    relabels = tables.leave_out(table, train & ~known, "truth", "truth")
+    relabels.loc[known, "label"] = true[known]
+    return drops, relabels
+
+
+def run_contest(name: str, seed: int, work: Path) -> list[dict]:
+    """All methods on one data set and seed."""
+    contest = prepare(name, seed, work)
+    drops, relabels = truth_tables(contest)
+    rows = [scored(contest, "everything", contest.came)]
+    rows.append(scored(contest, "truth drops", drops))
+    rows.append(scored(contest, "truth relabels", relabels))
+    everyone = tables.kept(contest.came)
+    cross = crossing_of(contest, contest.coarse, "all", contest.came, everyone)
+    logits = cross.judge("fold", config.Round(), everyone, crossed=True)
+    rows += cleanlab_rows(contest, contest.came, logits, "")
+
+    coarse, first_logits = rank_stage(contest, contest.coarse, "02_coarse", contest.table)
+    rows += cleanlab_rows(contest, contest.table, first_logits, " after 01")
+    by_rank, _ = rank_stage(contest, contest.fine, "03_rank", coarse)
+    rows.append(scored(contest, "original's loop", by_rank))
+    rows.append(human_rank_row(contest, coarse, by_rank))
+
+    nobody = pd.Series("", index=coarse.index)
+    ours, decided, cross, learnt, none = posterior_stage(contest, coarse, nobody)
+    rows.append(scored(contest, "our default", ours))
+    _, planted = crossing.planted_check(cross, learnt, none)
+    rows[-1] |= {f"planted_{key}": value for key, value in planted.items()}
+    looks = crossing.by_worth(decided, LOOKS)
+    said = answer(contest, looks)
+    known = said.where(said != "", posteriors.NONE).reindex(coarse["image_id"], fill_value="")
+    again, *_ = posterior_stage(contest, coarse, known.set_axis(coarse.index), "03_looks")
+    rows.append(
+        scored(contest, "our default + looks", with_answers(contest, again, said), len(said))
+    )
+    return rows
+
+
+def human_rank_row(contest: Contest, coarse: pd.DataFrame, by_rank: pd.DataFrame) -> dict:
+    """The original's loop with looks at negatives drawn at random, and once more from there."""
+    negative = by_rank[
+        (by_rank["status"] == "drop") & by_rank["stage"].isin(["02_coarse", "03_rank"])
+    ]
+    seen = negative.sample(round(len(negative) * LOOKS), random_state=contest.seed)
+    said = answer(contest, seen["image_id"].tolist())
+    good = said.index[said == seen.set_index("image_id")["given"]]
+    confirmed = coarse["image_id"].isin(good)
+    back = coarse.copy()
+    back.loc[confirmed, ["status", "stage", "reason"]] = ["keep", "02_coarse", "human"]
+    again, _ = rank_stage(contest, contest.fine, "03_rank_human", back, confirmed)
+    return scored(contest, "original's loop + human share", again, len(said))
+
+
+def summary(rows: pd.DataFrame) -> pd.DataFrame:
+    """Mean over seeds with the half-width of a 95 % interval (Student's t) of f1 and top1."""
+    from scipy.stats import t
+
+    figures = [
+        "looks",
+        "precision",
+        "recall",
+        "f1",
+        "good_lost",
+        *KINDS,
+        "kept",
+        "relabelled",
+        "top1",
+    ]
+    groups = rows.groupby(["contest", "method"], sort=False)
+    mean = groups[figures].mean()
+    n = groups.size()
+    for name in ("f1", "top1"):
+        mean[f"{name}±"] = groups[name].std() * t.ppf(0.975, n - 1) / np.sqrt(n)
+    return mean
+
+
+def closing(rows: pd.DataFrame, contest: str) -> dict:
+    """The JSON line of one contest."""
+    of = rows[rows["contest"] == contest].groupby("method")[["f1", "top1", "looks"]].mean()
+    lower, upper = of.loc["everything", "top1"], of.loc["truth drops", "top1"]
+    labs = [name for name in of.index if name.startswith("cleanlab")]
+    gap = lambda name: (of.loc[name, "top1"] - lower) / (upper - lower)  # noqa: E731
+    figures = {
+        "f1": of.loc["our default", "f1"],
+        "best_cleanlab_f1": of.loc[labs, "f1"].max(),
+        "f1_original": of.loc["original's loop", "f1"],
+        "top1_everything": lower,
+        "top1_original": of.loc["original's loop", "top1"],
+        "top1_ours": of.loc["our default", "top1"],
+        "top1_truth_drops": upper,
+        "gap_closed": gap("our default"),
+        "gap_closed_with_looks": gap("our default + looks"),
+        "looks": of.loc["our default + looks", "looks"],
+    }
+    return {key: round(float(value), 4) for key, value in figures.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--contests", nargs="+", default=["demo", "grocery-web"])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--work", type=Path, help="keep the work there, to go on later")
+    given = parser.parse_args()
+    torch.set_num_threads(stage.processors())
+    with tempfile.TemporaryDirectory() as temporary:
+        work = given.work or Path(temporary)
+        rows = []
+        for name in given.contests:
+            for seed in given.seeds:
+                started = time.monotonic()
+                rows += run_contest(name, seed, work.resolve())
+                print(f"{name}, seed {seed}: {time.monotonic() - started:.0f} s", flush=True)
+    table = pd.DataFrame(rows)
+    with pd.option_context("display.width", 250, "display.max_columns", 40, "display.max_rows", 99):
+        print(summary(table).round(3).to_string())
+        told = table.dropna(subset=["planted_precision"]) if "planted_precision" in table else table
+        print(told.filter(regex="contest|seed|precision|recall$|planted").round(3).to_string())
+    line = closing(table, given.contests[-1]) | {"seeds": len(given.seeds)}
+    print(json.dumps(line | {"by_contest": {c: closing(table, c) for c in given.contests}}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,146 @@
+"""The decisions of 02 and 03 at the size of the original contest, and cleanlab beside them.
+
+`python benchmarks/cleaning_scale.py [--images 550000] [--classes 5000]` streams blocks of synthetic
+out-of-fold probabilities into a reduced store and decides from it, in a process of its own whose
+peak memory is read at its end. cleanlab's `find_label_issues` then gets the largest number of rows
+that it can hold in the memory given. Last line: JSON.
+"""
+
+import argparse
+import json
+import multiprocessing
+import resource
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+BLOCK = 4096
+PATTERNS = 4
+
+
+def probabilities(
+    images: int, classes: int, block: int = BLOCK
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Blocks of probabilities, float32 (block, classes), with labels of which a third are wrong.
+
+    A few blocks are drawn and shown again and again with other labels: drawing random numbers would
+    take longer than what is measured.
+    """
+    random = np.random.default_rng(0)
+    drawn = []
+    for _ in range(PATTERNS):
+        values = random.random((block, classes), dtype=np.float32) ** 8
+        true = random.integers(0, classes, block)
+        values[np.arange(block), true] += random.random(block, dtype=np.float32) * classes / 4
+        drawn.append((values / values.sum(axis=1, keepdims=True), true))
+    for number, start in enumerate(range(0, images, block)):
+        values, true = drawn[number % PATTERNS]
+        count = min(block, images - start)
+        wrong = random.random(block) < 1 / 3
+        labels = np.where(
+            wrong, random.integers(0, classes - 1, block), np.minimum(true, classes - 2)
+        )
+        yield values[:count], labels[:count]
+
+
+def ours(images: int, classes: int, folder: str, answer: multiprocessing.Queue) -> None:
+    """Reduce the stream and decide by top-5, top-1 and posterior; answers figures."""
+    from fgvc_utils import reduction
+
+    started = time.monotonic()
+    labels = np.empty(images, np.int64)
+
+    def kept() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        done = 0
+        for values, told in probabilities(images, classes):
+            labels[done : done + len(told)] = told
+            done += len(told)
+            yield values, told
+
+    ids = [f"{n:07d}" for n in range(images)]
+    store = reduction.reduce_stream(kept(), Path(folder), ids, [str(c) for c in range(classes)])
+    reduced = time.monotonic() - started
+    ranks = store.read("label_rank")
+    own, _, _ = reduction.posterior_of_labels(store, labels, 0.2, 1.5)
+    figures = {
+        "seconds": time.monotonic() - started,
+        "reduce_seconds": reduced,
+        "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+        "top5": float((ranks < 5).mean()),
+        "top1": float((ranks < 1).mean()),
+        "posterior_keeps": float((own > 0.5).mean()),
+        "store_mb": sum(f.stat().st_size for f in Path(folder).rglob("*")) / 1e6,
+    }
+    answer.put(figures)
+
+
+def theirs(rows: int, classes: int, answer: multiprocessing.Queue) -> None:
+    """cleanlab on so many rows; answers its time and peak memory."""
+    from cleanlab.filter import find_label_issues
+
+    pieces = list(probabilities(rows, classes))
+    values = np.concatenate([piece for piece, _ in pieces])
+    labels = np.concatenate([told for _, told in pieces])
+    del pieces
+    # cleanlab wants every class to stand at least once.
+    labels[: min(rows, classes)] = np.arange(min(rows, classes))
+    started = time.monotonic()
+    issues = find_label_issues(labels, values, n_jobs=1)
+    seconds = time.monotonic() - started
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    answer.put({"rows": rows, "seconds": seconds, "peak_gb": peak, "issues": int(issues.sum())})
+
+
+def apart(work: object, *arguments: object) -> dict | None:
+    """Run a function in a process of its own; None where it dies, of too little memory first."""
+    context = multiprocessing.get_context("spawn")
+    answer = context.Queue()
+    process = context.Process(target=work, args=(*arguments, answer))
+    process.start()
+    while process.is_alive() and answer.empty():
+        process.join(1)
+    figures = None if answer.empty() else answer.get()
+    process.join()
+    return figures
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--images", type=int, default=550_000)
+    parser.add_argument("--classes", type=int, default=5_000)
+    parser.add_argument("--cleanlab-rows", type=int, default=100_000)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        mine = apart(ours, given.images, given.classes, f"{folder}/store")
+    rows, lab = given.cleanlab_rows, None
+    while lab is None and rows > given.classes:
+        lab = apart(theirs, rows, given.classes)
+        rows = rows if lab else rows // 2
+    line = {
+        "peak_gb": round(mine["peak_gb"], 2),
+        "seconds": round(mine["seconds"], 1),
+        "cleanlab_rows": lab["rows"] if lab else 0,
+        "cleanlab_peak_gb": round(lab["peak_gb"], 2) if lab else None,
+        "cleanlab_seconds": round(lab["seconds"], 1) if lab else None,
+    }
+    rate = given.images / mine["seconds"]
+    print(f"{given.images} images × {given.classes} classes, blocks of {BLOCK}")
+    print(f"{'':14}{'rows':>9}{'seconds':>9}{'peak GB':>9}{'rows/s':>9}")
+    print(f"{'this kit':14}{given.images:9}{mine['seconds']:9.1f}{mine['peak_gb']:9.2f}{rate:9.0f}")
+    if lab:
+        pace = lab["rows"] / lab["seconds"]
+        print(
+            f"{'cleanlab':14}{lab['rows']:9}{lab['seconds']:9.1f}{lab['peak_gb']:9.2f}{pace:9.0f}"
+        )
+    print(
+        f"top 5 keeps {mine['top5']:.1%}, top 1 {mine['top1']:.1%}, posterior "
+        f"{mine['posterior_keeps']:.1%}; the store takes {mine['store_mb']:.0f} MB"
+    )
+    print(json.dumps(line))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,175 @@
+"""What is an image's true class, given what networks that never saw it say and the label it has?
+
+A label from the web is taken for evidence, not for truth: it is right with some probability and any
+other class otherwise. Together with an out-of-fold prediction that gives a posterior over the
+classes and over "none of them" (Bayes' rule with a symmetric noise channel, as in Bootkrajang and
+Kabán, Label-noise robust logistic regression, 2012). The posteriors become the soft targets of the
+next networks: expectation-maximisation with the expectation taken out of fold.
+
+Arrays come in, arrays go out; nothing here trains.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+# The class of images that show no class of the contest. No folder can have this name.
+NONE = "none/of the classes"
+
+
+def label_posterior(
+    probability: np.ndarray, labels: np.ndarray, trust: float, sharpness: float
+) -> np.ndarray:
+    """Posterior of every class, float32 (images, classes + 1); the last column is "none of them".
+
+    `probability` float (images, classes + 1) comes from networks that never saw the image, with no
+    prior of the classes in it. `labels` int (images,) are the labels the images came with. `trust`
+    is how often a label names the class that the picture shows, before anything is known of it;
+    what is left is spread over all classes, and an image of none of them comes under any label.
+    `sharpness` is the power that the probabilities are raised to: regularised networks are less
+    sure than they are right.
+
+    Raises ValueError where a label is no class or trust is not between 0 and 1.
+    """
+    classes = probability.shape[1] - 1
+    if labels.min(initial=0) < 0 or labels.max(initial=0) >= classes:
+        raise ValueError(f"labels must lie in 0 to {classes - 1}")
+    if not 0 < trust < 1:
+        raise ValueError(f"trust is {trust}; give a number between 0 and 1")
+    posterior = probability.astype(np.float32) ** np.float32(sharpness)
+    posterior[:, :classes] *= (1 - trust) / classes
+    posterior[:, classes] *= 1 / classes
+    rows = np.arange(len(labels))
+    own = probability[rows, labels].astype(np.float32) ** np.float32(sharpness)
+    posterior[rows, labels] = own * trust
+    return posterior / np.maximum(posterior.sum(axis=1, keepdims=True), 1e-30)
+
+
+def fix(posterior: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """The posterior with certainty where the class is known: `known` int (images,), -1 elsewhere.
+
+    A person's word and the noise model's stand above what networks say.
+    """
+    fixed = posterior.copy()
+    rows = np.flatnonzero(known >= 0)
+    fixed[rows] = 0
+    fixed[rows, known[rows]] = 1
+    return fixed
+
+
+def decide(posterior: np.ndarray, labels: np.ndarray, relabel_bar: float) -> pd.DataFrame:
+    """What becomes of each image: a row an image.
+
+    `best` (int) is the likeliest class or the number of classes for "none of them", `sure` its
+    posterior, `own` the posterior of the image's own label. `verdict` is `keep` where the own label
+    is the likeliest, `relabel` where another class is, and surer than `relabel_bar`, else `drop`.
+    """
+    classes = posterior.shape[1] - 1
+    best = posterior.argmax(axis=1)
+    sure = posterior.max(axis=1)
+    own = posterior[np.arange(len(labels)), labels]
+    verdict = np.where((best < classes) & (sure > relabel_bar), "relabel", "drop").astype(object)
+    verdict[best == labels] = "keep"
+    return pd.DataFrame({"best": best, "sure": sure, "own": own, "verdict": verdict})
+
+
+def worth(decision: pd.DataFrame) -> np.ndarray:
+    """How much a person's look at each image is worth, float64 (images,), the larger the more.
+
+    `decision` has the columns suggested, sure and verdict. A look pays where it is likely to give
+    the next model an image it would not have had, or to take a wrong one away: a dropped image pays
+    by how sure its likeliest class is, a relabelled one by how unsure. What probably shows no class
+    pays little.
+    """
+    sure = decision["sure"].to_numpy(dtype=np.float64)
+    dropped = (decision["verdict"] == "drop").to_numpy()
+    shows_none = (decision["suggested"] == "").to_numpy()
+    return np.where(shows_none, 1 - sure, np.where(dropped, sure, 1 - sure))
+
+
+@dataclass(frozen=True)
+class Planted:
+    """Labels with planted errors: `labels` int (images,), `rows` the images that were flipped."""
+
+    labels: np.ndarray
+    rows: np.ndarray
+
+
+def plant_errors(
+    labels: np.ndarray, posterior: np.ndarray, share: float, sister_share: float, seed: int
+) -> Planted:
+    """Flip a known share of the labels, to learn how errors of this kind are found.
+
+    Images are drawn at random, right and wrong ones alike; of the drawn ones `sister_share` get the
+    class that their posterior finds likeliest besides the label they have, the others any class.
+    """
+    random = np.random.default_rng(seed)
+    classes = posterior.shape[1] - 1
+    rows = np.sort(random.choice(len(labels), round(len(labels) * share), replace=False))
+    wrong = labels.copy()
+    for row in rows:
+        others = posterior[row, :classes].copy()
+        others[labels[row]] = -1
+        # The likeliest class is often the true one of a mislabelled image: no error to plant.
+        if posterior[row, labels[row]] < others.max():
+            others[others.argmax()] = -1
+        any_other = random.choice(np.flatnonzero(others >= 0))
+        wrong[row] = others.argmax() if random.random() < sister_share else any_other
+    return Planted(wrong, rows)
+
+
+def planted_table(
+    doubt: np.ndarray, planted: np.ndarray, thresholds: np.ndarray | None = None
+) -> pd.DataFrame:
+    """Precision and recall of flagging by doubt, learnt from planted errors: a row a threshold.
+
+    `doubt` float (images,) is 1 - the posterior of the label, `planted` bool (images,) tells the
+    images whose label was flipped. Recall is the share of planted errors over the threshold. The
+    web's own errors are among the other images in a share that is not known; it is estimated from
+    the strictest threshold, which right labels hardly ever pass (the mixture proportion of positive
+    and unlabelled data, Elkan and Noto, 2008). Columns: threshold, flagged (share of the images
+    that were not planted), recall, precision, right_lost (share of right labels flagged) and
+    wrong_share (the estimate, the same in all rows).
+
+    Raises ValueError where nothing was planted.
+    """
+    if not planted.any():
+        raise ValueError("no planted errors to learn from; raise planted_share")
+    if thresholds is None:
+        thresholds = np.array([0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99])
+    recall = np.array([(doubt[planted] > t).mean() for t in thresholds])
+    flagged = np.array([(doubt[~planted] > t).mean() for t in thresholds])
+    usable = recall > 0.1
+    share = float((flagged[usable] / recall[usable]).min()) if usable.any() else 0.0
+    share = min(share, 1.0)
+    right_lost = np.clip((flagged - share * recall) / max(1 - share, 1e-9), 0, 1)
+    precision = np.clip(share * recall / np.maximum(flagged, 1e-9), 0, 1)
+    return pd.DataFrame(
+        {
+            "threshold": thresholds,
+            "flagged": flagged,
+            "recall": recall,
+            "precision": np.where(flagged > 0, precision, np.nan),
+            "right_lost": right_lost,
+            "wrong_share": share,
+        }
+    )
+
+
+def planted_estimate(flagged: np.ndarray, planted: np.ndarray, wrong_share: float) -> dict:
+    """Precision and recall of a decision (`flagged`, bool) by the same reasoning.
+
+    Returns a dict of `recall`, `precision`, `right_lost`, `wrong_share` and `fine`, the number of
+    flagged images, among those that were not planted, whose label was probably right.
+    """
+    recall = float(flagged[planted].mean())
+    share = float(flagged[~planted].mean())
+    right = max(share - wrong_share * recall, 0.0)
+    return {
+        "recall": round(recall, 4),
+        "precision": round(1 - right / share, 4) if share else None,
+        "right_lost": round(right / max(1 - wrong_share, 1e-9), 4),
+        "wrong_share": round(wrong_share, 4),
+        "fine": round(right * float((~planted).sum())),
+    }

@@ -1,0 +1,247 @@
+"""Cross-training on features whose classes are known: real heads, planted mistakes."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fgvc_utils import config, crossing, noise, posterior, predictions, stage, tables
+from fgvc_utils.distributed import Processes
+from fgvc_utils.jobs import Job, is_done, write_job
+from fgvc_utils.progress import Progress
+from fgvc_utils.worker import carry_out
+
+CLASSES = ["ant", "bee", "cat", "dog"]
+EACH, WIDTH = 30, 16
+SETTINGS = {
+    "run": "small", "data_root": ".", "seed": 0, "processes": 1, "nodes": 1, "node_rank": 0,
+    "rendezvous": "", "device": "cpu", "threads": 1, "workers": 0, "backbone": "drawn",
+    "weights": "none", "size": 32, "test_ratio": 1.15, "fit": "head", "epochs": 12, "rate": 0.02,
+    "sgd_rate": 0.05, "weight_decay": 0.05, "global_batch": 16, "micro_batch": 16,
+}  # fmt: skip
+CROSS = {
+    "further_backbones": [], "top": 1, "rule": "rank", "folds": 3,
+    "rounds": [{"optimiser": "sgd"}, {"optimiser": "adam", "mirror": False}], "max_rounds": 4,
+    "recheck_positives": False, "trust": 0.2, "sharpness": 1.5, "posterior_rounds": 2,
+    "relabel": True, "relabel_bar": 0.7, "planted_share": 0.2, "look_share": 0.1,
+}  # fmt: skip
+
+
+def here(jobs, cfg, name):
+    """Carry jobs out in this process."""
+    for job, rows in jobs:
+        write_job(job, rows)
+        if not is_done(job):
+            carry_out(job, Processes(), Progress(None))
+
+
+class Small:
+    """Four clusters of images, every sixth under the next class, and a cloud of noise."""
+
+    def __init__(self, folder: Path):
+        random = np.random.default_rng(0)
+        centres = random.normal(size=(len(CLASSES), WIDTH)) * 2
+        true = np.repeat(np.arange(len(CLASSES)), EACH)
+        given = np.where(np.arange(len(true)) % 6 == 5, (true + 1) % len(CLASSES), true)
+        clouds = random.normal(size=(24, WIDTH)) + np.resize([4, -4], WIDTH)
+        features = np.concatenate([centres[true] + random.normal(size=(len(true), WIDTH)), clouds])
+        self.true = [CLASSES[n] for n in true] + [""] * len(clouds)
+        labels = [CLASSES[n] for n in given] + list(np.resize(CLASSES, len(clouds)))
+        ids = [f"{n:03d}" for n in range(len(labels))]
+        listed = pd.DataFrame({"image_id": ids, "path": ids, "split": "train", "given": labels})
+        self.table = tables.new_table(listed.astype(object))
+        self.inventory = pd.DataFrame({"image_id": ids, "file": ids, "cached": ids})
+        self.is_noise = pd.Series(self.true) == ""
+        self.outputs = folder
+        self.features = Job(
+            name="drawn", folder=str(folder / "drawn"), rows="", classes=[], fit="none",
+            backbone="drawn",
+        )  # fmt: skip
+        writer = predictions.ShardWriter(self.features.store, 0, ids)
+        for kind in ("features", "mirror"):
+            jitter = random.normal(size=features.shape) * 0.1
+            writer.write(kind, 0, (features + jitter).astype(np.float16))
+        writer.close()
+        predictions.finish_store(self.features.store, [], 1)
+
+    def cross(self, table, asked, **changes):
+        cfg = config.CrossParams(**SETTINGS, **{**CROSS, **changes}, outputs=str(self.outputs))
+        made = crossing.Crossing(
+            cfg, "03_fine", table, self.inventory, asked, asked.astype(int), [self.features], here
+        )
+        made.fold = crossing.recut(made, 0)
+        return made
+
+    @property
+    def is_wrong(self):
+        return (self.table["given"] != pd.Series(self.true)) & ~self.is_noise
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    return Small(tmp_path_factory.mktemp("small"))
+
+
+@pytest.fixture(scope="module")
+def after_noise(small):
+    return tables.leave_out(small.table, small.is_noise, "01_noise", "noise: p > 0.9")
+
+
+@pytest.fixture(scope="module")
+def learnt(small, after_noise):
+    asked, none = crossing.judged_and_none(after_noise)
+    cross = small.cross(after_noise, asked, rule="posterior")
+    nobody = pd.Series("", index=asked.index)
+    return cross, none, crossing.posterior_rounds(cross, tables.kept(after_noise), none, nobody)
+
+
+def test_by_rank_wrong_labels_are_left_out_and_right_ones_stay(small, after_noise):
+    asked = tables.kept(after_noise)
+    cross = small.cross(after_noise, asked)
+    logits = cross.judge("fold", config.Round(), asked, crossed=True)
+    assert set(logits.index) == set(after_noise.loc[asked, "image_id"])
+    first = asked & crossing.within(logits, after_noise, 1)
+    kept, latest, rounds, _ = crossing.pull_back(cross, first, asked & False, logits)
+    assert not (kept & small.is_wrong).any()
+    assert (kept | ~asked | small.is_wrong).mean() > 0.97
+    assert rounds[-1]["returned"] == 0 or len(rounds) == cross.cfg.max_rounds
+    assert [row["recipe"] for row in rounds][:2] == ["sgd, mirrored", "adam, plain"][: len(rounds)]
+    assert rounds[0]["kept"] + rounds[0]["left_out"] == asked.sum()
+    verdict = crossing.rank_verdict(cross, latest, kept)
+    wrong = after_noise.loc[small.is_wrong, "image_id"]
+    assert (verdict.loc[wrong, "suggested"] == pd.Series(small.true)[wrong.index].tolist()).all()
+
+
+def test_what_was_left_out_by_mistake_returns(small, after_noise):
+    asked = tables.kept(after_noise)
+    right = asked & ~small.is_wrong
+    by_mistake = right & (np.arange(len(right)) % 10 == 0)
+    cross = small.cross(after_noise, asked)
+    logits = cross.judge("fold", config.Round(), asked, crossed=True)
+    kept, _, rounds, _ = crossing.pull_back(cross, right & ~by_mistake, asked & False, logits)
+    assert kept[by_mistake].all() and rounds[0]["returned"] == by_mistake.sum()
+
+
+@pytest.mark.parametrize("recheck", [False, True])
+def test_positives_leave_only_where_they_are_judged_again(small, after_noise, recheck):
+    asked = tables.kept(after_noise)
+    cross = small.cross(after_noise, asked, recheck_positives=recheck)
+    logits = cross.judge("fold", config.Round(), asked, crossed=True)
+    one_wrong = asked & (asked.index == asked.index[small.is_wrong][0])
+    start = (asked & ~small.is_wrong) | one_wrong
+    kept, *_ = crossing.pull_back(cross, start, asked & False, logits)
+    assert kept[one_wrong].all() != recheck
+    confirmed, *_ = crossing.pull_back(cross, start, one_wrong, logits)
+    assert confirmed[one_wrong].all()
+
+
+def test_a_top_beyond_the_classes_still_leaves_the_worst_out():
+    logits = pd.DataFrame(np.eye(3) * -9, index=list("abc"), columns=["x", "y", "z"])
+    listed = pd.DataFrame({"image_id": list("abc"), "path": list("abc"), "split": "train"})
+    table = tables.new_table(listed.assign(given=["x", "x", "y"]).astype(object))
+    assert crossing.within(logits, table, 5).tolist() == [False, True, True]
+
+
+def test_by_posterior_wrong_labels_are_put_right(small, learnt):
+    cross, _, result = learnt
+    decided = crossing.decisions(cross, result)
+    after = crossing.apply(cross.table, decided, "03_fine", relabel=True)
+    wrong = small.is_wrong
+    assert (after.loc[wrong, "label"] == pd.Series(small.true)[wrong]).mean() > 0.9
+    assert (after.loc[wrong, "reason"] == "label: taken from the posterior").mean() > 0.9
+    right = ~wrong & ~small.is_noise
+    assert (after.loc[right, "status"] == "keep").mean() > 0.97
+    assert (after.loc[right, "stage"] == "").mean() > 0.97
+    assert result.rounds[0]["recipe"] == "labels as targets" and len(result.rounds) == 3
+
+
+def test_without_relabel_a_better_label_is_only_suggested(small, learnt):
+    cross, _, result = learnt
+    after = crossing.apply(cross.table, crossing.decisions(cross, result), "03_fine", relabel=False)
+    assert (after["label"] == after["given"]).all()
+    assert (after.loc[small.is_wrong, "status"] == "drop").all()
+    assert (after.loc[small.is_wrong, "suggested"] != "").all()
+
+
+def test_noise_that_01_missed_is_none_of_the_classes(small):
+    missed = small.is_noise & (np.arange(len(small.is_noise)) % 4 == 0)
+    table = tables.leave_out(small.table, small.is_noise & ~missed, "01_noise", "noise: p > 0.9")
+    asked, none = crossing.judged_and_none(table)
+    assert none.sum() == 18 and asked[missed].all()
+    cross = small.cross(table, asked, rule="posterior", posterior_rounds=1)
+    nobody = pd.Series("", index=asked.index)
+    result = crossing.posterior_rounds(cross, tables.kept(table), none, nobody)
+    after = crossing.apply(table, crossing.decisions(cross, result), "03_fine", relabel=True)
+    assert (after.loc[missed, "status"] == "drop").all()
+    assert (after.loc[missed, "reason"] == "label: no class").all()
+
+
+def test_a_persons_word_stands_above_the_posterior(small, after_noise):
+    asked, none = crossing.judged_and_none(after_noise)
+    row = asked.index[small.is_wrong][0]
+    table = after_noise.copy()
+    table.loc[row, ["stage", "reason"]] = ["02_coarse", "human: kept"]
+    known = crossing.confirmed_classes(table)
+    assert known[known != ""].to_dict() == {row: table.loc[row, "label"]}
+    cross = small.cross(table, asked, rule="posterior", posterior_rounds=0)
+    result = crossing.posterior_rounds(cross, tables.kept(table), none, known)
+    after = crossing.apply(table, crossing.decisions(cross, result), "03_fine", relabel=True)
+    assert after.loc[row, ["status", "label"]].tolist() == ["keep", table.loc[row, "given"]]
+
+
+def test_planted_errors_are_found_and_the_share_of_wrong_labels_is_near(small, learnt):
+    cross, none, result = learnt
+    figures, estimate = crossing.planted_check(cross, result, none)
+    assert estimate["recall"] > 0.9
+    true_share = small.is_wrong.sum() / (~small.is_noise).sum()
+    assert estimate["wrong_share"] == pytest.approx(true_share, abs=0.06)
+    assert estimate["fine"] <= 4
+    assert figures["recall"].is_monotonic_decreasing
+
+
+def test_looks_are_a_share_of_what_was_not_kept(learnt):
+    cross, _, result = learnt
+    decided = crossing.decisions(cross, result)
+    looks = crossing.by_worth(decided, 0.5)
+    assert len(looks) == round((decided["verdict"] != "keep").sum() * 0.5)
+    assert (decided.loc[looks, "verdict"] != "keep").all()
+
+
+def test_the_noise_model_learns_from_fewer_picks_than_a_batch(small):
+    params = {
+        "train": "train", "test": "test", "path_column": "path", "label_column": "label",
+        "id_column": "", "cache_side": 64, "folds": 3, "threshold": 0.9, "normal_threshold": 0.1,
+        "max_rounds": 3, "stop_share": 0.001, "propose_noise": 0.2, "propose_normal": 0.4,
+        "neighbours": 5, "audit_looks": 9, "audit_bound": 0.01,
+    }  # fmt: skip
+    cfg = config.NoiseParams(**{**SETTINGS, "epochs": 40}, **params, outputs=str(small.outputs))
+    picks = pd.Series("", index=small.table["image_id"].to_numpy(), dtype=object)
+    picks.iloc[[0, 31, 62, 93]] = "normal"
+    picks.iloc[-4:] = "noise"
+    found, rounds = noise.noise_rounds(
+        cfg, "01_noise", small.table, small.inventory, small.features, picks, here
+    )
+    assert (found[small.is_noise.to_numpy()] > 0.5).all()
+    assert (found[~small.is_noise.to_numpy()] < 0.5).mean() > 0.97
+    assert rounds[-1]["new"] == 0 or len(rounds) == 3
+    with pytest.raises(ValueError, match="no image is 'noise'"):
+        noise.noise_rounds(
+            cfg, "01_noise", small.table, small.inventory, small.features,
+            picks.replace("noise", ""), here,
+        )  # fmt: skip
+
+
+def test_an_unknown_backbone_in_a_round_is_named(small):
+    with pytest.raises(config.ParameterError, match="round 1 names the backbone 'b9'"):
+        small.cross(small.table, small.is_noise, rounds=[{"backbones": ["b9"]}])
+
+
+def test_soft_targets_are_named_by_their_content(tmp_path):
+    frame = pd.DataFrame([[0.9, 0.1]], index=["a"], columns=["x", posterior.NONE])
+    store = crossing.write_targets(tmp_path / "t", frame)
+    first = (tmp_path / "t/done.json").read_text()
+    np.testing.assert_allclose(predictions.Store(store).probabilities(), frame, atol=1e-3)
+    crossing.write_targets(tmp_path / "t", frame.iloc[:, ::-1].set_axis(frame.columns, axis=1))
+    assert (tmp_path / "t/done.json").read_text() != first
+    assert stage.as_probabilities(frame).sum(axis=1).tolist() == pytest.approx([1])
