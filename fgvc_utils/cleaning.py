@@ -176,6 +176,9 @@ def apply_decisions(table: pd.DataFrame, decisions: pd.DataFrame, stage: str) ->
         what, label = decision["decision"], decision["label"]
         if what in ("keep", "normal"):
             table.loc[row, ["status", "stage", "reason"]] = ["keep", stage, "human: kept"]
+            if what == "keep":
+                # The label that was shown is the one the image came with.
+                table.loc[row, "label"] = table.loc[row, "given"]
         elif what in ("drop", "noise"):
             table.loc[row, ["status", "stage", "reason"]] = ["drop", stage, f"human: {what}"]
         elif what == "relabel":

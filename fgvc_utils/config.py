@@ -215,6 +215,7 @@ class LowQualityParams(Shared, Network):
     small_class: Count
     neighbours: Count
     drop_below: Share
+    kept_below: Share
 
 
 class Recipe(Parameters):

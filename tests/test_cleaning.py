@@ -153,3 +153,12 @@ def test_class_agreement():
     assert found.loc["a", "agreement"] == 1
     assert found.loc["b", "agreement"] == pytest.approx(1 / 6)
     assert np.isnan(found.loc["c", "agreement"])
+
+
+def test_keeping_a_label_undoes_a_relabel():
+    listed = pd.DataFrame({"image_id": ["a", "b"], "path": ["a", "b"], "split": "train"})
+    table = tables.new_table(listed.assign(given=["x", "y"]).astype(object))
+    table.loc[0, ["label", "stage", "reason"]] = ["y", "03_fine", "label: taken"]
+    said = pd.DataFrame({"decision": ["keep"], "label": [""]}, index=["a"])
+    kept = cleaning.apply_decisions(table, said, "03_fine")
+    assert kept.loc[0, ["label", "reason"]].tolist() == ["x", "human: kept"]

@@ -18,8 +18,13 @@ TINY_CONTEST = {
     "data_root": "tiny",
     "cache_side": 132,
     "01_noise": SMALL,
-    "02_coarse": {**SMALL, "top": 2, "folds": 3},
-    "03_fine": {**SMALL, "folds": 3},
+    "02_coarse": {**SMALL, "top": 2, "folds": 3, "max_rounds": 1, "further_backbones": []},
+    "03_fine": {
+        **SMALL,
+        "folds": 3,
+        "posterior_rounds": 1,
+        "further_backbones": ["tf_efficientnet_lite1"],
+    },
     "04_lowq": {"size": 96},
     "10_train": [
         {**SMALL, "name": "one", "epochs": 6, "base_lr": 0.008, "mix": "none"},
