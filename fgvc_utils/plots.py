@@ -77,7 +77,7 @@ def ledger(rounds: pd.DataFrame, title: str) -> Figure:
         x, [f"{n}: {r}" for n, r in zip(rounds["round"], rounds["recipe"], strict=True)]
     )
     axes.set_ylabel("images")
-    axes.legend(frameon=False, loc="lower right")
+    axes.legend(loc="lower right", framealpha=1)
     return figure
 
 
