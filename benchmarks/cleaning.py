@@ -101,8 +101,7 @@ def prepare(name: str, seed: int, work: Path) -> Contest:
     first, coarse, fine = cfg["01_noise"], cfg["02_coarse"], cfg["03_fine"]
     listed = listing.list_images(data, "train", "test")
     inventory = images.take_in(listed, data, stage.cache_folder(first), max(first.cache_side, 260))
-    cached = inventory["cached"]
-    inventory["file"] = (str(stage.cache_folder(first)) + "/" + cached).where(cached != "", "")
+    inventory["file"] = stage.cached_files(first, inventory)
     table = tables.new_table(listed)
     table["group"] = images.copies(inventory)
     broken = (inventory["error"] != "") & (table["split"] == "train")

@@ -20,8 +20,6 @@ from fgvc_utils.jobs import Job
 from fgvc_utils.predictions import ShardWriter, finish_store
 from fgvc_utils.tables import classes_of
 
-Rows = tuple[Job, pd.DataFrame]
-
 
 @dataclass
 class Crossing:
@@ -39,7 +37,7 @@ class Crossing:
     asked: pd.Series
     fold: pd.Series
     features: list[Job] = field(default_factory=list)
-    run: Callable[[list[Rows], CrossParams, str], None] = stage.run_jobs
+    run: Callable[[list[stage.Rows], CrossParams, str], None] = stage.run_jobs
 
     def judge(
         self,
@@ -90,22 +88,6 @@ class Crossing:
         return stage.read_logits([job for job, _ in jobs], self.table["image_id"])
 
 
-def ledger_row(
-    number: int, recipe: str, before: pd.Series, now: pd.Series, started: float, **more: object
-) -> dict:
-    """A row of the ledger: what is kept now (boolean over the images asked) and was before."""
-    return {
-        "round": number,
-        "recipe": recipe,
-        "kept": int(now.sum()),
-        "returned": int((now & ~before).sum()),
-        "left_out": int((~now).sum()),
-        "agreement": round(float((now == before).mean()), 4),
-        "seconds": round(time.monotonic() - started, 1),
-        **more,
-    }
-
-
 def pull_back(
     crossing: Crossing, positive: pd.Series, confirmed: pd.Series, logits: pd.DataFrame
 ) -> tuple[pd.Series, pd.DataFrame, list[dict], pd.Series]:
@@ -138,7 +120,7 @@ def pull_back(
         logits = pd.concat([logits.drop(verdict.index), verdict])
         now = (found if cfg.recheck_positives else positive | found) | (confirmed & asked)
         returned = now & ~positive
-        rounds.append(ledger_row(number, recipe.text(), positive[asked], now[asked], started))
+        rounds.append(stage.ledger_row(number, recipe.text(), positive[asked], now[asked], started))
         left_again = bool((positive & ~now).any())
         positive = now
         if not returned.any() and not left_again:
@@ -219,7 +201,9 @@ def posterior_rounds(
         relabelled = int((verdict == "relabel")[kept.index].sum())
         what = "labels" if not number else "posteriors"
         rounds.append(
-            ledger_row(number, f"{what} as targets", before, kept, started, relabelled=relabelled)
+            stage.ledger_row(
+                number, f"{what} as targets", before, kept, started, relabelled=relabelled
+            )
         )
         before = kept
     return Posteriors(current, probability, rounds)

@@ -57,18 +57,7 @@ def noise_rounds(
         grown = cleaning.feed_back(picks, probability, cfg.threshold, cfg.normal_threshold)
         flagged = probability > cfg.threshold
         new = int(((grown == "noise") & (picks == "")).sum())
-        rounds.append(
-            {
-                "round": number,
-                "recipe": "noise model",
-                "kept": int((~flagged).sum()),
-                "returned": int((before & ~flagged).sum()),
-                "left_out": int(flagged.sum()),
-                "agreement": round(float((flagged == before).mean()), 4),
-                "seconds": round(time.monotonic() - started, 1),
-                "new": new,
-            }
-        )
+        rounds.append(stage.ledger_row(number, "noise model", ~before, ~flagged, started, new=new))
         picks, before = grown, flagged
         if new < cfg.stop_share * len(picks) or number == cfg.max_rounds:
             return probability, rounds

@@ -1,6 +1,7 @@
 """What every notebook does at its edges: find the run's files, make jobs of rows, launch them."""
 
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -60,12 +61,17 @@ def read_inventory(cfg: config.Shared) -> pd.DataFrame:
     if not path.is_file():
         raise FileNotFoundError(f"{path} is not there: run the notebook 01_noise first")
     inventory = pd.read_parquet(path).astype({"image_id": object})
-    readable = inventory["cached"] != ""
-    inventory["file"] = (str(cache_folder(cfg)) + "/" + inventory["cached"]).where(readable, "")
-    first = inventory.loc[readable, "file"].iloc[0]
+    inventory["file"] = cached_files(cfg, inventory)
+    first = inventory.loc[inventory["file"] != "", "file"].iloc[0]
     if not Path(first).is_file():
         raise FileNotFoundError(f"{first} is gone from the cache: run the notebook 01_noise again")
     return inventory
+
+
+def cached_files(cfg: config.Shared, inventory: pd.DataFrame) -> pd.Series:
+    """Each image's absolute path in the cache, empty where it could not be read."""
+    cached = inventory["cached"]
+    return (str(cache_folder(cfg)) + "/" + cached).where(cached != "", "")
 
 
 def job_rows(inventory: pd.DataFrame, **columns: Any) -> pd.DataFrame:
@@ -204,6 +210,25 @@ def read_logits(jobs: list[Job], image_ids: pd.Series) -> pd.DataFrame:
         parts.append(frame)
     together = pd.concat(parts)
     return together.loc[[image for image in image_ids if image in together.index]]
+
+
+def ledger_row(
+    number: int, recipe: str, before: pd.Series, now: pd.Series, started: float, **more: object
+) -> dict:
+    """A row of the ledger: which images (boolean, one index) are kept now and were before.
+
+    `started` is the round's start by `time.monotonic`, in seconds.
+    """
+    return {
+        "round": number,
+        "recipe": recipe,
+        "kept": int(now.sum()),
+        "returned": int((now & ~before).sum()),
+        "left_out": int((~now).sum()),
+        "agreement": round(float((now == before).mean()), 4),
+        "seconds": round(time.monotonic() - started, 1),
+        **more,
+    }
 
 
 def write_ledger(cfg: config.Shared, stage: str, rounds: list[dict]) -> pd.DataFrame:
@@ -430,14 +455,6 @@ def ranks_of_labels(logits: pd.DataFrame, table: pd.DataFrame) -> pd.Series:
     label = table.set_index("image_id").loc[logits.index, "label"]
     numbers = logits.columns.get_indexer(label)
     return pd.Series(label_ranks(logits.to_numpy(), numbers), index=logits.index)
-
-
-def suggestions(logits: pd.DataFrame, image_ids: pd.Series) -> pd.DataFrame:
-    """The best class of each image (suggested) and its probability (score), by image_id."""
-    picked = logits.loc[list(image_ids)]
-    values = softmax(picked.to_numpy(dtype=np.float32))
-    best = picked.columns.to_numpy()[values.argmax(axis=1)]
-    return pd.DataFrame({"suggested": best, "score": values.max(axis=1)}, index=picked.index)
 
 
 def candidates(
