@@ -38,6 +38,7 @@ from fgvc_utils.distributed import Processes
 from fgvc_utils.jobs import Job, is_done, write_job
 from fgvc_utils.predictions import Store
 from fgvc_utils.progress import Progress
+from fgvc_utils.reduction import Reduced
 
 PROJECT = config.PROJECT
 LOOKS = 0.10
@@ -148,9 +149,11 @@ def crossing_of(
     fold = cleaning.cut_folds(
         table.loc[asked, "label"], table.loc[asked, "group"], cfg.folds, cfg.seed + cfg.top
     ).reindex(table.index, fill_value=-1)
+    # cleanlab wants all classes' probabilities; the kit's own decisions need the largest alone.
     return crossing.Crossing(
-        cfg, name, table, contest.inventory, asked, fold, contest.features, in_this_process
-    )
+        cfg, name, table, contest.inventory, asked, fold, contest.features, in_this_process,
+        top=len(tables.classes_of(table)) + 1,
+    )  # fmt: skip
 
 
 def rank_stage(
@@ -159,16 +162,16 @@ def rank_stage(
     name: str,
     table: pd.DataFrame,
     confirmed: pd.Series | None = None,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """A stage by the original's rule; returns the table after it and the out-of-fold logits."""
+) -> tuple[pd.DataFrame, Reduced]:
+    """A stage by the original's rule; returns the table after it and the out-of-fold word."""
     asked = tables.kept(table)
     confirmed = asked & False if confirmed is None else confirmed
     cross = crossing_of(contest, cfg, name, table, asked)
-    logits = cross.judge("fold", config.Round(), asked, crossed=True)
-    positive = asked & (crossing.within(logits, table, cfg.top) | confirmed)
-    positive, _, rounds, _ = crossing.pull_back(cross, positive, confirmed, logits)
+    said = cross.judge("fold", config.Round(), asked, crossed=True)
+    positive = asked & (crossing.within(said, table, cfg.top) | confirmed)
+    positive, _, rounds, _ = crossing.pull_back(cross, positive, confirmed, said)
     reason = f"label: not in the top {cfg.top}"
-    return tables.leave_out(table, asked & ~positive, name, reason), logits
+    return tables.leave_out(table, asked & ~positive, name, reason), said
 
 
 def posterior_stage(
@@ -245,21 +248,18 @@ def readable(contest: Contest, train: pd.DataFrame) -> np.ndarray:
     return (files[train["image_id"]] != "").to_numpy()
 
 
-def cleanlab_rows(
-    contest: Contest, table: pd.DataFrame, logits: pd.DataFrame, suffix: str
-) -> list[dict]:
+def cleanlab_rows(contest: Contest, table: pd.DataFrame, said: Reduced, suffix: str) -> list[dict]:
     """Every filter of cleanlab on the same out-of-fold probabilities."""
     from cleanlab.filter import find_label_issues
 
-    probability = stage.as_probabilities(logits)
+    probability = said.dense().astype(np.float64)
+    probability /= probability.sum(axis=1, keepdims=True)
     by_id = table.set_index("image_id")
-    numbers = probability.columns.get_indexer(by_id.loc[probability.index, "label"])
+    numbers = pd.Index(said.classes).get_indexer(by_id.loc[said.image_ids, "label"])
     rows = []
     for name in FILTERS:
-        issues = find_label_issues(
-            numbers, probability.to_numpy(np.float64), filter_by=name, n_jobs=1
-        )
-        flagged = table["image_id"].isin(probability.index[issues])
+        issues = find_label_issues(numbers, probability, filter_by=name, n_jobs=1)
+        flagged = table["image_id"].isin(said.image_ids[issues])
         cleaned = tables.leave_out(table, flagged, "cleanlab", name)
         rows.append(scored(contest, f"cleanlab {name}{suffix}", cleaned))
     return rows
@@ -286,11 +286,11 @@ def run_contest(contest: Contest) -> list[dict]:
     rows.append(scored(contest, "truth relabels", relabels))
     everyone = tables.kept(contest.came)
     cross = crossing_of(contest, contest.coarse, "all", contest.came, everyone)
-    logits = cross.judge("fold", config.Round(), everyone, crossed=True)
-    rows += cleanlab_rows(contest, contest.came, logits, "")
+    said = cross.judge("fold", config.Round(), everyone, crossed=True)
+    rows += cleanlab_rows(contest, contest.came, said, "")
 
-    coarse, first_logits = rank_stage(contest, contest.coarse, "02_coarse", contest.table)
-    rows += cleanlab_rows(contest, contest.table, first_logits, " after 01")
+    coarse, first_said = rank_stage(contest, contest.coarse, "02_coarse", contest.table)
+    rows += cleanlab_rows(contest, contest.table, first_said, " after 01")
     by_rank, _ = rank_stage(contest, contest.fine, "03_rank", coarse)
     rows.append(scored(contest, "original's loop", by_rank))
     rows.append(human_rank_row(contest, coarse, by_rank))

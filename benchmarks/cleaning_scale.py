@@ -48,7 +48,7 @@ def probabilities(
 
 def ours(images: int, classes: int, folder: str, answer: multiprocessing.Queue) -> None:
     """Reduce the stream and decide by top-5, top-1 and posterior; answers figures."""
-    from fgvc_utils import reduction
+    from fgvc_utils import posterior, reduction
 
     started = time.monotonic()
     labels = np.empty(images, np.int64)
@@ -63,15 +63,18 @@ def ours(images: int, classes: int, folder: str, answer: multiprocessing.Queue) 
     ids = [f"{n:07d}" for n in range(images)]
     store = reduction.reduce_stream(kept(), Path(folder), ids, [str(c) for c in range(classes)])
     reduced = time.monotonic() - started
-    ranks = store.read("label_rank")
-    own, _, _ = reduction.posterior_of_labels(store, labels, 0.2, 1.5)
+    said = reduction.read_reduced([store], ids)
+    ranks = said.label_rank
+    decided = posterior.decide(
+        posterior.label_posterior(said, labels, 0.2, 1.5), labels, classes - 1, 0.7
+    )
     figures = {
         "seconds": time.monotonic() - started,
         "reduce_seconds": reduced,
         "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
         "top5": float((ranks < 5).mean()),
         "top1": float((ranks < 1).mean()),
-        "posterior_keeps": float((own > 0.5).mean()),
+        "posterior_keeps": float((decided["verdict"] == "keep").mean()),
         "store_mb": sum(f.stat().st_size for f in Path(folder).rglob("*")) / 1e6,
     }
     answer.put(figures)

@@ -127,6 +127,8 @@ class Features(Network):
     """The network of a cleaning stage and how it is fitted, whole or as a head on its features."""
 
     fit: Literal["head", "full"]
+    optimiser: Literal["lbfgs", "radam", "sgd", "adam"]
+    lbfgs_steps: Count
     test_ratio: Annotated[float, Field(ge=1, le=3)]
     epochs: Count
     rate: Positive
@@ -134,6 +136,12 @@ class Features(Network):
     weight_decay: NotNegative
     global_batch: Count
     micro_batch: Count
+
+    @model_validator(mode="after")
+    def _networks_need_a_rate(self) -> "Features":
+        if self.fit == "full" and self.optimiser == "lbfgs":
+            raise ValueError("optimiser lbfgs fits heads; with fit: full choose sgd, radam or adam")
+        return self
 
 
 class NoiseParams(Shared, Features):
@@ -158,11 +166,14 @@ class NoiseParams(Shared, Features):
 
 
 class Round(BaseModel):
-    """One recipe of cross-training; a round that differs from the others finds other mistakes."""
+    """One recipe of cross-training; a round that differs from the others finds other mistakes.
+
+    Empty or 0, optimiser and rate are those of the stage.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    optimiser: Literal["radam", "sgd", "adam"] = "sgd"
+    optimiser: Literal["", "lbfgs", "radam", "sgd", "adam"] = ""
     rate: NotNegative = 0.0
     mirror: bool = True
     colour_jitter: Share = 0.0
@@ -171,7 +182,8 @@ class Round(BaseModel):
 
     def text(self) -> str:
         """The recipe in a few words, for the ledger."""
-        words = [self.optimiser, "mirrored" if self.mirror else "plain", *self.backbones]
+        words = [self.optimiser] if self.optimiser else []
+        words += ["mirrored" if self.mirror else "plain", *self.backbones]
         words += [f"rate {self.rate:g}"] if self.rate else []
         words += [f"colour jitter {self.colour_jitter:g}"] if self.colour_jitter else []
         return ", ".join(words)
@@ -199,6 +211,8 @@ class CrossParams(Shared, Features):
     def _known_backbones(self) -> "CrossParams":
         known = {self.backbone, *self.further_backbones}
         for number, recipe in enumerate(self.rounds, start=1):
+            if self.fit == "full" and recipe.optimiser == "lbfgs":
+                raise ValueError(f"rounds: round {number} fits by lbfgs, which fits heads alone")
             strangers = set(recipe.backbones) - known
             if self.fit == "head" and strangers:
                 raise ValueError(

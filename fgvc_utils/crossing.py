@@ -17,7 +17,9 @@ from fgvc_utils import cleaning, posterior, stage
 from fgvc_utils.config import CrossParams, Round
 from fgvc_utils.files import write_json
 from fgvc_utils.jobs import Job
-from fgvc_utils.predictions import ShardWriter, finish_store
+from fgvc_utils.posterior import SparsePosterior
+from fgvc_utils.predictions import ShardWriter, Store, finish_store
+from fgvc_utils.reduction import TOP, Reduced, read_reduced
 from fgvc_utils.tables import classes_of
 
 
@@ -27,7 +29,8 @@ class Crossing:
 
     `table` is the label table; `asked` (boolean, by its index) are the images that are judged;
     `fold` (int, by its index) says who judges them; `features` are the stores that heads learn
-    from. `run` carries jobs out: by default it launches them.
+    from. `run` carries jobs out: by default it launches them. Of each image's probabilities the
+    `top` largest are kept.
     """
 
     cfg: CrossParams
@@ -38,6 +41,7 @@ class Crossing:
     fold: pd.Series
     features: list[Job] = field(default_factory=list)
     run: Callable[[list[stage.Rows], CrossParams, str], None] = stage.run_jobs
+    top: int = TOP
 
     def judge(
         self,
@@ -49,13 +53,16 @@ class Crossing:
         predict: pd.Series | None = None,
         teacher: Path | None = None,
         target: pd.Series | None = None,
+        label: pd.Series | None = None,
         classes: Sequence[str] | None = None,
-    ) -> pd.DataFrame:
+    ) -> Reduced:
         """Train on the rows `fit` and predict `predict` (all that are asked, by default).
 
         Crossed, a job a fold learns from the other folds; else one job predicts what it does not
-        learn from. Returns logits by image_id, a column a class, in the order of the table.
+        learn from. `target` is what an image teaches and `label` what it is judged under; both are
+        the label in force by default. Returns what was said of the images, in the table's order.
         """
+        target = self.table["label"] if target is None else target
         predict = self.asked if predict is None else predict
         pieces = [("", fit, predict & ~fit)]
         if crossed:
@@ -74,10 +81,12 @@ class Crossing:
                     recipe=recipe,
                     teacher=teacher,
                     seed=self.cfg.seed + recipe.seed,
+                    reduce_to=self.top,
                 ),
                 stage.job_rows(
                     self.inventory,
-                    target=self.table["label"] if target is None else target,
+                    target=target,
+                    label=self.table["label"] if label is None else label,
                     fit=learnt_from,
                     predict=judged,
                 ),
@@ -85,25 +94,30 @@ class Crossing:
             for suffix, learnt_from, judged in pieces
         ]
         self.run(jobs, self.cfg, self.name)
-        return stage.read_logits([job for job, _ in jobs], self.table["image_id"])
+        return read_reduced([Store(job.store) for job, _ in jobs], self.table["image_id"])
 
 
 def pull_back(
-    crossing: Crossing, positive: pd.Series, confirmed: pd.Series, logits: pd.DataFrame
-) -> tuple[pd.Series, pd.DataFrame, list[dict], pd.Series]:
+    crossing: Crossing,
+    positive: pd.Series,
+    confirmed: pd.Series,
+    said: Reduced,
+    rounds_before: int = 0,
+) -> tuple[pd.Series, Reduced, list[dict], pd.Series]:
     """Let those negatives return whose label a network finds that learnt from the positives.
 
     Each round takes the next recipe of `cfg.rounds`, until nothing returns or `cfg.max_rounds` are
     done. Positives stay, unless `cfg.recheck_positives`: then every round is crossed and judges
     them too. `confirmed` are the images whose label a person has confirmed; they always stay.
+    `said` is the networks' word so far.
 
-    Returns the positives, each image's latest logits, a ledger row a round, and what returned last
-    (boolean), all by the table's index or image_id.
+    Returns the positives, the latest word on each image, a ledger row a round, and what returned
+    last (boolean), by the table's index.
     """
     cfg, asked = crossing.cfg, crossing.asked
     rounds: list[dict] = []
     returned = asked & False
-    for number in range(1, cfg.max_rounds + 1):
+    for number in range(rounds_before + 1, rounds_before + cfg.max_rounds + 1):
         negative = asked & ~positive
         if not negative.any() or not positive.any():
             break
@@ -117,7 +131,7 @@ def pull_back(
             predict=asked if cfg.recheck_positives else negative,
         )
         found = within(verdict, crossing.table, cfg.top)
-        logits = pd.concat([logits.drop(verdict.index), verdict])
+        said = said.updated(verdict)
         now = (found if cfg.recheck_positives else positive | found) | (confirmed & asked)
         returned = now & ~positive
         rounds.append(stage.ledger_row(number, recipe.text(), positive[asked], now[asked], started))
@@ -125,27 +139,31 @@ def pull_back(
         positive = now
         if not returned.any() and not left_again:
             break
-    return positive, logits, rounds, returned
+    return positive, said, rounds, returned
 
 
-def within(logits: pd.DataFrame, table: pd.DataFrame, top: int) -> pd.Series:
-    """Whether each row's label in force is among its `top` best classes; false where not judged.
+def within(said: Reduced, table: pd.DataFrame, top: int) -> pd.Series:
+    """Whether each row's label is among its `top` best classes; false where nobody judged it.
 
     A `top` that reaches the number of classes would let everything pass, so at most all classes
     but one count.
     """
-    ranks = stage.ranks_of_labels(logits, table)
-    top = min(top, logits.shape[1] - 1)
+    ranks = pd.Series(said.label_rank, said.image_ids)
+    top = min(top, len(said.classes) - 1)
     return (ranks.reindex(table["image_id"]) < top).set_axis(table.index)
 
 
 @dataclass
 class Posteriors:
-    """What `posterior_rounds` learnt: by image_id, with a column a class and one for none."""
+    """What `posterior_rounds` learnt; rows of `posterior` are those of `said`, in its order."""
 
-    posterior: pd.DataFrame
-    probability: pd.DataFrame
+    posterior: SparsePosterior
+    said: Reduced
     rounds: list[dict]
+
+    def of(self, image_ids: Sequence[str]) -> SparsePosterior:
+        """The posterior of some images, in their order."""
+        return self.posterior.rows(self.said.image_ids.get_indexer(pd.Index(image_ids)))
 
 
 def posterior_rounds(
@@ -165,24 +183,22 @@ def posterior_rounds(
     sure = known.where(known != "", pd.Series(np.where(none, posterior.NONE, ""), table.index))
     sure_numbers = sure[row_ids.index].map(lambda name: number_of.get(name, -1)).to_numpy()
     given = table.loc[row_ids.index, "given"].map(number_of).to_numpy()
-    believed = np.where(sure_numbers >= 0, sure_numbers, given)
-    told = pd.Series("", index=table.index)
-    told[row_ids.index] = [classes[number] for number in believed]
+    told, names = pd.Series("", index=table.index), np.array(classes, object)
+    told[row_ids.index] = names[np.where(sure_numbers >= 0, sure_numbers, given)]
     fit, teacher, recipe = (teaches | none | (known != "")), None, Round()
     rounds: list[dict] = []
     before = teaches[crossing.asked]
-    current = probability = None
+    current: SparsePosterior | None = None
     for number in range(cfg.posterior_rounds + 1):
         started = time.monotonic()
-        if number:
-            teacher = write_targets(
-                Path(stage.work_folder(cfg, crossing.name, f"targets-{number}")), current
-            )
+        if current is not None:
+            teacher = _targets_folder(crossing, str(number))
+            write_targets(teacher, classes, row_ids, current)
             told = told.copy()
-            told[row_ids.index] = current.columns[current.to_numpy().argmax(axis=1)]
+            told[row_ids.index] = names[current.best()]
             fit = crossing.asked | none
             crossing.fold = recut(crossing, number)
-        logits = crossing.judge(
+        said = crossing.judge(
             f"posterior-{number}",
             recipe.model_copy(update={"seed": number}),
             fit,
@@ -190,23 +206,27 @@ def posterior_rounds(
             predict=crossing.asked | none,
             teacher=teacher,
             target=told,
+            label=table["given"],
             classes=classes,
-        )
-        probability = stage.as_probabilities(logits).loc[row_ids]
-        value = posterior.label_posterior(probability.to_numpy(), given, cfg.trust, cfg.sharpness)
-        value = posterior.fix(value, sure_numbers)
-        current = pd.DataFrame(value, index=probability.index, columns=classes)
-        verdict = posterior.decide(value, given, cfg.relabel_bar)["verdict"].set_axis(row_ids.index)
-        kept = (verdict != "drop")[crossing.asked[crossing.asked].index]
-        relabelled = int((verdict == "relabel")[kept.index].sum())
+        ).of(row_ids)
+        current = posterior.label_posterior(said, given, cfg.trust, cfg.sharpness)
+        current = current.fixed(sure_numbers)
+        verdict = posterior.decide(current, given, len(classes) - 1, cfg.relabel_bar)["verdict"]
+        verdict = verdict.set_axis(row_ids.index)[crossing.asked[crossing.asked].index]
+        kept = verdict != "drop"
         what = "labels" if not number else "posteriors"
         rounds.append(
             stage.ledger_row(
-                number, f"{what} as targets", before, kept, started, relabelled=relabelled
+                number,
+                f"{what} as targets",
+                before,
+                kept,
+                started,
+                relabelled=int((verdict == "relabel").sum()),
             )
         )
         before = kept
-    return Posteriors(current, probability, rounds)
+    return Posteriors(current, said, rounds)
 
 
 def recut(crossing: Crossing, number: int) -> pd.Series:
@@ -219,22 +239,28 @@ def recut(crossing: Crossing, number: int) -> pd.Series:
     return fold.reindex(table.index, fill_value=-1)
 
 
-def write_targets(folder: Path, probability: pd.DataFrame) -> Path:
-    """Store soft targets as a teacher's predictions; returns the store's folder.
+def _targets_folder(crossing: Crossing, name: str) -> Path:
+    return Path(stage.work_folder(crossing.cfg, crossing.name, f"targets-{name}")) / "predictions"
 
-    `probability` has a row an image and a column a class. What a job learns hangs on its teachers'
-    `done.json`, so that names the content.
+
+def write_targets(
+    store: Path, classes: Sequence[str], image_ids: Sequence[str], told: SparsePosterior
+) -> None:
+    """Store soft targets as a teacher's: `target_classes` int32, `target_probabilities` float16.
+
+    Both are (images, width). What a job learns hangs on its teachers' `done.json`, so that names
+    the content.
     """
-    store = folder / "predictions"
-    values = np.log(np.maximum(probability.to_numpy(), 1e-6)).astype(np.float16)
-    writer = ShardWriter(store, 0, probability.index.tolist())
-    writer.write("logits", 0, values)
+    values = told.values.astype(np.float16)
+    writer = ShardWriter(store, 0, image_ids)
+    writer.write("target_classes", 0, told.columns)
+    writer.write("target_probabilities", 0, values)
     writer.close()
-    finish_store(store, list(probability.columns), 1)
-    ids = "\n".join(probability.index).encode()
-    digest = hashlib.sha256(values.tobytes() + ids).hexdigest()
-    write_json({"digest": digest, "seconds": 0, "figures": {}}, folder / "done.json")
-    return store
+    finish_store(store, classes, 1)
+    digest = hashlib.sha256("\n".join(image_ids).encode())
+    digest.update(told.columns.tobytes() + values.tobytes())
+    done = {"digest": digest.hexdigest(), "seconds": 0, "figures": {}}
+    write_json(done, store.parent / "done.json")
 
 
 def planted_check(
@@ -247,41 +273,44 @@ def planted_check(
     that probably were right.
     """
     cfg, table = crossing.cfg, crossing.table
-    asked = table.loc[crossing.asked]
-    classes = list(learnt.posterior.columns)
-    number_of = {name: number for number, name in enumerate(classes)}
-    ids = asked["image_id"]
-    given = asked["given"].map(number_of).to_numpy()
-    planted = posterior.plant_errors(
-        given, learnt.posterior.loc[ids].to_numpy(), cfg.planted_share, 0.5, cfg.seed
-    )
-    targets = learnt.posterior.copy()
-    targets.loc[ids] = posterior.label_posterior(
-        learnt.probability.loc[ids].to_numpy(), planted.labels, cfg.trust, cfg.sharpness
-    )
-    told = pd.Series("", index=table.index)
+    classes = learnt.said.classes
+    count = len(classes) - 1
     everyone = table.loc[crossing.asked | none, "image_id"]
-    told[everyone.index] = targets.columns[targets.loc[everyone].to_numpy().argmax(axis=1)]
+    number_of = {name: number for number, name in enumerate(classes)}
+    given = table.loc[everyone.index, "given"].map(number_of).to_numpy()
+    asked = crossing.asked[everyone.index].to_numpy()
+    planted = posterior.plant_errors(
+        given[asked], learnt.of(everyone[asked]), count, cfg.planted_share, 0.5, cfg.seed
+    )
+    labels = given.copy()
+    labels[asked] = planted.labels
+    before = learnt.said.of(everyone)
+    targets = posterior.label_posterior(
+        before, labels, cfg.trust, cfg.sharpness, before.probability_of(labels)
+    )
+    # Noise that 01 left out keeps teaching that it shows no class.
+    targets = targets.fixed(np.where(asked, -1, count))
+    teacher = _targets_folder(crossing, "planted")
+    write_targets(teacher, classes, everyone, targets)
+    names = np.array(classes, object)
+    told, shown = pd.Series("", table.index), pd.Series("", table.index)
+    told[everyone.index], shown[everyone.index] = names[targets.best()], names[labels]
     crossing.fold = recut(crossing, cfg.posterior_rounds + 1)
-    logits = crossing.judge(
+    said = crossing.judge(
         "planted",
         Round(seed=500),
         crossing.asked | none,
         crossed=True,
         predict=crossing.asked,
-        teacher=write_targets(
-            Path(stage.work_folder(cfg, crossing.name, "targets-planted")), targets
-        ),
+        teacher=teacher,
         target=told,
+        label=shown,
         classes=classes,
-    )
-    value = posterior.label_posterior(
-        stage.as_probabilities(logits).loc[ids].to_numpy(), planted.labels, cfg.trust, cfg.sharpness
-    )
-    flipped = np.isin(np.arange(len(given)), planted.rows)
-    doubt = 1 - value[np.arange(len(given)), planted.labels]
-    figures = posterior.planted_table(doubt, flipped)
-    flagged = posterior.decide(value, planted.labels, cfg.relabel_bar)["verdict"].to_numpy()
+    ).of(everyone[asked])
+    value = posterior.label_posterior(said, planted.labels, cfg.trust, cfg.sharpness)
+    flipped = np.isin(np.arange(asked.sum()), planted.rows)
+    figures = posterior.planted_table(1 - value.of(planted.labels), flipped)
+    flagged = posterior.decide(value, planted.labels, count, cfg.relabel_bar)["verdict"].to_numpy()
     return figures, posterior.planted_estimate(
         flagged != "keep", flipped, float(figures["wrong_share"].iloc[0])
     )
@@ -313,13 +342,12 @@ def decisions(crossing: Crossing, learnt: Posteriors) -> pd.DataFrame:
     and verdict.
     """
     asked = crossing.table.loc[crossing.asked]
-    columns = learnt.posterior.columns
-    numbers = columns.get_indexer(asked["given"])
-    value = learnt.posterior.loc[asked["image_id"]].to_numpy()
-    decided = posterior.decide(value, numbers, crossing.cfg.relabel_bar)
+    classes = learnt.said.classes
+    numbers = pd.Index(classes).get_indexer(asked["given"])
+    value = learnt.of(asked["image_id"])
+    decided = posterior.decide(value, numbers, len(classes) - 1, crossing.cfg.relabel_bar)
     decided.insert(0, "given", asked["given"].to_numpy())
-    names = np.append(columns[:-1].to_numpy(dtype=object), "")
-    decided.insert(1, "suggested", names[decided["best"]])
+    decided.insert(1, "suggested", np.array([*classes[:-1], ""], object)[decided["best"]])
     return decided.set_index(asked["image_id"].to_numpy())
 
 
@@ -350,27 +378,25 @@ def apply(table: pd.DataFrame, decided: pd.DataFrame, name: str, relabel: bool) 
     return table
 
 
-def rank_verdict(crossing: Crossing, logits: pd.DataFrame, kept: pd.Series) -> pd.DataFrame:
+def rank_verdict(crossing: Crossing, said: Reduced, kept: pd.Series) -> pd.DataFrame:
     """The decision by rank in the form of `decisions`: what is not kept is dropped.
 
     `sure` is the probability of the best class and `own` that of the label, by the network that
     judged the image last.
     """
     asked = crossing.table.loc[crossing.asked]
-    value = stage.as_probabilities(logits).loc[asked["image_id"]]
-    numbers = value.columns.get_indexer(asked["label"])
-    values = value.to_numpy()
-    best = values.argmax(axis=1)
+    said = said.of(asked["image_id"])
+    best = said.top_classes[:, 0]
     verdict = pd.DataFrame(
         {
             "given": asked["given"].to_numpy(),
-            "suggested": value.columns.to_numpy(dtype=object)[best],
+            "suggested": np.array(said.classes, object)[best],
             "best": best,
-            "sure": values.max(axis=1),
-            "own": values[np.arange(len(values)), numbers],
+            "sure": said.top_probabilities[:, 0].astype(np.float32),
+            "own": said.label_probability.astype(np.float32),
             "verdict": np.where(kept[asked.index], "keep", "drop"),
         },
-        index=value.index,
+        index=said.image_ids,
     )
     return verdict.astype({"verdict": object})
 

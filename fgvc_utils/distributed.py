@@ -37,6 +37,12 @@ class Processes:
         dist.all_reduce(tensor)
         return tensor.tolist()
 
+    def sum_up(self, tensors: Iterable[torch.Tensor]) -> None:
+        """Sum tensors over all processes, in place."""
+        if self.count > 1:
+            for tensor in tensors:
+                dist.all_reduce(tensor)
+
     def share_first(self, tensors: Iterable[torch.Tensor]) -> None:
         """Give every process the tensors of the first, in place."""
         if self.count > 1:

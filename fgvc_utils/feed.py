@@ -2,7 +2,7 @@
 shares.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,7 @@ from torch.utils.data import Dataset, Sampler
 
 from fgvc_utils import augment
 from fgvc_utils.images import read_cached
+from fgvc_utils.predictions import Store, softmax
 
 Item = tuple[int, int]
 
@@ -71,16 +72,61 @@ class InTurn(Sampler[list[Item]]):
 
 
 @dataclass
+class Targets:
+    """What images teach, made dense a batch at a time: one array of all would not fit in memory.
+
+    `labels` int (images,), -1 where there is none, are numbers of `classes` classes. Each of
+    `teachers` holds `logits`, or `target_classes` with `target_probabilities`, at the rows that its
+    array of `places`, int (images,), names; -1 where it has no word on an image.
+    """
+
+    labels: np.ndarray
+    classes: int
+    teachers: Sequence[Store] = ()
+    places: Sequence[np.ndarray] = ()
+    temperature: float = 1.0
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, rows: Sequence[int]) -> torch.Tensor:
+        """float32 (rows, classes): one-hot labels; beside them the teachers' mean, if any."""
+        labels = self.labels[rows]
+        told = np.zeros((len(labels), self.classes), np.float32)
+        known = np.flatnonzero(labels >= 0)
+        told[known, labels[known]] = 1
+        if not self.teachers:
+            return torch.from_numpy(told)
+        taught = np.zeros_like(told)
+        for teacher, place in zip(self.teachers, self.places, strict=True):
+            there = np.flatnonzero(place[rows] >= 0)
+            taught[there] += self._word(teacher, place[rows][there]) / len(self.teachers)
+        return torch.from_numpy(np.concatenate([told, taught], axis=1))
+
+    def _word(self, teacher: Store, places: np.ndarray) -> np.ndarray:
+        if "logits" in teacher.kinds():
+            logits = teacher.read_rows("logits", places).astype(np.float32)
+            return softmax(logits / self.temperature)
+        word = np.zeros((len(places), self.classes), np.float32)
+        columns = teacher.read_rows("target_classes", places)
+        values = teacher.read_rows("target_probabilities", places).astype(np.float32)
+        # A class may stand twice in a row, its other value being nothing.
+        np.add.at(word, (np.arange(len(places))[:, None], columns), values)
+        return word / word.sum(axis=1, keepdims=True)
+
+
+@dataclass
 class Pictures(Dataset):
     """Pictures of the cache, prepared one by one, with their targets.
 
-    `files` are paths of cached JPEGs, `targets` float32 (images, width). An item is a batch's list
+    `files` are paths of cached JPEGs; `targets` gives float32 (rows, width) of a list of rows. An
+    item is a batch's list
     of (epoch, row); it gives uint8 (batch, 3, size, size) and float32 (batch, width). Random
     numbers are seeded per image, so the number of worker processes does not change the pictures.
     """
 
     files: list[str]
-    targets: torch.Tensor
+    targets: Targets | torch.Tensor | None
     view: augment.Transform
     seed: int
     mix: str = "none"
@@ -110,16 +156,16 @@ class Pictures(Dataset):
 class StoredFeatures(Dataset):
     """Stored features, a view drawn at random for each image, with their targets.
 
-    `views` holds float arrays (images, width), all of one shape; `targets` float32 (images,
-    classes).
+    `views` holds float arrays (images, width), all of one shape; `targets` gives float32 (rows,
+    classes) of rows.
     """
 
     views: list[np.ndarray]
-    targets: torch.Tensor
+    targets: Targets | torch.Tensor
     seed: int
 
     def __len__(self) -> int:
-        return len(self.targets)
+        return len(self.views[0])
 
     def __getitems__(self, items: list[Item]) -> tuple[torch.Tensor, torch.Tensor]:
         """The batch of the given (epoch, row) items: features (batch, width) and targets."""
@@ -129,6 +175,25 @@ class StoredFeatures(Dataset):
         which = drawn.integers(len(self.views), size=len(rows))
         picked = np.stack([self.views[w][r] for w, r in zip(which, rows, strict=True)])
         return torch.from_numpy(picked), self.targets[rows]
+
+
+@dataclass
+class AllViews:
+    """Blocks of stored features with their targets: each row under every view, in their order.
+
+    Yields features (block, width) and targets (block, classes); may be passed over many times.
+    """
+
+    stored: StoredFeatures
+    rows: np.ndarray
+    size: int = 4096
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        for start in range(0, len(self.rows), self.size):
+            rows = self.rows[start : start + self.size]
+            targets = self.stored.targets[rows]
+            for view in self.stored.views:
+                yield torch.from_numpy(view[rows]), targets
 
 
 def as_it_is(batch: tuple[torch.Tensor, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -23,8 +23,17 @@ with warnings.catch_warnings():
 
 from fgvc_utils import augment, backbones, balance
 from fgvc_utils.config import accumulation
+from fgvc_utils.convex import fit_layer
 from fgvc_utils.distributed import Processes
-from fgvc_utils.feed import GlobalBatches, InTurn, Pictures, StoredFeatures, as_it_is
+from fgvc_utils.feed import (
+    AllViews,
+    GlobalBatches,
+    InTurn,
+    Pictures,
+    StoredFeatures,
+    Targets,
+    as_it_is,
+)
 from fgvc_utils.files import whole_file
 from fgvc_utils.heads import Head
 from fgvc_utils.jobs import Job, job_digest
@@ -33,6 +42,7 @@ from fgvc_utils.predictions import Store, label_ranks, same_classes
 from fgvc_utils.progress import Progress
 
 STANDARDISE_ROWS = 20_000
+LAST = "last.pt"
 
 
 class PictureNetwork(nn.Module):
@@ -70,6 +80,7 @@ class Material:
         self.rows = pd.read_parquet(job.rows)
         index = {name: number for number, name in enumerate(job.classes)}
         self.labels = np.array([index.get(target, -1) for target in self.rows["target"]])
+        self.judged = np.array([index.get(label, -1) for label in self.rows["label"]])
         self.fit_rows = np.flatnonzero(self.rows["fit"])
         self.validate_rows = np.flatnonzero(self.rows["validate"])
         self.predict_rows = np.flatnonzero(self.rows["predict"])
@@ -80,24 +91,22 @@ class Material:
         self.ids = self.rows["image_id"].tolist()
         self.stores = [Store(Path(store)) for store in job.stores]
 
-    def targets(self) -> torch.Tensor:
-        """float32 (images, classes): one-hot labels; beside them the teachers' probabilities."""
-        classes = len(self.job.classes)
-        told = np.zeros((len(self.ids), classes), np.float32)
-        known = self.labels >= 0
-        told[known, self.labels[known]] = 1
-        if not self.job.teacher_weight:
-            return torch.from_numpy(told)
-        teachers = [Store(Path(store)) for store in self.job.teachers]
-        if same_classes(teachers) != self.job.classes:
-            raise ValueError(f"the teachers of job {self.job.name} know other classes than it does")
-        taught = np.zeros_like(told)
+    def targets(self) -> Targets:
+        """What each row teaches: its label and, where the job has teachers, their word."""
+        classes, teachers = self.job.classes, []
+        if self.job.teacher_weight:
+            teachers = [Store(Path(store)) for store in self.job.teachers]
+            if same_classes(teachers) != classes:
+                raise ValueError(
+                    f"the teachers of job {self.job.name} know other classes than it does"
+                )
         # Only the images that are fitted have a teacher's word; the others keep zeros.
-        ids = [self.ids[row] for row in self.fit_rows]
+        places = []
         for teacher in teachers:
-            probabilities = teacher.probabilities(ids, self.job.temperature)
-            taught[self.fit_rows] += probabilities / len(teachers)
-        return torch.from_numpy(np.concatenate([told, taught], axis=1))
+            place = np.full(len(self.ids), -1)
+            place[self.fit_rows] = teacher.rows_of([self.ids[row] for row in self.fit_rows])
+            places.append(place)
+        return Targets(self.labels, len(classes), teachers, places, self.job.temperature)
 
     def pictures(self, view: augment.Transform, *, mix: bool = False) -> Pictures:
         """Pictures of all rows under a view; `mix` follows the job's CutMix or Mixup."""
@@ -132,10 +141,10 @@ class Material:
             return self.features(self.job.train_views)
         return self.pictures(self.train_view(), mix=True)
 
-    def test_set(self) -> Dataset:
-        """The same rows as they are shown when predicting."""
+    def test_set(self, view: str = "features") -> Dataset:
+        """The same rows as they are shown when predicting; a head takes one of its views."""
         if self.job.fit == "head":
-            return self.features(self.job.test_views[:1])
+            return self.features([view])
         return self.pictures(self.test_view())
 
 
@@ -305,7 +314,7 @@ class Account(Callback):
     @property
     def last_file(self) -> Path:
         """Where the last epoch's state lies."""
-        return Path(self.job.folder) / "last.pt"
+        return Path(self.job.folder) / LAST
 
     def take_up(self) -> None:
         """Take up the fit where an earlier one of the very same job was cut off."""
@@ -408,6 +417,45 @@ def fit(
     Raises ParameterError where the global batch cannot be cut up, FloatingPointError where the
     loss is no number any more.
     """
+    if job.whole_batch:
+        network, history = _fit_at_once(job, material, network, processes, progress)
+    else:
+        network, history = _fit_by_steps(job, material, network, processes, progress)
+    losses = [epoch["train_loss"] for epoch in history]
+    if not np.isfinite(losses).all():
+        epoch = int(np.argmin(np.isfinite(losses))) + 1
+        raise FloatingPointError(
+            f"the loss of job {job.name} is no number after epoch {epoch}; lower its rates"
+        )
+    if processes.first:
+        _keep_fit(job, network, history)
+    return network, history
+
+
+def _fit_at_once(
+    job: Job, material: Material, network: nn.Module, processes: Processes, progress: Progress
+) -> tuple[nn.Module, list[dict]]:
+    network = network.to(processes.device)
+    blocks = AllViews(material.train_set(), processes.share(material.fit_rows))
+    objective = Objective(job.label_smoothing, job.teacher_weight, job.temperature)
+    figures = fit_layer(network, blocks, objective, job.weight_decay, job.epochs, processes)
+    held_out = _held_out(material, processes)
+    if held_out is not None:
+        figures |= evaluate(network, held_out, objective, processes)
+    progress.figures(job.name, f"{figures['evaluations']} evaluations", **figures)
+    return network, [{"epoch": 1, **figures}]
+
+
+def _held_out(material: Material, processes: Processes) -> DataLoader | None:
+    if not len(material.validate_rows):
+        return None
+    mine = InTurn(processes.share(material.validate_rows), 64)
+    return loader(material.test_set(), mine, processes)
+
+
+def _fit_by_steps(
+    job: Job, material: Material, network: nn.Module, processes: Processes, progress: Progress
+) -> tuple[nn.Module, list[dict]]:
     cut = accumulation(job.global_batch, job.micro_batch, processes.count)
     rows = material.fit_rows
     if job.balance == "oversample":
@@ -416,10 +464,7 @@ def fit(
         rows, cut.micro_batch, cut.steps, processes.count, processes.rank, job.seed
     )
     train = loader(material.train_set(), batches, processes)
-    held_out = None
-    if len(material.validate_rows):
-        mine = InTurn(processes.share(material.validate_rows), 64)
-        held_out = loader(material.test_set(), mine, processes)
+    held_out = _held_out(material, processes)
     network = network.to(processes.device)
     steps = Steps(job, batches)
     account = Account(job, steps, held_out, processes, progress)
@@ -438,28 +483,25 @@ def fit(
     account.take_up()
     with learner.no_logging():
         learner.fit(job.epochs, start_epoch=account.start_epoch)
-    losses = [epoch["train_loss"] for epoch in account.history]
-    if not np.isfinite(losses).all():
-        epoch = int(np.argmin(np.isfinite(losses))) + 1
-        raise FloatingPointError(
-            f"the loss of job {job.name} is no number after epoch {epoch}; lower its rates"
-        )
     if processes.first:
-        _keep_fit(job, network, account)
+        _keep_trace(job, account)
     return network, account.history
 
 
-def _keep_fit(job: Job, network: nn.Module, account: Account) -> None:
+def _keep_fit(job: Job, network: nn.Module, history: list[dict]) -> None:
     folder = Path(job.folder)
     with whole_file(folder / "log.csv") as temporary:
-        pd.DataFrame(account.history).to_csv(temporary, index=False)
+        pd.DataFrame(history).to_csv(temporary, index=False)
     if job.keep_weights:
         state = {name: tensor.contiguous().cpu() for name, tensor in network.state_dict().items()}
         classes = "\n".join(job.classes)
         with whole_file(folder / "weights.safetensors") as temporary:
             save_file(state, temporary, metadata={"classes": classes, "backbone": job.backbone})
-    for number, state in enumerate(account.trace):
-        with whole_file(folder / "steps" / f"{number:05d}.safetensors") as temporary:
-            save_file({name: tensor.contiguous() for name, tensor in state.items()}, temporary)
     # The last epoch's state only serves a fit that was cut off.
-    account.last_file.unlink(missing_ok=True)
+    (folder / LAST).unlink(missing_ok=True)
+
+
+def _keep_trace(job: Job, account: Account) -> None:
+    for number, state in enumerate(account.trace):
+        with whole_file(Path(job.folder) / "steps" / f"{number:05d}.safetensors") as temporary:
+            save_file({name: tensor.contiguous() for name, tensor in state.items()}, temporary)

@@ -12,14 +12,15 @@ from pydantic import BaseModel, ConfigDict
 
 from fgvc_utils.files import file_digest, read_json, whole_file, write_json
 
-ROW_COLUMNS = ("image_id", "file", "target", "fit", "validate", "predict")
+ROW_COLUMNS = ("image_id", "file", "target", "label", "fit", "validate", "predict")
 
 
 class Job(BaseModel):
     """One fit and its predictions.
 
     `rows` is a parquet file with a row an image: image_id, file (a picture of the cache), target
-    (a class name, or empty), and the booleans fit, validate and predict.
+    (a class name to learn, or empty), label (the class name that reduced predictions are held
+    against, or empty), and the booleans fit, validate and predict.
 
     `fit` is `none` (the network as it comes), `full` (all its weights are trained on pictures) or
     `head` (a layer is trained on the features that `stores` hold). A step's
@@ -49,7 +50,8 @@ class Job(BaseModel):
     head: Literal["linear", "convolution", "convolution-along"] = "linear"
     # optimisation
     epochs: int = 1
-    optimiser: Literal["radam", "sgd", "adam", "radam+sgd"] = "radam"
+    # lbfgs fits a linear head on all its rows and views at once; epochs are its most steps
+    optimiser: Literal["radam", "sgd", "adam", "radam+sgd", "lbfgs"] = "radam"
     base_lr: float = 0.001
     radam_lr: float = 0.001
     radam_share: float = 0.15
@@ -70,10 +72,16 @@ class Job(BaseModel):
     temperature: float = 1.0
     seed: int = 0
     # what is written: kinds of arrays
-    keep: list[Literal["logits", "features", "mirror", "augmented"]] = ["logits"]
+    keep: list[Literal["logits", "reduced", "features", "mirror", "augmented"]] = ["logits"]
+    reduce_to: int = 10
     augmented_views: int = 0
     keep_weights: bool = True
     keep_every_step: bool = False
+
+    @property
+    def whole_batch(self) -> bool:
+        """Whether all images make one batch, so that batch sizes have no say."""
+        return self.fit == "none" or self.optimiser == "lbfgs"
 
     @property
     def store(self) -> Path:
@@ -102,9 +110,15 @@ def write_job(job: Job, rows: pd.DataFrame) -> Path:
         raise ValueError(
             f"job {job.name}: target {sorted(strangers)[0]!r} is not among its classes"
         )
+    if "reduced" in job.keep:
+        unknown = set(rows.loc[rows["predict"], "label"]) - set(job.classes)
+        if unknown:
+            raise ValueError(f"job {job.name}: label {sorted(unknown)[0]!r} is not a class of it")
     if job.fit != "none" and not rows["fit"].any():
         raise ValueError(f"job {job.name}: no image is left to fit")
-    if job.fit != "none" and job.global_batch > rows["fit"].sum():
+    if job.optimiser == "lbfgs" and job.fit == "full":
+        raise ValueError(f"job {job.name}: lbfgs fits a head; give a whole network another one")
+    if not job.whole_batch and job.global_batch > rows["fit"].sum():
         raise ValueError(
             f"job {job.name}: global_batch {job.global_batch} is larger than its "
             f"{int(rows['fit'].sum())} train images; make global_batch smaller"

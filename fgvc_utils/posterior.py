@@ -14,63 +14,101 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from fgvc_utils.reduction import Reduced
+
 # The class of images that show no class of the contest. No folder can have this name.
 NONE = "none/of the classes"
 
 
-def label_posterior(
-    probability: np.ndarray, labels: np.ndarray, trust: float, sharpness: float
-) -> np.ndarray:
-    """Posterior of every class, float32 (images, classes + 1); the last column is "none of them".
+@dataclass(frozen=True)
+class SparsePosterior:
+    """The posterior of each image's class where it is more than nothing: a row an image.
 
-    `probability` float (images, classes + 1) comes from networks that never saw the image, with no
-    prior of the classes in it. `labels` int (images,) are the labels the images came with. `trust`
-    is how often a label names the class that the picture shows, before anything is known of it;
-    what is left is spread over all classes, and an image of none of them comes under any label.
-    `sharpness` is the power that the probabilities are raised to: regularised networks are less
-    sure than they are right.
+    `columns` int32 and `values` float32, both (images, width), a class number and its posterior;
+    the number of classes stands for "none of them". Values of a row add up to 1; a class that
+    stands twice in a row counts once, its other values are 0.
+    """
+
+    columns: np.ndarray
+    values: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.columns)
+
+    def best(self) -> np.ndarray:
+        """The likeliest class of each image, int32 (images,)."""
+        return self.columns[np.arange(len(self)), self.values.argmax(axis=1)]
+
+    def of(self, labels: np.ndarray) -> np.ndarray:
+        """The posterior of one class an image, float32 (images,)."""
+        return (self.values * (self.columns == labels[:, None])).sum(axis=1)
+
+    def rows(self, which: np.ndarray) -> "SparsePosterior":
+        """Some rows, by number or boolean."""
+        return SparsePosterior(self.columns[which], self.values[which])
+
+    def fixed(self, known: np.ndarray) -> "SparsePosterior":
+        """With certainty where the class is known: `known` int (images,), -1 elsewhere.
+
+        A person's word and the noise model's stand above what networks say.
+        """
+        columns, values = self.columns.copy(), self.values.copy()
+        sure = np.flatnonzero(known >= 0)
+        values[sure] = 0
+        columns[sure, 0], values[sure, 0] = known[sure], 1
+        return SparsePosterior(columns, values)
+
+
+def label_posterior(
+    said: Reduced,
+    labels: np.ndarray,
+    trust: float,
+    sharpness: float,
+    label_probability: np.ndarray | None = None,
+) -> SparsePosterior:
+    """Posterior of the likely classes, of the label first.
+
+    `said` comes from networks that never saw the images, with no prior of the classes in it; its
+    last class is "none of them". `labels` int (images,) are the labels the images came with, and
+    `label_probability` float (images,) what the networks give them where those are not the labels
+    that `said` was reduced with. `trust` is how often a label names the class that the picture
+    shows, before anything is known of it; what is left is spread over all classes, and an image of
+    none of them comes under any label. `sharpness` is the power that the probabilities are raised
+    to: regularised networks are less sure than they are right. What lies under the top counts as
+    nothing.
 
     Raises ValueError where a label is no class or trust is not between 0 and 1.
     """
-    classes = probability.shape[1] - 1
+    classes = len(said.classes) - 1
     if labels.min(initial=0) < 0 or labels.max(initial=0) >= classes:
         raise ValueError(f"labels must lie in 0 to {classes - 1}")
     if not 0 < trust < 1:
         raise ValueError(f"trust is {trust}; give a number between 0 and 1")
-    posterior = probability.astype(np.float32) ** np.float32(sharpness)
-    posterior[:, :classes] *= (1 - trust) / classes
-    posterior[:, classes] *= 1 / classes
-    rows = np.arange(len(labels))
-    own = probability[rows, labels].astype(np.float32) ** np.float32(sharpness)
-    posterior[rows, labels] = own * trust
-    return posterior / np.maximum(posterior.sum(axis=1, keepdims=True), 1e-30)
+    power = np.float32(sharpness)
+    own = said.label_probability if label_probability is None else label_probability
+    channel = np.where(said.top_classes == classes, 1 / classes, (1 - trust) / classes)
+    others = said.top_probabilities.astype(np.float32) ** power * channel.astype(np.float32)
+    others[said.top_classes == labels[:, None]] = 0
+    own = own.astype(np.float32)[:, None] ** power * np.float32(trust)
+    values = np.concatenate([own, others], axis=1)
+    columns = np.concatenate([labels[:, None].astype(np.int32), said.top_classes], axis=1)
+    return SparsePosterior(columns, values / np.maximum(values.sum(axis=1, keepdims=True), 1e-30))
 
 
-def fix(posterior: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """The posterior with certainty where the class is known: `known` int (images,), -1 elsewhere.
-
-    A person's word and the noise model's stand above what networks say.
-    """
-    fixed = posterior.copy()
-    rows = np.flatnonzero(known >= 0)
-    fixed[rows] = 0
-    fixed[rows, known[rows]] = 1
-    return fixed
-
-
-def decide(posterior: np.ndarray, labels: np.ndarray, relabel_bar: float) -> pd.DataFrame:
+def decide(
+    posterior: SparsePosterior, labels: np.ndarray, classes: int, relabel_bar: float
+) -> pd.DataFrame:
     """What becomes of each image: a row an image.
 
-    `best` (int) is the likeliest class or the number of classes for "none of them", `sure` its
+    `best` (int) is the likeliest class or `classes`, their number, for "none of them"; `sure` its
     posterior, `own` the posterior of the image's own label. `verdict` is `keep` where the own label
     is the likeliest, `relabel` where another class is, and surer than `relabel_bar`, else `drop`.
     """
-    classes = posterior.shape[1] - 1
-    best = posterior.argmax(axis=1)
-    sure = posterior.max(axis=1)
-    own = posterior[np.arange(len(labels)), labels]
+    best = posterior.best()
+    sure = posterior.values.max(axis=1)
     verdict = np.where((best < classes) & (sure > relabel_bar), "relabel", "drop").astype(object)
     verdict[best == labels] = "keep"
+    own = posterior.of(labels)
     return pd.DataFrame({"best": best, "sure": sure, "own": own, "verdict": verdict})
 
 
@@ -97,7 +135,12 @@ class Planted:
 
 
 def plant_errors(
-    labels: np.ndarray, posterior: np.ndarray, share: float, sister_share: float, seed: int
+    labels: np.ndarray,
+    posterior: SparsePosterior,
+    classes: int,
+    share: float,
+    sister_share: float,
+    seed: int,
 ) -> Planted:
     """Flip a known share of the labels, to learn how errors of this kind are found.
 
@@ -105,18 +148,24 @@ def plant_errors(
     class that their posterior finds likeliest besides the label they have, the others any class.
     """
     random = np.random.default_rng(seed)
-    classes = posterior.shape[1] - 1
     rows = np.sort(random.choice(len(labels), round(len(labels) * share), replace=False))
     wrong = labels.copy()
     for row in rows:
-        others = posterior[row, :classes].copy()
-        others[labels[row]] = -1
+        values = posterior.values[row].copy()
+        columns = posterior.columns[row]
+        values[(columns == labels[row]) | (columns >= classes)] = -1
+        barred = {int(labels[row])}
         # The likeliest class is often the true one of a mislabelled image: no error to plant.
-        if posterior[row, labels[row]] < others.max():
-            others[others.argmax()] = -1
-        any_other = random.choice(np.flatnonzero(others >= 0))
-        wrong[row] = others.argmax() if random.random() < sister_share else any_other
-    return Planted(wrong, rows)
+        if posterior.of(labels)[row] < values.max():
+            barred.add(int(columns[values.argmax()]))
+            values[columns == columns[values.argmax()]] = -1
+        sister = int(columns[values.argmax()]) if values.max() > 0 else -1
+        free = [n for n in range(classes) if n not in barred]
+        if not free:
+            continue
+        any_other = int(random.choice(free))
+        wrong[row] = sister if sister >= 0 and random.random() < sister_share else any_other
+    return Planted(wrong, rows[wrong[rows] != labels[rows]])
 
 
 def planted_table(

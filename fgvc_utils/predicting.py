@@ -1,5 +1,6 @@
 """A network to a store: logits and features of a job's rows, in bounded memory."""
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from fgvc_utils.fitting import Material, PictureNetwork, loader
 from fgvc_utils.jobs import Job
 from fgvc_utils.predictions import ShardWriter, finish_store
 from fgvc_utils.progress import Progress
+from fgvc_utils.reduction import reduce_block
 
 BATCH = 64
 MASKED = -1e4
@@ -25,9 +27,10 @@ def predict(
     """Write what the job keeps of its rows: arrays `logits`, `features`, `mirror`, `augmented-0` …
 
     Arrays are float16: logits (images, classes), features (images, width) of the test view, of its
-    mirror image, and of views changed at random like those of training. Classes without a train
-    image get a logit of -10,000 unless the job keeps them; the frozen prior is taken out unless the
-    job keeps it.
+    mirror image, and of views changed at random like those of training. `reduced` stands for the
+    arrays of `reduction`: the job's largest probabilities and how each image's label fares. Classes
+    without a train image get a logit of -10,000 unless the job keeps them; the frozen prior is
+    taken out unless the job keeps it.
     """
     network = network.to(processes.device).eval()
     if job.balance == "prior" and not job.keep_prior:
@@ -37,22 +40,30 @@ def predict(
         masked = torch.from_numpy(material.counts == 0).to(processes.device)
     rows = processes.share(material.predict_rows)
     writer = ShardWriter(job.store, processes.rank, [material.ids[row] for row in rows])
-    passes: list[tuple[str, object, int]] = [("", material.test_set(), 0)]
+    passes: list[tuple[str, list[object], int]] = [("", _test_sets(job, material), 0)]
     if "mirror" in job.keep:
-        passes.append(("mirror", material.pictures(_Mirrored(material.test_view())), 0))
+        passes.append(("mirror", [material.pictures(_Mirrored(material.test_view()))], 0))
     if "augmented" in job.keep:
-        changed = material.pictures(material.train_view())
+        changed = [material.pictures(material.train_view())]
         passes += [(f"augmented-{n}", changed, job.epochs + n) for n in range(job.augmented_views)]
     total, done = len(rows) * len(passes), 0
-    for kind, dataset, epoch in passes:
-        for start, (batch, _) in _counted(loader(dataset, InTurn(rows, BATCH, epoch), processes)):
-            features, logits = _both(network, batch.to(processes.device), job.precision)
-            if not kind and "logits" in job.keep:
+    for kind, datasets, epoch in passes:
+        views = [loader(dataset, InTurn(rows, BATCH, epoch), processes) for dataset in datasets]
+        for start, batches in _counted(zip(*views, strict=True)):
+            said = [_both(network, b.to(processes.device), job.precision) for b, _ in batches]
+            features, logits = said[0][0], sum(logits for _, logits in said) / len(said)
+            if not kind:
                 logits = logits.masked_fill(masked, MASKED)
+            if not kind and "logits" in job.keep:
                 writer.write("logits", start, logits.cpu().numpy().astype(np.float16))
+            if not kind and "reduced" in job.keep:
+                labels = material.judged[rows[start : start + len(logits)]]
+                values = logits.softmax(dim=1).cpu().numpy()
+                for name, array in reduce_block(values, labels, job.reduce_to).items():
+                    writer.write(name, start, array)
             if kind or "features" in job.keep:
                 writer.write(kind or "features", start, features.cpu().numpy().astype(np.float16))
-            done += len(batch)
+            done += len(logits)
             progress.step(job.name, done, total, f"predicting {kind}".strip())
     writer.close()
     processes.wait()
@@ -72,11 +83,18 @@ class _Mirrored:
         return self.view(picture).flip(-1)
 
 
-def _counted(batches: object) -> object:
+def _test_sets(job: Job, material: Material) -> list[object]:
+    """What is predicted: a head's test views, whose logits are averaged, or the one test view."""
+    if job.fit == "head":
+        return [material.test_set(view) for view in job.test_views]
+    return [material.test_set()]
+
+
+def _counted(views: Iterable[tuple]) -> Iterator[tuple[int, tuple]]:
     start = 0
-    for batch in batches:
-        yield start, batch
-        start += len(batch[0])
+    for batches in views:
+        yield start, batches
+        start += len(batches[0][0])
 
 
 def _both(

@@ -65,6 +65,7 @@ class Store:
         ids = [pd.read_parquet(shard / "ids.parquet")["image_id"] for shard in self._shards]
         self._starts = np.cumsum([0] + [len(part) for part in ids])
         self.image_ids = pd.Index(pd.concat(ids, ignore_index=True).astype(object))
+        self._arrays: dict[str, list[np.ndarray]] = {}
         if self.image_ids.has_duplicates:
             twice = self.image_ids[self.image_ids.duplicated()][0]
             raise ValueError(f"{self.folder} holds image {twice!r} twice")
@@ -78,24 +79,39 @@ class Store:
 
         Raises KeyError naming the first image, or the kind, that the store does not hold.
         """
-        arrays = []
-        for shard in self._shards:
-            path = shard / f"{kind}.npy"
-            if not path.is_file():
-                raise KeyError(f"{self.folder} holds no {kind}; it holds {', '.join(self.kinds())}")
-            arrays.append(np.load(path, mmap_mode="r", allow_pickle=False))
         if image_ids is None:
-            return np.concatenate(arrays)
+            return np.concatenate(self._mapped(kind))
+        return self.read_rows(kind, self.rows_of(image_ids))
+
+    def rows_of(self, image_ids: Sequence[str]) -> np.ndarray:
+        """Where images stand in the store, int64; raises KeyError naming one that does not."""
         rows = self.image_ids.get_indexer(pd.Index(image_ids, dtype=object))
         if (rows < 0).any():
             stranger = list(image_ids)[int(np.argmax(rows < 0))]
             raise KeyError(f"{self.folder} holds nothing of image {stranger!r}")
+        return rows
+
+    def read_rows(self, kind: str, rows: np.ndarray) -> np.ndarray:
+        """Some rows of one array, by where they stand in the store."""
+        arrays = self._mapped(kind)
         out = np.empty((len(rows), *arrays[0].shape[1:]), arrays[0].dtype)
         which = np.searchsorted(self._starts, rows, side="right") - 1
         for number, array in enumerate(arrays):
             mine = which == number
             out[mine] = array[rows[mine] - self._starts[number]]
         return out
+
+    def _mapped(self, kind: str) -> list[np.ndarray]:
+        if kind not in self._arrays:
+            paths = [shard / f"{kind}.npy" for shard in self._shards]
+            if not all(path.is_file() for path in paths):
+                raise KeyError(f"{self.folder} holds no {kind}; it holds {', '.join(self.kinds())}")
+            self._arrays[kind] = [np.load(p, mmap_mode="r", allow_pickle=False) for p in paths]
+        return self._arrays[kind]
+
+    def __getstate__(self) -> dict:
+        # A memory map that is pickled for another process would travel as a whole array.
+        return self.__dict__ | {"_arrays": {}}
 
     def probabilities(
         self, image_ids: Sequence[str] | None = None, temperature: float = 1.0

@@ -14,7 +14,7 @@ from fgvc_utils import config
 from fgvc_utils.files import read_json, whole_file
 from fgvc_utils.jobs import Job, is_done, read_job, write_job
 from fgvc_utils.launch import Hardware, launch
-from fgvc_utils.predictions import Store, label_ranks, same_classes, softmax
+from fgvc_utils.predictions import Store, same_classes, softmax
 
 Rows = tuple[Job, pd.DataFrame]
 
@@ -77,13 +77,14 @@ def cached_files(cfg: config.Shared, inventory: pd.DataFrame) -> pd.Series:
 def job_rows(inventory: pd.DataFrame, **columns: Any) -> pd.DataFrame:
     """Rows of a job: readable images that have any part in it.
 
-    `columns` are values or Series in the order of the inventory's rows: target (text), fit,
-    validate, predict (boolean); missing ones are empty or false.
+    `columns` are values or Series in the order of the inventory's rows: target and label (text),
+    fit, validate, predict (boolean); missing ones are empty or false.
     """
     rows = pd.DataFrame(
         {"image_id": inventory["image_id"].to_numpy(), "file": inventory["file"].to_numpy()}
     )
-    for name, default in (("target", ""), ("fit", False), ("validate", False), ("predict", False)):
+    defaults = {"target": "", "label": "", "fit": False, "validate": False, "predict": False}
+    for name, default in defaults.items():
         value = columns.get(name, default)
         rows[name] = value.to_numpy() if isinstance(value, pd.Series) else value
     readable = (inventory["cached"] != "").to_numpy()
@@ -97,7 +98,7 @@ def run_jobs(jobs: list[Rows], cfg: config.Shared, stage: str) -> None:
     what `launch` raises, first of all a rank's own traceback.
     """
     for job, _ in jobs:
-        if job.fit != "none":
+        if not job.whole_batch:
             config.accumulation(job.global_batch, job.micro_batch, cfg.processes * cfg.nodes)
     files = [write_job(job, rows) for job, rows in jobs]
     open_files = [file for (job, _), file in zip(jobs, files, strict=True) if not is_done(job)]
@@ -154,18 +155,22 @@ def cleaning_job(
     recipe: config.Round | None = None,
     teacher: Path | None = None,
     seed: int = 0,
+    reduce_to: int = 0,
 ) -> Job:
     """One fit of a cleaning stage: a head on frozen features, or the whole network.
 
     `cfg.fit` decides. `features` are the jobs whose stores a head reads side by side; a recipe may
     name some of their backbones, or the one network that is trained whole. With `teacher`, a store
-    of probabilities, those are the targets in place of the labels. Nothing but the logits is kept.
+    of probabilities, those are the targets in place of the labels. Nothing is kept but the logits,
+    or with `reduce_to` the so many largest probabilities and how the label fares.
     """
     recipe = recipe or config.Round()
     folder = work_folder(cfg, stage, name)
     used = [job for job in features if not recipe.backbones or job.backbone in recipe.backbones]
     whole = cfg.fit == "full"
-    own_rate = cfg.sgd_rate if recipe.optimiser == "sgd" else cfg.rate
+    optimiser = recipe.optimiser or cfg.optimiser
+    own_rate = cfg.sgd_rate if optimiser == "sgd" else cfg.rate
+    views = ["features", "mirror"] if recipe.mirror else ["features"]
     return Job(
         name=f"{stage} {name}",
         folder=folder,
@@ -177,13 +182,14 @@ def cleaning_job(
         size=cfg.size,
         test_ratio=cfg.test_ratio,
         stores=[] if whole else [str(job.store) for job in used],
-        train_views=["features", "mirror"] if recipe.mirror else ["features"],
+        train_views=views,
+        test_views=views,
         augmentation={
             "flip_probability": 0.5 if recipe.mirror else 0.0,
             "colour_jitter": recipe.colour_jitter,
         },
-        epochs=cfg.epochs,
-        optimiser=recipe.optimiser,
+        epochs=cfg.lbfgs_steps if optimiser == "lbfgs" else cfg.epochs,
+        optimiser=optimiser,
         base_lr=recipe.rate or own_rate,
         global_batch=cfg.global_batch,
         micro_batch=cfg.micro_batch,
@@ -192,7 +198,8 @@ def cleaning_job(
         teacher_weight=1.0 if teacher else 0.0,
         # Without the prior a network doubts most labels of the tail, right or wrong.
         balance="prior",
-        keep=["logits"],
+        keep=["reduced"] if reduce_to else ["logits"],
+        reduce_to=reduce_to,
         keep_weights=False,
         seed=seed,
     )
@@ -448,13 +455,6 @@ def as_probabilities(logits: pd.DataFrame) -> pd.DataFrame:
     """Softmax of logits, float32: a row an image, a column a class."""
     values = softmax(logits.to_numpy(dtype=np.float32))
     return pd.DataFrame(values, index=logits.index, columns=logits.columns)
-
-
-def ranks_of_labels(logits: pd.DataFrame, table: pd.DataFrame) -> pd.Series:
-    """The rank of each image's label in force among its logits, by image_id: 0 means top-1."""
-    label = table.set_index("image_id").loc[logits.index, "label"]
-    numbers = logits.columns.get_indexer(label)
-    return pd.Series(label_ranks(logits.to_numpy(), numbers), index=logits.index)
 
 
 def candidates(

@@ -26,7 +26,7 @@ def draw_pictures(folder: Path, count: int = 200) -> pd.DataFrame:
         file = folder / f"{number:03d}.jpg"
         file.write_bytes(simplejpeg.encode_jpeg(picture, quality=90))
         rows.append({"image_id": file.stem, "file": str(file), "target": CLASSES[label]})
-    return pd.DataFrame(rows).assign(fit=True, validate=False, predict=True)
+    return pd.DataFrame(rows).assign(label="", fit=True, validate=False, predict=True)
 
 
 def small_job(folder: Path, **changes: Any) -> Job:

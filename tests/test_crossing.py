@@ -6,10 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fgvc_utils import config, crossing, noise, posterior, predictions, stage, tables
+from fgvc_utils import config, crossing, noise, posterior, predictions, tables
 from fgvc_utils.distributed import Processes
+from fgvc_utils.feed import Targets
 from fgvc_utils.jobs import Job, is_done, write_job
 from fgvc_utils.progress import Progress
+from fgvc_utils.reduction import Reduced, reduce_block
 from fgvc_utils.worker import carry_out
 
 CLASSES = ["ant", "bee", "cat", "dog"]
@@ -18,6 +20,7 @@ SETTINGS = {
     "run": "small", "data_root": ".", "seed": 0, "processes": 1, "nodes": 1, "node_rank": 0,
     "rendezvous": "", "device": "cpu", "threads": 1, "workers": 0, "backbone": "drawn",
     "weights": "none", "size": 32, "test_ratio": 1.15, "fit": "head", "epochs": 12, "rate": 0.02,
+    "optimiser": "lbfgs", "lbfgs_steps": 60,
     "sgd_rate": 0.05, "weight_decay": 0.05, "global_batch": 16, "micro_batch": 16,
 }  # fmt: skip
 CROSS = {
@@ -99,10 +102,10 @@ def learnt(small, after_noise):
 def test_by_rank_wrong_labels_are_left_out_and_right_ones_stay(small, after_noise):
     asked = tables.kept(after_noise)
     cross = small.cross(after_noise, asked)
-    logits = cross.judge("fold", config.Round(), asked, crossed=True)
-    assert set(logits.index) == set(after_noise.loc[asked, "image_id"])
-    first = asked & crossing.within(logits, after_noise, 1)
-    kept, latest, rounds, _ = crossing.pull_back(cross, first, asked & False, logits)
+    said = cross.judge("fold", config.Round(), asked, crossed=True)
+    assert set(said.image_ids) == set(after_noise.loc[asked, "image_id"])
+    first = asked & crossing.within(said, after_noise, 1)
+    kept, latest, rounds, _ = crossing.pull_back(cross, first, asked & False, said)
     assert not (kept & small.is_wrong).any()
     assert (kept | ~asked | small.is_wrong).mean() > 0.97
     assert rounds[-1]["returned"] == 0 or len(rounds) == cross.cfg.max_rounds
@@ -118,8 +121,8 @@ def test_what_was_left_out_by_mistake_returns(small, after_noise):
     right = asked & ~small.is_wrong
     by_mistake = right & (np.arange(len(right)) % 10 == 0)
     cross = small.cross(after_noise, asked)
-    logits = cross.judge("fold", config.Round(), asked, crossed=True)
-    kept, _, rounds, _ = crossing.pull_back(cross, right & ~by_mistake, asked & False, logits)
+    said = cross.judge("fold", config.Round(), asked, crossed=True)
+    kept, _, rounds, _ = crossing.pull_back(cross, right & ~by_mistake, asked & False, said)
     assert kept[by_mistake].all() and rounds[0]["returned"] == by_mistake.sum()
 
 
@@ -127,20 +130,21 @@ def test_what_was_left_out_by_mistake_returns(small, after_noise):
 def test_positives_leave_only_where_they_are_judged_again(small, after_noise, recheck):
     asked = tables.kept(after_noise)
     cross = small.cross(after_noise, asked, recheck_positives=recheck)
-    logits = cross.judge("fold", config.Round(), asked, crossed=True)
+    said = cross.judge("fold", config.Round(), asked, crossed=True)
     one_wrong = asked & (asked.index == asked.index[small.is_wrong][0])
     start = (asked & ~small.is_wrong) | one_wrong
-    kept, *_ = crossing.pull_back(cross, start, asked & False, logits)
+    kept, *_ = crossing.pull_back(cross, start, asked & False, said)
     assert kept[one_wrong].all() != recheck
-    confirmed, *_ = crossing.pull_back(cross, start, one_wrong, logits)
+    confirmed, *_ = crossing.pull_back(cross, start, one_wrong, said)
     assert confirmed[one_wrong].all()
 
 
 def test_a_top_beyond_the_classes_still_leaves_the_worst_out():
-    logits = pd.DataFrame(np.eye(3) * -9, index=list("abc"), columns=["x", "y", "z"])
     listed = pd.DataFrame({"image_id": list("abc"), "path": list("abc"), "split": "train"})
     table = tables.new_table(listed.assign(given=["x", "x", "y"]).astype(object))
-    assert crossing.within(logits, table, 5).tolist() == [False, True, True]
+    block = reduce_block(np.array([[0.0, 0.6, 0.4]] * 3), np.array([0, 1, 2]), 9)
+    said = Reduced(pd.Index(list("abc"), dtype=object), ["x", "y", "z"], **block)
+    assert crossing.within(said, table, 5).tolist() == [False, True, True]
 
 
 def test_by_posterior_wrong_labels_are_put_right(small, learnt):
@@ -237,11 +241,13 @@ def test_an_unknown_backbone_in_a_round_is_named(small):
         small.cross(small.table, small.is_noise, rounds=[{"backbones": ["b9"]}])
 
 
-def test_soft_targets_are_named_by_their_content(tmp_path):
-    frame = pd.DataFrame([[0.9, 0.1]], index=["a"], columns=["x", posterior.NONE])
-    store = crossing.write_targets(tmp_path / "t", frame)
+def test_soft_targets_are_named_by_their_content_and_teach_it(tmp_path):
+    told = posterior.SparsePosterior(np.array([[1, 0, 1]], np.int32), np.array([[0.1, 0.9, 0]]))
+    store = tmp_path / "t" / "predictions"
+    crossing.write_targets(store, ["x", posterior.NONE], ["a"], told)
     first = (tmp_path / "t/done.json").read_text()
-    np.testing.assert_allclose(predictions.Store(store).probabilities(), frame, atol=1e-3)
-    crossing.write_targets(tmp_path / "t", frame.iloc[:, ::-1].set_axis(frame.columns, axis=1))
+    targets = Targets(np.array([0, -1]), 2, [predictions.Store(store)], [np.array([0, -1])])
+    np.testing.assert_allclose(targets[[0, 1]], [[1, 0, 0.9, 0.1], [0, 0, 0, 0]], atol=1e-3)
+    turned = posterior.SparsePosterior(told.columns, told.values[:, ::-1])
+    crossing.write_targets(store, ["x", posterior.NONE], ["a"], turned)
     assert (tmp_path / "t/done.json").read_text() != first
-    assert stage.as_probabilities(frame).sum(axis=1).tolist() == pytest.approx([1])

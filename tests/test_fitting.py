@@ -302,7 +302,7 @@ def stored_toy(folder: Path) -> tuple[pd.DataFrame, Path]:
     rows = pd.DataFrame({"image_id": ids, "file": ""})
     rows["target"] = [CLASSES[n] for n in np.r_[labels, test]]
     rows["fit"] = np.arange(320) < 200
-    return rows.assign(validate=~rows["fit"], predict=~rows["fit"]), folder
+    return rows.assign(label="", validate=~rows["fit"], predict=~rows["fit"]), folder
 
 
 def head_job(folder: Path, store: Path, **changes: object) -> Job:
@@ -322,6 +322,52 @@ def test_a_head_learns_what_can_be_told_apart(tmp_path: Path, kind: str):
     log = pd.read_csv(Path(job.folder) / "log.csv")
     assert len(log) == 15 and log["train_loss"].iloc[-1] < log["train_loss"].iloc[0] / 3
     assert log["top1"].iloc[-1] > 0.95 and (log["n"] == 120).all()
+
+
+def test_lbfgs_finds_the_one_answer_of_a_convex_fit(tmp_path: Path):
+    """The same weights as scikit-learn's logistic regression with the same penalty."""
+    from sklearn.linear_model import LogisticRegression
+
+    rows, folder = stored_toy(tmp_path / "features" / "predictions")
+    changes = {"optimiser": "lbfgs", "epochs": 200, "weight_decay": 0.1, "keep_empty": True}
+    job = alone(head_job(tmp_path / "head", folder, classes=CLASSES[:3], **changes), rows)
+    store = Store(folder)
+    fit_rows, test = rows[rows["fit"]], rows[rows["predict"]]
+    train = store.read("features", fit_rows["image_id"]).astype(np.float64)
+    held = store.read("features", test["image_id"]).astype(np.float64)
+    mean, deviation = train.mean(axis=0), train.std(axis=0, ddof=1)
+    # scikit-learn's penalty is on the sum of the losses, ours on their mean.
+    peer = LogisticRegression(C=1 / (0.1 * len(train)), tol=1e-8, max_iter=1000)
+    peer.fit((train - mean) / deviation, fit_rows["target"])
+    expected = peer.predict_proba((held - mean) / deviation)
+    ours = Store(job.store).probabilities(test["image_id"])
+    np.testing.assert_allclose(ours, expected, atol=3e-3)
+    assert pd.read_csv(Path(job.folder) / "log.csv")["top1"].item() > 0.95
+
+
+def test_lbfgs_fits_no_whole_network(tmp_path: Path):
+    with pytest.raises(ValueError, match="lbfgs fits a head"):
+        write_job(small_job(tmp_path / "a", optimiser="lbfgs"), draw_pictures(tmp_path / "p", 8))
+
+
+def test_a_heads_test_views_are_averaged(tmp_path: Path):
+    rows, folder = stored_toy(tmp_path / "features" / "predictions")
+    store = Store(folder)
+    views = {"features": store.read("features"), "mirror": store.read("features")[:, ::-1]}
+    both = tmp_path / "both" / "predictions"
+    writer = ShardWriter(both, 0, store.image_ids.tolist())
+    for kind, array in views.items():
+        writer.write(kind, 0, np.ascontiguousarray(array))
+    writer.close()
+    finish_store(both, [], 1)
+    said = {}
+    for name in ("features", "mirror", "features mirror"):
+        changes = {"optimiser": "lbfgs", "test_views": name.split(), "train_views": list(views)}
+        job = alone(head_job(tmp_path / name.replace(" ", "-"), both, **changes), rows)
+        said[name] = Store(job.store).read("logits").astype(np.float32)[:, :3]
+    mean = (said["features"] + said["mirror"]) / 2
+    np.testing.assert_allclose(said["features mirror"], mean, atol=0.01)
+    assert np.abs(said["features"] - said["mirror"]).max() > 0.1
 
 
 def test_the_prior_is_frozen_while_training_and_left_out_when_predicting(tmp_path: Path):

@@ -5,41 +5,99 @@ import pandas as pd
 import pytest
 
 from fgvc_utils import posterior
+from fgvc_utils.posterior import SparsePosterior
+from fgvc_utils.reduction import Reduced, reduce_block
+
+
+def reduced(said, labels, top=99):
+    said = np.asarray(said, np.float32)
+    ids = pd.Index([str(n) for n in range(len(said))], dtype=object)
+    classes = [*map(str, range(said.shape[1] - 1)), posterior.NONE]
+    return Reduced(ids, classes, **reduce_block(said, np.asarray(labels), top))
+
+
+def sparse(value, labels):
+    """All columns of a posterior (images, classes + 1), the label's first."""
+    value = np.asarray(value, np.float32)
+    own = np.asarray(labels)[:, None]
+    others = np.where(np.arange(value.shape[1]) == own, 0, value)
+    columns = np.broadcast_to(np.arange(value.shape[1]), value.shape)
+    return SparsePosterior(
+        np.hstack([own, columns]), np.hstack([np.take_along_axis(value, own, 1), others])
+    )
+
+
+def dense(value, width):
+    out = np.zeros((len(value), width))
+    np.add.at(out, (np.arange(len(value))[:, None], value.columns), value.values)
+    return out
+
+
+def full_posterior(said, labels, trust, sharpness):
+    """The definition, over all classes."""
+    classes = said.shape[1] - 1
+    value = said**sharpness * (1 - trust) / classes
+    value[:, classes] = said[:, classes] ** sharpness / classes
+    rows = np.arange(len(labels))
+    value[rows, labels] = said[rows, labels] ** sharpness * trust
+    return value / value.sum(axis=1, keepdims=True)
 
 
 def test_the_posterior_is_bayes_rule():
     said = np.array([[0.6, 0.3, 0.1], [0.2, 0.5, 0.3]])
     labels = np.array([1, 0])
-    got = posterior.label_posterior(said, labels, trust=0.4, sharpness=1)
+    got = posterior.label_posterior(reduced(said, labels), labels, trust=0.4, sharpness=1)
     # Two classes: a label is right with 0.4, each class gets (1 - 0.4) / 2 besides, none 1 / 2.
     by_hand = np.array([[0.6 * 0.3, 0.3 * 0.4, 0.1 * 0.5], [0.2 * 0.4, 0.5 * 0.3, 0.3 * 0.5]])
-    np.testing.assert_allclose(got, by_hand / by_hand.sum(axis=1, keepdims=True), rtol=1e-6)
+    by_hand /= by_hand.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(dense(got, 3), by_hand, rtol=2e-3)
+    np.testing.assert_allclose(got.of(labels), by_hand[[0, 1], labels], rtol=2e-3)
 
 
 def test_sharpness_is_a_power():
-    said = np.array([[0.5, 0.3, 0.2]])
-    squared = posterior.label_posterior(said, np.array([0]), 0.4, 2)
+    squared = posterior.label_posterior(reduced([[0.5, 0.3, 0.2]], [0]), np.array([0]), 0.4, 2)
     by_hand = np.array([0.25 * 0.4, 0.09 * 0.3, 0.04 * 0.5])
-    np.testing.assert_allclose(squared[0], by_hand / by_hand.sum(), rtol=1e-6)
+    np.testing.assert_allclose(dense(squared, 3)[0], by_hand / by_hand.sum(), rtol=2e-3)
+
+
+@pytest.mark.parametrize("top", [5, 13])
+def test_the_top_gives_the_posterior_over_all_classes(top):
+    random = np.random.default_rng(0)
+    said, labels = random.dirichlet(np.full(13, 0.3), 200), random.integers(0, 12, 200)
+    got = posterior.label_posterior(reduced(said, labels, top), labels, 0.2, 1.5)
+    full = full_posterior(said, labels, 0.2, 1.5)
+    own = np.abs(got.of(labels) - full[np.arange(200), labels])
+    assert own.max() < 3e-3 if top == 13 else own.mean() < 0.01
+    assert (got.best() == full.argmax(axis=1)).mean() > 0.98
+    np.testing.assert_allclose(got.values.sum(axis=1), 1, rtol=1e-5)
+
+
+def test_labels_may_be_others_than_those_judged():
+    said, other = np.array([[0.6, 0.3, 0.1]]), np.array([1])
+    read = reduced(said, [0])
+    got = posterior.label_posterior(read, other, 0.4, 1, read.probability_of(other))
+    np.testing.assert_allclose(dense(got, 3), full_posterior(said, other, 0.4, 1), rtol=3e-3)
 
 
 @pytest.mark.parametrize(("labels", "trust"), [([2], 0.5), ([-1], 0.5), ([0], 1.0)])
 def test_wrong_labels_and_trust_are_refused(labels, trust):
+    said = reduced(np.full((1, 3), 1 / 3), [0])
     with pytest.raises(ValueError, match="labels must lie|trust is"):
-        posterior.label_posterior(np.full((1, 3), 1 / 3), np.array(labels), trust, 1)
+        posterior.label_posterior(said, np.array(labels), trust, 1)
 
 
 def test_a_known_class_is_certain():
-    fixed = posterior.fix(np.full((3, 4), 0.25), np.array([-1, 2, 3]))
-    assert fixed.tolist() == [[0.25] * 4, [0, 0, 1, 0], [0, 0, 0, 1]]
+    fixed = sparse(np.full((3, 4), 0.25), [0, 0, 0]).fixed(np.array([-1, 2, 3]))
+    assert dense(fixed, 4).tolist() == [[0.25] * 4, [0, 0, 1, 0], [0, 0, 0, 1]]
 
 
 def test_decide():
     value = np.array([[0.6, 0.3, 0.1], [0.1, 0.8, 0.1], [0.3, 0.5, 0.2], [0.1, 0.1, 0.8]])
-    decided = posterior.decide(value, np.zeros(4, int), relabel_bar=0.7)
+    labels = np.zeros(4, int)
+    decided = posterior.decide(sparse(value, labels), labels, 2, relabel_bar=0.7)
     assert decided["verdict"].tolist() == ["keep", "relabel", "drop", "drop"]
     assert decided["best"].tolist() == [0, 1, 1, 2]
-    np.testing.assert_allclose(decided["own"], [0.6, 0.1, 0.3, 0.1])
+    np.testing.assert_allclose(decided["own"], [0.6, 0.1, 0.3, 0.1], rtol=1e-6)
 
 
 def test_a_look_pays_where_a_class_is_likely_and_unsure():
@@ -52,7 +110,7 @@ def test_planted_errors_are_errors_of_both_kinds():
     random = np.random.default_rng(0)
     value = random.dirichlet(np.ones(6), 400)
     labels = value[:, :5].argmax(axis=1)
-    planted = posterior.plant_errors(labels, value, 0.25, 0.5, seed=3)
+    planted = posterior.plant_errors(labels, sparse(value, labels), 5, 0.25, 0.5, seed=3)
     changed = np.flatnonzero(planted.labels != labels)
     assert changed.tolist() == planted.rows.tolist() and len(changed) == 100
     without_own = value[:, :5].copy()
@@ -63,9 +121,15 @@ def test_planted_errors_are_errors_of_both_kinds():
 
 
 def test_a_planted_error_is_never_the_likely_truth_of_a_wrong_label():
-    value = np.tile([0.1, 0.7, 0.15, 0.05], (50, 1))
-    planted = posterior.plant_errors(np.zeros(50, int), value, 1.0, 0.5, seed=0)
+    value, labels = np.tile([0.1, 0.7, 0.15, 0.05], (50, 1)), np.zeros(50, int)
+    planted = posterior.plant_errors(labels, sparse(value, labels), 3, 1.0, 0.5, seed=0)
     assert set(planted.labels) == {2}
+
+
+def test_two_classes_leave_no_room_for_an_error_where_the_other_is_likelier():
+    value, labels = np.tile([0.2, 0.7, 0.1], (20, 1)), np.zeros(20, int)
+    planted = posterior.plant_errors(labels, sparse(value, labels), 2, 1.0, 0.5, seed=0)
+    assert not len(planted.rows) and (planted.labels == 0).all()
 
 
 def test_the_table_recovers_what_was_built_in():

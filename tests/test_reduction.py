@@ -35,26 +35,41 @@ def test_a_top_larger_than_the_classes_keeps_them_all(said):
     assert reduction.reduce_block(*said, top=99)["top_classes"].shape == (200, 13)
 
 
-def test_the_posterior_from_all_classes_is_the_full_one(said, tmp_path):
-    probability, labels = said
-    store = reduction.reduce_stream(
-        blocks(*said), tmp_path / "s", list(map(str, range(200))), CLASSES, 13
+def test_rows_are_taken_put_together_and_replaced(said, tmp_path):
+    ids = [f"i{n}" for n in range(200)]
+    halves = [
+        reduction.reduce_stream([(p, y)], tmp_path / str(n), part, CLASSES, 13)
+        for n, (p, y, part) in enumerate(
+            [(said[0][:100], said[1][:100], ids[:100]), (said[0][100:], said[1][100:], ids[100:])]
+        )
+    ]
+    read = reduction.read_reduced(halves, ["i150", "nobody", "i3"])
+    assert read.image_ids.tolist() == ["i150", "i3"] and len(read) == 2
+    np.testing.assert_allclose(read.dense(), said[0][[150, 3]], atol=1e-3)
+    with pytest.raises(KeyError, match="image 'i4'"):
+        read.of(["i3", "i4"])
+    everything = reduction.read_reduced(halves, ids)
+    rolled = reduction.reduce_stream(
+        [(said[0][[5]], said[1][[3]])], tmp_path / "later", ["i3"], CLASSES, 13
     )
-    own, best, sure = reduction.posterior_of_labels(store, labels, trust=0.2, sharpness=1.5)
-    full = posterior.label_posterior(probability, labels, 0.2, 1.5)
-    np.testing.assert_allclose(own, full[np.arange(200), labels], atol=2e-3)
-    np.testing.assert_allclose(sure, full.max(axis=1), atol=2e-3)
-    assert (best == full.argmax(axis=1)).mean() > 0.99
+    later = everything.updated(reduction.read_reduced([rolled], ids))
+    np.testing.assert_allclose(later.of(["i3"]).dense()[0], said[0][5], atol=1e-3)
+    np.testing.assert_allclose(later.of(["i4"]).dense()[0], said[0][4], atol=1e-3)
 
 
-def test_the_posterior_from_the_top_is_near_the_full_one(said, tmp_path):
+def test_the_probability_of_another_label_is_exact_in_the_top_and_bounded_outside(said, tmp_path):
     probability, labels = said
-    store = reduction.reduce_stream(
-        blocks(*said), tmp_path / "s", list(map(str, range(200))), CLASSES, 5
-    )
-    own, _, _ = reduction.posterior_of_labels(store, labels, trust=0.2, sharpness=1.5)
-    full = posterior.label_posterior(probability, labels, 0.2, 1.5)
-    assert np.abs(own - full[np.arange(200), labels]).mean() < 0.01
+    ids = list(map(str, range(200)))
+    store = reduction.reduce_stream([said], tmp_path / "s", ids, CLASSES, 4)
+    read = reduction.read_reduced([store], ids)
+    for place in range(13):
+        asked = np.argsort(-probability, axis=1, kind="stable")[:, place]
+        true = probability[np.arange(200), asked]
+        got = read.probability_of(asked)
+        if place < 4:
+            np.testing.assert_allclose(got, true, rtol=1e-3, atol=1e-6)
+        else:
+            assert (got <= read.top_probabilities[:, -1]).all()
 
 
 def test_too_few_and_too_many_rows_are_refused(said, tmp_path):

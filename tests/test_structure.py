@@ -30,6 +30,7 @@ LEVELS = {
     "ensembling": (2, 0),
     "submission": (2, 0),
     "jobs": (1, 2),
+    "convex": (1, 1),
     "feed": (1, 1),
     "reduction": (1, 1),
     "predictions": (1, 0),
