@@ -24,6 +24,7 @@ import torch
 from fgvc_utils import (
     cleaning,
     config,
+    copies,
     crossing,
     demo,
     images,
@@ -104,7 +105,7 @@ def prepare(name: str, seed: int, work: Path) -> Contest:
     inventory = images.take_in(listed, data, stage.cache_folder(first), max(first.cache_side, 260))
     inventory["file"] = stage.cached_files(first, inventory)
     table = tables.new_table(listed)
-    table["group"] = images.copies(inventory)
+    table["group"] = copies.groups(inventory, first.copy_distance)
     broken = (inventory["error"] != "") & (table["split"] == "train")
     table = tables.leave_out(table, broken, "01_noise", "unreadable")
     features = stage.feature_jobs(coarse, inventory)

@@ -153,11 +153,13 @@ class NoiseParams(Shared, Features):
     label_column: str
     id_column: str
     cache_side: Pixels
+    copy_distance: Annotated[int, Field(ge=0, le=16)]
     folds: Annotated[int, Field(ge=2)]
     threshold: Share
     normal_threshold: Share
     max_rounds: Count
     stop_share: Share
+    bootstrap_least: Count
     propose_noise: Share
     propose_normal: Share
     neighbours: Count

@@ -7,13 +7,13 @@ A round is a few jobs in one launch. The networks' word on each image goes to th
 import hashlib
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from fgvc_utils import cleaning, posterior, stage
+from fgvc_utils import cleaning, posterior, stage, tables
 from fgvc_utils.config import CrossParams, Round
 from fgvc_utils.files import write_json
 from fgvc_utils.jobs import Job
@@ -154,6 +154,91 @@ def within(said: Reduced, table: pd.DataFrame, top: int) -> pd.Series:
 
 
 @dataclass
+class Judgement:
+    """What a stage says of the images asked.
+
+    `verdict` has a row an image, as `decisions` gives it; `rounds` are ledger rows; `returned`
+    (boolean, by the table's index) tells what came back last. `positive` and `said` are what the
+    rule by rank goes on from, `learnt` what the rule by posterior learnt.
+    """
+
+    verdict: pd.DataFrame
+    rounds: list[dict]
+    returned: pd.Series
+    positive: pd.Series | None = None
+    said: Reduced | None = None
+    learnt: "Posteriors | None" = None
+
+
+def judge_labels(
+    crossing: Crossing, none: pd.Series, known: pd.Series, earlier: Judgement | None = None
+) -> Judgement:
+    """Judge the labels of the images asked by the stage's rule, `rank` or `posterior`.
+
+    `none` (boolean) are images that 01 left out as noise, `known` (class name, or empty) is a
+    person's word; both by the table's index. With an `earlier` judgement the rule goes on from it:
+    what a person has confirmed since teaches the rounds that follow. The only image of a class
+    stays under its label: no other image could teach a network to confirm it.
+
+    Raises ValueError where no image is asked.
+    """
+    if not crossing.asked.any():
+        raise ValueError(
+            f"no image is left for {crossing.name} to judge: look at what the stages before it "
+            "left out, and why"
+        )
+    only = only_of_their_class(crossing.table, crossing.asked)
+    known = known.where(~only | (known != ""), crossing.table["given"])
+    if crossing.cfg.rule == "rank":
+        return _judge_by_rank(crossing, known != "", earlier)
+    before = tables.kept(crossing.table) if earlier is None else _kept_by(crossing, earlier)
+    learnt = posterior_rounds(crossing, before, none, known, earlier and earlier.learnt)
+    verdict = decisions(crossing, learnt)
+    was_out = crossing.asked & ~before
+    stays = verdict.index[verdict["verdict"] != "drop"]
+    returned = was_out & crossing.table["image_id"].isin(stays)
+    return Judgement(verdict, learnt.rounds, returned, learnt=learnt)
+
+
+def only_of_their_class(table: pd.DataFrame, asked: pd.Series) -> pd.Series:
+    """Which of the images asked have no other image, copies aside, under their label (boolean)."""
+    groups = table.loc[asked].groupby("label")["group"].nunique()
+    return asked & table["label"].map(groups).eq(1)
+
+
+def _kept_by(crossing: Crossing, judgement: Judgement) -> pd.Series:
+    stays = judgement.verdict.index[judgement.verdict["verdict"] != "drop"]
+    return crossing.asked & crossing.table["image_id"].isin(stays)
+
+
+def _judge_by_rank(
+    crossing: Crossing, confirmed: pd.Series, earlier: Judgement | None
+) -> Judgement:
+    cfg, asked = crossing.cfg, crossing.asked
+    if earlier is None:
+        started = time.monotonic()
+        said = crossing.judge("fold", Round(), asked, crossed=True)
+        positive = asked & (within(said, crossing.table, cfg.top) | confirmed)
+        rounds = [stage.ledger_row(0, f"{cfg.folds} folds", asked[asked], positive[asked], started)]
+    else:
+        said, rounds = earlier.said, earlier.rounds
+        positive = asked & (earlier.positive | confirmed)
+    positive, said, more, returned = pull_back(
+        crossing, positive, confirmed, said, rounds_before=rounds[-1]["round"]
+    )
+    verdict = rank_verdict(crossing, said, positive)
+    return Judgement(verdict, [*rounds, *more], returned, positive, said)
+
+
+def once_more(crossing: Crossing, table: pd.DataFrame, earlier: Judgement) -> Judgement:
+    """Go on from a judgement, with what a person has decided since in the table."""
+    judged, none = judged_and_none(table)
+    asked = crossing.asked & (tables.kept(table) if crossing.cfg.rule == "rank" else judged)
+    again = replace(crossing, table=table, asked=asked)
+    return judge_labels(again, none, confirmed_classes(table), earlier)
+
+
+@dataclass
 class Posteriors:
     """What `posterior_rounds` learnt; rows of `posterior` are those of `said`, in its order."""
 
@@ -167,14 +252,19 @@ class Posteriors:
 
 
 def posterior_rounds(
-    crossing: Crossing, teaches: pd.Series, none: pd.Series, known: pd.Series
+    crossing: Crossing,
+    teaches: pd.Series,
+    none: pd.Series,
+    known: pd.Series,
+    earlier: Posteriors | None = None,
 ) -> Posteriors:
     """Posterior of each image's class by expectation-maximisation, the expectation out of fold.
 
     First the images `teaches` teach their label in force and the images `none` (left out as noise)
     that they show no class; then every image teaches its posterior, for `cfg.posterior_rounds`
     rounds, the folds cut anew each time. `known` (class name, or empty) is a person's word, which
-    no posterior overrules. All are by the table's index.
+    no posterior overrules. All are by the table's index. With `earlier` posteriors the rounds go on
+    from those.
     """
     cfg, table = crossing.cfg, crossing.table
     classes = [*classes_of(table), posterior.NONE]
@@ -186,10 +276,11 @@ def posterior_rounds(
     told, names = pd.Series("", index=table.index), np.array(classes, object)
     told[row_ids.index] = names[np.where(sure_numbers >= 0, sure_numbers, given)]
     fit, teacher, recipe = (teaches | none | (known != "")), None, Round()
-    rounds: list[dict] = []
+    rounds: list[dict] = list(earlier.rounds) if earlier else []
     before = teaches[crossing.asked]
-    current: SparsePosterior | None = None
-    for number in range(cfg.posterior_rounds + 1):
+    current = earlier.of(row_ids).fixed(sure_numbers) if earlier else None
+    first = len(rounds)
+    for number in range(first, first + cfg.posterior_rounds + (not first)):
         started = time.monotonic()
         if current is not None:
             teacher = _targets_folder(crossing, str(number))
@@ -197,7 +288,7 @@ def posterior_rounds(
             told = told.copy()
             told[row_ids.index] = names[current.best()]
             fit = crossing.asked | none
-            crossing.fold = recut(crossing, number)
+        crossing.fold = recut(crossing, number)
         said = crossing.judge(
             f"posterior-{number}",
             recipe.model_copy(update={"seed": number}),
@@ -295,7 +386,7 @@ def planted_check(
     names = np.array(classes, object)
     told, shown = pd.Series("", table.index), pd.Series("", table.index)
     told[everyone.index], shown[everyone.index] = names[targets.best()], names[labels]
-    crossing.fold = recut(crossing, cfg.posterior_rounds + 1)
+    crossing.fold = recut(crossing, len(learnt.rounds))
     said = crossing.judge(
         "planted",
         Round(seed=500),

@@ -11,12 +11,12 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
-import imagehash
 import numpy as np
 import pandas as pd
 import simplejpeg
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from fgvc_utils import copies
 from fgvc_utils.files import whole_file
 
 CACHE_QUALITY = 95
@@ -98,8 +98,8 @@ def read_cached(path: Path) -> np.ndarray:
 
 def _take_in(path: str, *, root: Path, cache: Path, side: int) -> dict:
     """Decode one raw image into the cache; the row says what it is or why it cannot be read."""
-    row = {"path": path, "cached": "", "digest": "", "look": "", "stored_as": "", "error": ""}
-    row |= {"width": 0, "height": 0}
+    row = {"path": path, "cached": "", "digest": "", "stored_as": "", "error": ""}
+    row |= {"look": "", "look_mirrored": "", "colours": "", "width": 0, "height": 0}
     try:
         data = (root / path).read_bytes()
     except OSError as error:
@@ -119,8 +119,7 @@ def _take_in(path: str, *, root: Path, cache: Path, side: int) -> dict:
         )
         with whole_file(cache / name) as temporary:
             temporary.write_bytes(jpeg)
-    row["look"] = str(imagehash.phash(Image.fromarray(small)))
-    return row | {"cached": name}
+    return row | {"cached": name, **copies.looks(Image.fromarray(small))}
 
 
 def take_in(
@@ -132,8 +131,8 @@ def take_in(
     shorter side is at most `side` px. Shows a progress bar.
 
     Returns a row an image in the same order: image_id, path, `cached` (relative to the cache, empty
-    where unreadable), `digest` (SHA-256 of the raw bytes), `look` (64-bit perceptual hash of the
-    decoded picture, as text), `stored_as`, width and height in px of the raw picture, and `error`.
+    where unreadable), `digest` (SHA-256 of the raw bytes), `stored_as`, `error`, what
+    `copies.looks` says of the decoded picture, and width and height in px of the raw one.
     """
     from tqdm import tqdm
 
@@ -148,26 +147,3 @@ def take_in(
     taken = pd.DataFrame(rows)
     taken.insert(0, "image_id", images["image_id"].to_numpy())
     return taken
-
-
-def copies(taken: pd.DataFrame) -> pd.Series:
-    """Group images that are the same bytes or look the same (equal perceptual hash).
-
-    Returns for every row the image_id of the first image of its group; unreadable images stand
-    alone. The hash is pHash of the decoded picture, so a re-encoded or resized copy joins its
-    source.
-    """
-    look = taken["look"].where(taken["look"] != "", taken["image_id"])
-    by_look = taken["image_id"].groupby(look.to_numpy()).transform("first")
-    # Same bytes decode to the same picture, so equal digests are already in one group.
-    return by_look
-
-
-def conflicts(table: pd.DataFrame) -> pd.DataFrame:
-    """Train images that are copies of each other but came with different labels.
-
-    Takes a label table with its `group` column; returns image_id, path, given and group.
-    """
-    train = table[table["split"] == "train"]
-    labels = train.groupby("group")["given"].transform("nunique")
-    return train.loc[labels > 1, ["image_id", "path", "given", "group"]].sort_values("group")

@@ -52,7 +52,7 @@ def predict(
         for start, batches in _counted(zip(*views, strict=True)):
             said = [_both(network, b.to(processes.device), job.precision) for b, _ in batches]
             features, logits = said[0][0], sum(logits for _, logits in said) / len(said)
-            if not kind:
+            if not kind and {"logits", "reduced"} & set(job.keep):
                 logits = logits.masked_fill(masked, MASKED)
             if not kind and "logits" in job.keep:
                 writer.write("logits", start, logits.cpu().numpy().astype(np.float16))

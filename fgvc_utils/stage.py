@@ -238,10 +238,16 @@ def ledger_row(
     }
 
 
+def _columns(rounds: list[dict]) -> list[str]:
+    """The ledger's columns, also where no round was made."""
+    usual = ["round", "recipe", "kept", "returned", "left_out", "agreement", "seconds"]
+    return list(dict.fromkeys(["stage", *usual, *(name for row in rounds for name in row)]))
+
+
 def write_ledger(cfg: config.Shared, stage: str, rounds: list[dict]) -> pd.DataFrame:
     """Put a stage's rounds into `ledger.csv`, leaving the other stages' rows as they are."""
     path = cfg.folder / "ledger.csv"
-    ledger = pd.DataFrame([{"stage": stage, **row} for row in rounds])
+    ledger = pd.DataFrame([{"stage": stage, **row} for row in rounds], columns=_columns(rounds))
     if path.is_file():
         others = pd.read_csv(path, dtype={"stage": str})
         ledger = pd.concat([others[others["stage"] != stage], ledger], ignore_index=True)
@@ -420,6 +426,20 @@ def scores_of_all(store: Store, image_ids: pd.Series) -> np.ndarray:
     scores = np.zeros((len(image_ids), len(store.classes)), np.float32)
     scores[known] = store.read("scores", image_ids[known])
     return scores
+
+
+def copy_rows(table: pd.DataFrame, inventory: pd.DataFrame, listed: pd.DataFrame) -> pd.DataFrame:
+    """What a sheet of copies shows: a row a group of `listed`, with its images side by side.
+
+    `listed` has the columns image_id and group. Columns item, image and caption, as for a gallery.
+    """
+    files = inventory.set_index("image_id")["file"]
+    names = table.set_index("image_id")["given"].replace("", "test")
+    rows = [
+        (group, files[ids].tolist(), " | ".join(names[ids]))
+        for group, ids in listed.groupby("group", sort=False)["image_id"]
+    ]
+    return pd.DataFrame(rows, columns=["item", "image", "caption"])
 
 
 def class_rows(table: pd.DataFrame, inventory: pd.DataFrame, judged: pd.DataFrame) -> pd.DataFrame:

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from fgvc_utils import images
+from fgvc_utils import copies, images
 from fgvc_utils.config import data_root
 from fgvc_utils.images import UnreadableImage, decode
 from fgvc_utils.listing import list_images
@@ -139,21 +139,8 @@ def test_take_in_fills_the_cache_and_lists_errors_the_same_way_twice(tmp_path):
     assert taken["error"][4] == "empty file" and "truncated" in taken["error"][5]
     assert taken["error"][6].startswith("cannot be opened")
     assert {name: (root / name).read_bytes() for name in files} == files
-    groups = images.copies(taken)
+    groups = copies.groups(taken, 2)
     assert groups.tolist() == ["a", "a", "a", "d", "e", "f", "g"]
-
-
-def test_conflicts_are_copies_under_two_labels():
-    table = pd.DataFrame(
-        {
-            "image_id": [*"abcde"],
-            "path": [*"abcde"],
-            "split": ["train"] * 4 + ["test"],
-            "given": ["x", "y", "z", "z", ""],
-            "group": ["a", "a", "c", "c", "c"],
-        }
-    )
-    assert images.conflicts(table)["image_id"].tolist() == ["a", "b"]
 
 
 def test_real_files_of_the_web():

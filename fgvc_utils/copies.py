@@ -1,0 +1,130 @@
+"""Copies of one picture, exact or near: found by how they look, whatever file they came in."""
+
+import imagehash
+import numpy as np
+import pandas as pd
+from PIL import Image, ImageOps
+
+BITS = 64
+COLOURS = 4
+# Of 255: how far two pictures of one scene may lie apart in their coarse colours, on average.
+COLOUR_DISTANCE = 16
+GREY = 6
+
+
+def looks(picture: Image.Image) -> dict[str, str]:
+    """What a picture looks like, as text: hexadecimal digits.
+
+    `look` is its 64-bit perceptual hash (pHash), `look_mirrored` that of its mirror image, and
+    `colours` the mean colours of a 4 × 4 grid, 48 bytes.
+    """
+    grid = np.asarray(picture.resize((COLOURS, COLOURS), Image.Resampling.BOX), dtype=np.uint8)
+    return {
+        "look": str(imagehash.phash(picture)),
+        "look_mirrored": str(imagehash.phash(ImageOps.mirror(picture))),
+        "colours": grid.tobytes().hex(),
+    }
+
+
+def groups(taken: pd.DataFrame, distance: int) -> pd.Series:
+    """Group images that show the same picture; gives each row the image_id of its group's first.
+
+    `taken` has the columns image_id and those of `looks`, empty where unreadable; unreadable images
+    stand alone. Two images are copies where their hashes, one of them mirrored or not, differ in at
+    most `distance` bits and their coarse colours agree (their brightness, where one is grey). So
+    re-encoded, resized, slightly cropped, mirrored and greyed copies join their source. Copies of
+    copies are one group.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    readable = np.flatnonzero((taken["look"] != "").to_numpy())
+    ids = taken["image_id"].to_numpy(dtype=object)
+    # Pictures that look the very same are one from the start, however many they are.
+    same, first = np.unique(
+        (taken["look"] + taken["colours"]).to_numpy(dtype=str)[readable], return_inverse=True
+    )
+    one_of = np.zeros(len(same), dtype=np.int64)
+    one_of[first[::-1]] = readable[::-1]
+    left, right = _pairs(taken.iloc[one_of], distance)
+    joined = coo_array((np.ones(len(left)), (left, right)), shape=(len(same), len(same)))
+    _, component = connected_components(joined, directed=False)
+    group = pd.Series(ids, index=taken.index)
+    of_readable = pd.Series(ids[readable])
+    group.iloc[readable] = of_readable.groupby(component[first]).transform("first").to_numpy()
+    return group
+
+
+def _pairs(taken: pd.DataFrame, distance: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows that look alike, as two arrays of positions.
+
+    Hashes that differ in at most d bits agree in one of d + 1 bands (Norouzi, Punjani and Fleet,
+    Fast search in Hamming space with multi-index hashing, 2012), so only those are compared.
+    """
+    count = len(taken)
+    plain, mirrored = (_numbers(taken[name]) for name in ("look", "look_mirrored"))
+    codes, owner = np.concatenate([plain, mirrored]), np.tile(np.arange(count), 2)
+    is_mirrored = np.repeat([False, True], count)
+    colours = np.array([list(bytes.fromhex(text)) for text in taken["colours"]], dtype=np.int16)
+    colours = colours.reshape(count, COLOURS, COLOURS, 3)
+    edges = np.linspace(0, BITS, distance + 2).astype(np.uint64)
+    found = [np.zeros((2, 0), dtype=np.int64)]
+    for low, high in zip(edges[:-1], edges[1:], strict=True):
+        band = (codes >> low) & np.uint64((1 << int(high - low)) - 1)
+        order = np.argsort(band, kind="stable")
+        sorted_band = band[order]
+        at, step = np.arange(len(order) - 1), 1
+        while len(at):
+            at = at[sorted_band[at] == sorted_band[at + step]]
+            a, b = order[at], order[at + step]
+            near = np.bitwise_count(codes[a] ^ codes[b]) <= distance
+            near &= (owner[a] != owner[b]) & ~(is_mirrored[a] & is_mirrored[b])
+            a, b = a[near], b[near]
+            turned = is_mirrored[a] != is_mirrored[b]
+            alike = _same_colours(colours[owner[a]], colours[owner[b]], turned)
+            found.append(np.stack([owner[a][alike], owner[b][alike]]))
+            step += 1
+            at = at[at + step < len(order)]
+    left, right = np.concatenate(found, axis=1)
+    return left, right
+
+
+def _numbers(hexadecimal: pd.Series) -> np.ndarray:
+    return np.array([int(text, 16) for text in hexadecimal], dtype=np.uint64)
+
+
+def _same_colours(one: np.ndarray, other: np.ndarray, mirrored: np.ndarray) -> np.ndarray:
+    other = np.where(mirrored[:, None, None, None], other[:, :, ::-1], other)
+    grey = _is_grey(one) | _is_grey(other)
+    apart = np.abs(one - other).mean(axis=(1, 2, 3))
+    brightness = np.abs(_brightness(one) - _brightness(other)).mean(axis=(1, 2))
+    return np.where(grey, brightness, apart) <= COLOUR_DISTANCE
+
+
+def _is_grey(colours: np.ndarray) -> np.ndarray:
+    return (colours.max(axis=3) - colours.min(axis=3)).max(axis=(1, 2)) <= GREY
+
+
+def _brightness(colours: np.ndarray) -> np.ndarray:
+    return colours @ np.array([0.299, 0.587, 0.114])
+
+
+def conflicts(table: pd.DataFrame) -> pd.DataFrame:
+    """Train images that are copies of each other but came with different labels.
+
+    Takes a label table with its `group` column; returns image_id, path, given and group.
+    """
+    train = table[table["split"] == "train"]
+    labels = train.groupby("group")["given"].transform("nunique")
+    return train.loc[labels > 1, ["image_id", "path", "given", "group"]].sort_values("group")
+
+
+def across(table: pd.DataFrame) -> pd.DataFrame:
+    """Images of groups that hold both train and test images: image_id, path, split, given, group.
+
+    A copy of a test image among the train images tells its class where its label is right.
+    """
+    splits = table.groupby("group")["split"].transform("nunique")
+    return table.loc[splits > 1, ["image_id", "path", "split", "given", "group"]].sort_values(
+        ["group", "split"], ascending=[True, False]
+    )
