@@ -85,13 +85,21 @@ class Contest:
 
 
 def stage_parameters(name: str, outputs: Path, seed: int, data: Path) -> dict[str, config.Shared]:
-    """The contest file's own parameters, with another seed and place for results."""
+    """The contest file's own parameters, with another seed and place for results.
+
+    What the demo's file saves for the time, networks and rounds, is as in the notebooks.
+    """
     steps = pipeline.read_contest(PROJECT / "params" / f"{name}.yaml")
     # Only the demo has other images with another seed; the others share their features.
     run = f"{name}-{seed}" if name == "demo" else name
     changed = {"outputs": str(outputs), "seed": seed, "run": run}
     changed["data_root"] = str(data)
-    return {step.stage: step.cfg.model_copy(update=changed) for step in steps}
+    made = {step.stage: step.cfg.model_copy(update=changed) for step in steps}
+    for name in ("02_coarse", "03_fine"):
+        usual = pipeline.notebook_defaults(name)
+        saved = {key: usual[key] for key in ("further_backbones", "max_rounds")}
+        made[name] = made[name].model_copy(update=saved)
+    return made
 
 
 def prepare(name: str, seed: int, work: Path) -> Contest:
@@ -139,7 +147,11 @@ def without_noise(contest: Contest, table: pd.DataFrame) -> pd.DataFrame:
     probability, _ = noise.noise_rounds(
         cfg, "01_noise", table, inventory, contest.frozen, picks, in_this_process
     )
-    flagged = (probability > cfg.threshold).reindex(table["image_id"], fill_value=False)
+    agreement = cleaning.label_agreement(near, table.loc[asked, "given"].to_numpy())
+    held = cleaning.confirm_noise(
+        probability > cfg.threshold, pd.Series(agreement, order), cfg.noise_agreement
+    )
+    flagged = held.reindex(table["image_id"], fill_value=False)
     return tables.leave_out(table, flagged.set_axis(table.index), "01_noise", "noise")
 
 

@@ -47,8 +47,8 @@ def probabilities(
 
 
 def ours(images: int, classes: int, folder: str, answer: multiprocessing.Queue) -> None:
-    """Reduce the stream and decide by top-5, top-1 and posterior; answers figures."""
-    from fgvc_utils import posterior, reduction
+    """Reduce the stream, decide by top-5, top-1 and posterior, plant errors; answers figures."""
+    from fgvc_utils import crossing, posterior, reduction
 
     started = time.monotonic()
     labels = np.empty(images, np.int64)
@@ -65,9 +65,12 @@ def ours(images: int, classes: int, folder: str, answer: multiprocessing.Queue) 
     reduced = time.monotonic() - started
     said = reduction.read_reduced([store], ids)
     ranks = said.label_rank
-    decided = posterior.decide(
-        posterior.label_posterior(said, labels, 0.2, 1.5), labels, classes - 1, 0.7
-    )
+    learnt = posterior.label_posterior(said, labels, 0.2, 1.5)
+    decided = posterior.decide(learnt, labels, classes - 1, 0.7)
+    crossing.write_targets(Path(folder) / "targets" / "predictions", store.classes, ids, learnt)
+    planted = posterior.plant_errors(labels, learnt, classes - 1, 0.1, 0.5, seed=0)
+    doubt = 1 - learnt.of(planted.labels)
+    posterior.planted_table(doubt, np.isin(np.arange(images), planted.rows))
     figures = {
         "seconds": time.monotonic() - started,
         "reduce_seconds": reduced,
@@ -75,7 +78,7 @@ def ours(images: int, classes: int, folder: str, answer: multiprocessing.Queue) 
         "top5": float((ranks < 5).mean()),
         "top1": float((ranks < 1).mean()),
         "posterior_keeps": float((decided["verdict"] == "keep").mean()),
-        "store_mb": sum(f.stat().st_size for f in Path(folder).rglob("*")) / 1e6,
+        "store_mb": sum(f.stat().st_size for f in store.folder.rglob("*")) / 1e6,
     }
     answer.put(figures)
 

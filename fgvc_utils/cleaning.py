@@ -82,6 +82,23 @@ def propose_picks(
     return picks
 
 
+def confirm_noise(flagged: pd.Series, agreement: pd.Series, most: float) -> pd.Series:
+    """Which flags of a noise model that no person taught hold: bool, by the index of `flagged`.
+
+    A picture of nothing comes under any label, so its neighbours seldom carry its own. `agreement`
+    is `label_agreement` by image. Where the flagged images find their label among their neighbours
+    more than `most` times as often as the others do, the model learnt something else than noise,
+    and no flag holds. Else they hold, but for images that agree with their neighbours as well as
+    the images that were not flagged.
+    """
+    if not flagged.any() or flagged.all():
+        return flagged & False
+    others = agreement[~flagged].mean()
+    if agreement[flagged].mean() > most * others:
+        return flagged & False
+    return flagged & (agreement <= others)
+
+
 def feed_back(
     picks: pd.Series, probability: pd.Series, threshold: float, normal_threshold: float
 ) -> pd.Series:

@@ -162,6 +162,7 @@ class NoiseParams(Shared, Features):
     bootstrap_least: Count
     propose_noise: Share
     propose_normal: Share
+    noise_agreement: NotNegative
     neighbours: Count
     audit_looks: Count
     audit_bound: Share

@@ -149,23 +149,38 @@ def plant_errors(
     """
     random = np.random.default_rng(seed)
     rows = np.sort(random.choice(len(labels), round(len(labels) * share), replace=False))
-    wrong = labels.copy()
-    for row in rows:
-        values = posterior.values[row].copy()
-        columns = posterior.columns[row]
-        values[(columns == labels[row]) | (columns >= classes)] = -1
-        barred = {int(labels[row])}
-        # The likeliest class is often the true one of a mislabelled image: no error to plant.
-        if posterior.of(labels)[row] < values.max():
-            barred.add(int(columns[values.argmax()]))
-            values[columns == columns[values.argmax()]] = -1
-        sister = int(columns[values.argmax()]) if values.max() > 0 else -1
-        free = [n for n in range(classes) if n not in barred]
-        if not free:
-            continue
-        any_other = int(random.choice(free))
-        wrong[row] = sister if sister >= 0 and random.random() < sister_share else any_other
-    return Planted(wrong, rows[wrong[rows] != labels[rows]])
+    own, columns = labels[rows], posterior.columns[rows]
+    values = posterior.values[rows]
+    others = np.where((columns == own[:, None]) | (columns >= classes), -1.0, values)
+    # The likeliest class is often the true one of a mislabelled image: no error to plant.
+    at = np.arange(len(rows)), others.argmax(axis=1)
+    likelier = others[at] > (values * (columns == own[:, None])).sum(axis=1)
+    barred = np.where(likelier, columns[at], -1)
+    others[columns == barred[:, None]] = -1.0
+    sister = np.where(others.max(axis=1) > 0, columns[at[0], others.argmax(axis=1)], -1)
+    wrong = np.where(
+        (sister >= 0) & (random.random(len(rows)) < sister_share),
+        sister,
+        _any_but(own, barred, classes, random),
+    )
+    changed = labels.copy()
+    changed[rows] = np.where(wrong >= 0, wrong, own)
+    return Planted(changed, rows[changed[rows] != own])
+
+
+def _any_but(
+    own: np.ndarray, barred: np.ndarray, classes: int, random: np.random.Generator
+) -> np.ndarray:
+    """A class drawn for each row that is neither of two; -1 where there is no third one."""
+    # Draw among the classes that are left, then step over the two that are not.
+    two = barred >= 0
+    left = classes - 1 - two
+    drawn = np.floor(random.random(len(own)) * left).astype(np.int64)
+    low = np.where(two, np.minimum(own, barred), own)
+    high = np.where(two, np.maximum(own, barred), classes)
+    drawn += drawn >= low
+    drawn += drawn >= high
+    return np.where(left > 0, drawn, -1)
 
 
 def planted_table(

@@ -59,6 +59,17 @@ def test_propose_picks_takes_the_ends_of_the_bootstrap_set():
         cleaning.propose_picks(disorder, bootstrap & False, 0.2, 0.5)
 
 
+def test_noise_that_nobody_taught_must_come_under_any_label():
+    flagged = pd.Series([True] * 4 + [False] * 6)
+    agreement = pd.Series([0.0, 0.1, 0.0, 0.7, 0.6, 0.5, 0.6, 0.7, 0.5, 0.7])
+    held = cleaning.confirm_noise(flagged, agreement, 0.5)
+    assert held.tolist() == [True] * 3 + [False] * 7
+    # Flagged images that agree with their neighbours half as well as the others are no noise.
+    assert not cleaning.confirm_noise(flagged, agreement + 0.5 * flagged, 0.5).any()
+    assert not cleaning.confirm_noise(flagged & False, agreement, 0.5).any()
+    assert not cleaning.confirm_noise(flagged | True, agreement, 0.5).any()
+
+
 def test_feed_back_keeps_picks_and_their_proportion():
     picks = pd.Series(["noise", "normal", "normal", "", "", "", "", "", ""])
     probability = pd.Series([0.0, 1.0, 1.0, 0.95, 0.9, 0.01, 0.03, 0.02, 0.5])

@@ -126,6 +126,13 @@ def test_a_planted_error_is_never_the_likely_truth_of_a_wrong_label():
     assert set(planted.labels) == {2}
 
 
+def test_a_drawn_class_is_any_but_two():
+    random = np.random.default_rng(0)
+    own, barred = np.repeat([1, 3, 0, 4], 500), np.repeat([3, 1, -1, 0], 500)
+    drawn = posterior._any_but(own, barred, 5, random).reshape(4, 500)
+    assert [sorted(set(row)) for row in drawn] == [[0, 2, 4], [0, 2, 4], [1, 2, 3, 4], [1, 2, 3]]
+
+
 def test_two_classes_leave_no_room_for_an_error_where_the_other_is_likelier():
     value, labels = np.tile([0.2, 0.7, 0.1], (20, 1)), np.zeros(20, int)
     planted = posterior.plant_errors(labels, sparse(value, labels), 2, 1.0, 0.5, seed=0)
