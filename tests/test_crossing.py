@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from small_jobs import draw_pictures
 
 from fgvc_utils import (
     cleaning,
@@ -14,6 +15,7 @@ from fgvc_utils import (
     noise,
     posterior,
     predictions,
+    stage,
     tables,
 )
 from fgvc_utils.distributed import Processes
@@ -363,3 +365,30 @@ def test_soft_targets_are_named_by_their_content_and_teach_it(tmp_path):
     turned = posterior.SparsePosterior(told.columns, told.values[:, ::-1])
     crossing.write_targets(store, ["x", posterior.NONE], ["a"], turned)
     assert (tmp_path / "t/done.json").read_text() != first
+
+
+def test_whole_networks_judge_through_the_same_store_and_ledger(tmp_path):
+    drawn = draw_pictures(tmp_path / "pictures", 96)
+    listed = drawn[["image_id"]].assign(path=drawn["file"], split="train", given=drawn["target"])
+    table = tables.new_table(listed.astype(object))
+    inventory = drawn[["image_id", "file"]].assign(cached=drawn["file"])
+    asked = pd.Series(True, table.index)
+    whole = {
+        "fit": "full", "optimiser": "radam", "backbone": "test_convnext", "epochs": 12,
+        "rate": 0.004, "weight_decay": 0.0,
+    }  # fmt: skip
+    rounds = [{"optimiser": "adam", "colour_jitter": 0.1}]
+    settings = SETTINGS | CROSS | whole | {"rounds": rounds, "max_rounds": 1, "folds": 2}
+    cfg = config.CrossParams(**settings, outputs=str(tmp_path))
+    cross = crossing.Crossing(
+        cfg, "02_coarse", table, inventory, asked, asked.astype(int), run=here
+    )
+    cross.fold = crossing.recut(cross, 0)
+    result = judged(cross)
+    assert result.said.image_ids.tolist() == drawn["image_id"].tolist()
+    assert set(result.said.classes) == {"ant", "bee", "cat", "dog"}
+    assert (result.said.label_rank == 0).mean() > 0.6
+    ledger = stage.write_ledger(cfg, "02_coarse", result.rounds)
+    assert ledger["recipe"].iloc[0] == "2 folds" and ledger["kept"].iloc[-1] > 58
+    if len(ledger) > 1:
+        assert ledger["recipe"].iloc[1] == "adam, mirrored, colour jitter 0.1"
