@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw, ImageOps
 from fgvc_utils import config, tables
 
 SIDE, BORDER, COLUMNS, CLASSES = 84, 4, 12, 6
-FRAMES = {"keep": "#009e73", "drop": "#d55e00"}
+FRAMES = {"keep": "#009e73", "relabel": "#0072b2", "drop": "#d55e00"}
 
 
 def tile(file: str, status: str) -> Image.Image:
@@ -18,15 +18,18 @@ def tile(file: str, status: str) -> Image.Image:
 
 
 def main() -> None:
-    """Write docs/demo.png: a row a class, as it came, the left-out images framed in orange."""
+    """Write docs/demo.png: a row a class, as it came, framed in what became of each image."""
     run = config.PROJECT / "outputs" / "demo"
     table = tables.read_table(run / "tables" / "04_lowq.parquet")
     inventory = pd.read_parquet(run / "tables" / "inventory.parquet").set_index("image_id")
     train = table[(table["split"] == "train") & ~table["reason"].str.startswith("unreadable")]
+    moved = (train["status"] == "keep") & (train["label"] != train["given"])
+    train = train.assign(status=train["status"].mask(moved, "relabel"))
     largest = train["given"].value_counts().index[: CLASSES * 2 : 2]
     step = SIDE + 2 * BORDER
     sheet = Image.new("RGB", (COLUMNS * step, CLASSES * step + 22), "white")
-    words = "Six classes as the web sent them. Green: kept. Orange: left out by 01 to 04."
+    words = "Six classes as the web sent them. "
+    words += "Green: kept. Blue: kept under another label. Orange: left out by 01 to 04."
     ImageDraw.Draw(sheet).text((6, 5), words, fill="black")
     for row, label in enumerate(largest):
         members = train[train["given"] == label].sample(COLUMNS, random_state=0)
