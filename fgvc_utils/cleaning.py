@@ -3,6 +3,9 @@
 Nothing here trains or shows anything; arrays come in, decisions go out.
 """
 
+from collections import Counter
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 
@@ -140,6 +143,24 @@ def audit_bound(noise: int, looks: int, confidence: float = 0.95) -> float:
     return float(test.proportion_ci(confidence, method="exact").high)
 
 
+def audit_summary(decisions: Mapping[str, str]) -> str:
+    """What an audit's looks (item → `noise` or `normal`) say of the residual noise, in a line."""
+    looks, found = len(decisions), sum(said == "noise" for said in decisions.values())
+    if not looks:
+        return "nobody has looked yet: the residual noise is unknown"
+    low, high = audit_interval(found, looks)
+    return (
+        f"{looks} looks, {found} noise; residual noise {low:.1%} to {high:.1%} (95 %), "
+        f"one-sided bound {audit_bound(found, looks):.1%}"
+    )
+
+
+def count_decisions(decisions: Mapping[str, str]) -> str:
+    """How many of each decision there are, such as `40 noise, 35 normal`."""
+    counted = Counter(decisions.values())
+    return ", ".join(f"{count} {name}" for name, count in sorted(counted.items()))
+
+
 def cut_folds(labels: pd.Series, groups: pd.Series, folds: int, seed: int) -> pd.Series:
     """Cut images into folds of equal size, each class spread evenly, a group in one fold.
 
@@ -152,20 +173,6 @@ def cut_folds(labels: pd.Series, groups: pd.Series, folds: int, seed: int) -> pd
     dealt = drawn.sort_values("label", kind="stable")
     fold_of = pd.Series(np.arange(len(dealt)) % folds, index=dealt["group"].to_numpy())
     return frame["group"].map(fold_of).astype("int64")
-
-
-def rows_per_fold(table: pd.DataFrame, fold: pd.Series, candidates: pd.Series) -> list[dict]:
-    """Which rows each of the cross-training jobs learns from and predicts, as boolean Series."""
-    return [
-        {"fit": candidates & (fold != number), "predict": candidates & (fold == number)}
-        for number in sorted(fold[candidates].unique())
-    ]
-
-
-def confirmed_by_human(decisions: pd.DataFrame, image_ids: pd.Series) -> pd.Series:
-    """Images whose label a person has confirmed or set; rules leave them alone."""
-    sure = decisions.index[decisions["decision"].isin(["keep", "relabel"])]
-    return image_ids.isin(sure)
 
 
 def apply_decisions(table: pd.DataFrame, decisions: pd.DataFrame, stage: str) -> pd.DataFrame:
@@ -207,6 +214,24 @@ def apply_decisions(table: pd.DataFrame, decisions: pd.DataFrame, stage: str) ->
             changes = ["keep", stage, "human: relabelled", label]
             table.loc[row, ["status", "stage", "reason", "label"]] = changes
     return table
+
+
+def looks_against_rule(decisions: pd.DataFrame) -> pd.DataFrame:
+    """What people said of images beside what the rule had said when they looked.
+
+    `decisions` as of `Journal.latest`, whose `shown` begins with the rule's word (keep, drop or
+    relabel) and a colon. Rows: the rule's word; columns: the person's, where `relabel` with
+    another class than the first suggestion counts as `another class`. Cells count images.
+    """
+    rule = decisions["shown"].str.partition(":")[0]
+    first = decisions["shown"].str.partition("→ ")[2]
+    theirs = decisions["decision"].astype(object)
+    taken = [text.startswith(label) for text, label in zip(first, decisions["label"], strict=True)]
+    theirs[(theirs == "relabel") & ~np.array(taken, bool)] = "another class"
+    known = rule.isin(["keep", "drop", "relabel"])
+    if not known.any():
+        return pd.DataFrame()
+    return pd.crosstab(rule[known].rename("the rule said"), theirs[known].rename("a person said"))
 
 
 def class_agreement(

@@ -166,6 +166,7 @@ class NoiseParams(Shared, Features):
     neighbours: Count
     audit_looks: Count
     audit_bound: Share
+    require_review: bool
 
 
 class Round(BaseModel):
@@ -205,10 +206,12 @@ class CrossParams(Shared, Features):
     trust: Annotated[float, Field(gt=0, lt=1)]
     sharpness: Positive
     posterior_rounds: CountOrZero
+    averaged_rounds: Count
     relabel: bool
     relabel_bar: Share
     planted_share: Annotated[float, Field(ge=0, le=0.5)]
     look_share: Share
+    require_review: bool
 
     @model_validator(mode="after")
     def _known_backbones(self) -> "CrossParams":
@@ -233,6 +236,7 @@ class LowQualityParams(Shared, Network):
     neighbours: Count
     drop_below: Share
     kept_below: Share
+    require_review: bool
 
 
 class Recipe(Parameters):

@@ -264,7 +264,8 @@ def posterior_rounds(
     that they show no class; then every image teaches its posterior, for `cfg.posterior_rounds`
     rounds, the folds cut anew each time. `known` (class name, or empty) is a person's word, which
     no posterior overrules. All are by the table's index. With `earlier` posteriors the rounds go on
-    from those.
+    from those. Each round teaches the next; what counts is the mean of the last
+    `cfg.averaged_rounds` that learnt from posteriors.
     """
     cfg, table = crossing.cfg, crossing.table
     classes = [*classes_of(table), posterior.NONE]
@@ -279,6 +280,7 @@ def posterior_rounds(
     rounds: list[dict] = list(earlier.rounds) if earlier else []
     before = teaches[crossing.asked]
     current = earlier.of(row_ids).fixed(sure_numbers) if earlier else None
+    latest: list[SparsePosterior] = []
     first = len(rounds)
     for number in range(first, first + cfg.posterior_rounds + (not first)):
         started = time.monotonic()
@@ -302,7 +304,10 @@ def posterior_rounds(
         ).of(row_ids)
         current = posterior.label_posterior(said, given, cfg.trust, cfg.sharpness)
         current = current.fixed(sure_numbers)
-        verdict = posterior.decide(current, given, len(classes) - 1, cfg.relabel_bar)["verdict"]
+        # Networks that learnt from the labels as they came know less than all later ones.
+        latest = [*(latest if number > 1 else []), current][-cfg.averaged_rounds :]
+        together = posterior.mean(latest)
+        verdict = posterior.decide(together, given, len(classes) - 1, cfg.relabel_bar)["verdict"]
         verdict = verdict.set_axis(row_ids.index)[crossing.asked[crossing.asked].index]
         kept = verdict != "drop"
         what = "labels" if not number else "posteriors"
@@ -317,7 +322,7 @@ def posterior_rounds(
             )
         )
         before = kept
-    return Posteriors(current, said, rounds)
+    return Posteriors(together, said, rounds)
 
 
 def recut(crossing: Crossing, number: int) -> pd.Series:
@@ -494,7 +499,44 @@ def rank_verdict(crossing: Crossing, said: Reduced, kept: pd.Series) -> pd.DataF
 
 def by_worth(decided: pd.DataFrame, share: float) -> list[str]:
     """The images a person should look at first: `share` of those not kept as they came."""
+    order = _doubtful_by_worth(decided)
+    return order[: round(len(order) * share)]
+
+
+def _doubtful_by_worth(decided: pd.DataFrame) -> list[str]:
     doubtful = decided[decided["verdict"] != "keep"]
-    worth = posterior.worth(doubtful)
-    order = np.argsort(-worth, kind="stable")
-    return doubtful.index[order[: round(len(doubtful) * share)]].tolist()
+    order = np.argsort(-posterior.worth(doubtful), kind="stable")
+    return doubtful.index[order].tolist()
+
+
+def review_order(verdict: pd.DataFrame, seen: Sequence[str], share: float) -> tuple[list[str], int]:
+    """The images of a review in the order of their worth, and how many of them are asked for.
+
+    `seen` are those that somebody has decided on already; they stand first, so that they can be
+    seen and changed, and count towards the `share` of the negatives that is asked for.
+    """
+    fresh = [image for image in _doubtful_by_worth(verdict) if image not in set(seen)]
+    wanted = round((len(seen) + len(fresh)) * share)
+    return [*seen, *fresh], max(wanted, len(seen))
+
+
+def suggestions(judgement: "Judgement", count: int = 5) -> dict[str, list[tuple[str, float]]]:
+    """What each judged image may show: image_id → (class, probability), the likeliest first.
+
+    "None of the classes" is not among them; the probabilities are what is left beside it.
+    """
+    if judgement.learnt is None:
+        said = judgement.said
+        columns, values, ids = said.top_classes, said.top_probabilities, said.image_ids
+        classes = said.classes
+    else:
+        ids, classes = judgement.learnt.said.image_ids, judgement.learnt.said.classes
+        columns, values = judgement.learnt.posterior.columns, judgement.learnt.posterior.values
+    order = np.argsort(-values.astype(np.float32), axis=1, kind="stable")[:, : count + 1]
+    columns = np.take_along_axis(columns, order, axis=1)
+    values = np.take_along_axis(values, order, axis=1).astype(float)
+    found = {}
+    for image, numbers, shares in zip(ids, columns, values, strict=True):
+        pairs = [(classes[n], share) for n, share in zip(numbers, shares, strict=True) if share > 0]
+        found[image] = [pair for pair in pairs if pair[0] != posterior.NONE][:count]
+    return found

@@ -1,6 +1,12 @@
-// Draws one page of photos and sends what is pressed. It never draws a decision by itself: the
-// kernel writes the journal first and then says what is in force (`now`).
+// Draws the tiles in sight and sends what is pressed. It never draws a decision by itself: the
+// kernel writes the journal first and then says what stands (`now`).
 // Names come from files and from the web, so text only ever goes in as textContent.
+
+const GAP = 6;
+const TEXT_LINE = 18;
+const TILE_EDGE = 14;
+const KEPT_TILES = 400;
+const KEPT_LOOKS = 24;
 
 function element(tag, className, text) {
   const made = document.createElement(tag);
@@ -9,18 +15,22 @@ function element(tag, className, text) {
   return made;
 }
 
-function thumbnails(page) {
-  const jpegs = page.jpegs;
-  return page.offsets.slice(1).map((end, i) => {
-    const begin = page.offsets[i];
-    if (end === begin) return null;
-    const bytes = new Uint8Array(jpegs.buffer, jpegs.byteOffset + begin, end - begin);
-    return URL.createObjectURL(new Blob([bytes], { type: "image/jpeg" }));
+// The photos of a message, as addresses to be revoked; null where there is none.
+function addresses(sizes, buffer) {
+  const bytes = new Uint8Array(buffer.buffer, buffer.byteOffset, buffer.byteLength);
+  let at = 0;
+  return sizes.map((size) => {
+    const part = bytes.subarray(at, (at += size));
+    return size ? URL.createObjectURL(new Blob([part], { type: "image/jpeg" })) : null;
   });
 }
 
+function revoke(urls) {
+  urls.forEach((url) => url && URL.revokeObjectURL(url));
+}
+
 function photo(image, url) {
-  if (url === null) {
+  if (url === null || url === undefined) {
     const placeholder = element("div", "fgvc-photo fgvc-missing");
     placeholder.append(
       element("div", "fgvc-problem", image.problem),
@@ -37,38 +47,112 @@ function photo(image, url) {
   return made;
 }
 
+// Something kept for a while, the oldest thrown away first.
+class Kept {
+  constructor(most, drop) {
+    this.most = most;
+    this.drop = drop;
+    this.map = new Map();
+  }
+  get(key) {
+    return this.map.get(key);
+  }
+  has(key) {
+    return this.map.has(key);
+  }
+  set(key, value, spare = () => false) {
+    if (this.map.has(key)) this.drop(this.map.get(key));
+    this.map.delete(key);
+    this.map.set(key, value);
+    for (const old of this.map.keys()) {
+      if (this.map.size <= this.most) break;
+      if (spare(old)) continue;
+      this.drop(this.map.get(old));
+      this.map.delete(old);
+    }
+  }
+  clear() {
+    for (const value of this.map.values()) this.drop(value);
+    this.map.clear();
+  }
+}
+
 function render({ model, el }) {
+  const setup = model.get("setup");
+  const me = crypto.randomUUID ? crypto.randomUUID() : String(Math.random());
+  const colours = new Map(setup.choices.map((c) => [c.decision, c.colour]));
+  if (!colours.has("relabel")) colours.set("relabel", setup.relabel_colour);
+  const suggests = setup.suggests;
+  const tileWidth = setup.side + TILE_EDGE;
+  const lines = setup.rows ? 1 : suggests ? 2 : 1;
+  const tileHeight = setup.side + TILE_EDGE + lines * TEXT_LINE;
+
   const root = element("div", "fgvc-gallery");
   root.tabIndex = 0;
-  root.style.setProperty("--fgvc-side", `${model.get("side")}px`);
+  root.style.setProperty("--fgvc-side", `${setup.side}px`);
+  const top = element("div", "fgvc-top");
+  const progress = element("span", "fgvc-progress");
+  const bar = element("div", "fgvc-bar");
+  const done = element("div", "fgvc-done");
+  bar.append(done);
+  top.append(element("span", "fgvc-title", setup.title), progress);
   const keys = element("div", "fgvc-keys");
   const status = element("span", "fgvc-status");
   status.setAttribute("role", "status");
-  const grid = element("div", model.get("rows") ? "fgvc-grid fgvc-rows" : "fgvc-grid");
-  grid.setAttribute("role", "listbox");
-  grid.setAttribute("aria-label", model.get("title"));
-  root.append(keys, grid);
+  const order = element("div", "fgvc-order");
+  const body = element("div", "fgvc-body");
+  const scroller = element("div", "fgvc-scroller");
+  const canvas = element("div", setup.rows ? "fgvc-canvas fgvc-rows" : "fgvc-canvas");
+  canvas.setAttribute("role", "listbox");
+  canvas.setAttribute("aria-multiselectable", "true");
+  canvas.setAttribute("aria-label", setup.title);
+  const nothing = element("div", "fgvc-nothing", "nothing to show here");
+  const band = element("div", "fgvc-band");
+  scroller.append(canvas, nothing);
+  body.append(scroller);
+  const panel = element("div", "fgvc-panel");
+  if (setup.panel) body.append(panel);
+  body.classList.toggle("fgvc-with-panel", setup.panel);
+  const note = element("div", "fgvc-note");
+  root.append(top, bar, keys, order, body, note);
   el.append(root);
 
-  const view = crypto.randomUUID ? crypto.randomUUID() : String(Math.random());
-  const colours = new Map(model.get("choices").map((c) => [c.decision, c.colour]));
-  let tiles = [];
-  let urls = [];
+  let now = model.get("now");
+  let view = -1;
   let cursor = 0;
+  let anchor = 0;
+  const picked = new Set();
+  let tiles = new Map(); // place in view → its element, for those near the window
+  const known = new Kept(KEPT_TILES, (tile) => revoke(tile.urls));
+  const looks = new Kept(KEPT_LOOKS, (look) => revoke(look.urls));
+  let asking = new Map(); // id of a request → the places it will bring
   let sent = 0;
-  let waitingFor = null; // the id of the message that the kernel has not answered yet
+  let waitingFor = null; // the id of the action that the kernel has not answered yet
   let patience = 0;
-  let waitingKeys = []; // pressed meanwhile; each belongs to the item in view once it is answered
+  let wanted = null; // an arrangement that was chosen meanwhile
+  let waitingKeys = []; // pressed meanwhile; each belongs to what is chosen once it is answered
+  let overlay = null;
+  let search = null;
+  let zoomed = null;
+  let zoomUrls = [];
+  let lookTimer = 0;
 
-  function send(message) {
-    const id = `${view}/${(sent += 1)}`;
-    clearTimeout(patience);
+  // What goes to the kernel.
+
+  function pass(message) {
     try {
-      model.send({ ...message, id });
+      model.send(message);
+      return true;
     } catch {
       tell("not saved: the kernel was restarted, run this cell again", true);
-      return;
+      return false;
     }
+  }
+
+  function act(message) {
+    const id = `${me}/${(sent += 1)}`;
+    clearTimeout(patience);
+    if (!pass({ ...message, id, view, cursor })) return;
     waitingFor = id;
     tell("saving …");
     patience = setTimeout(() => {
@@ -76,59 +160,274 @@ function render({ model, el }) {
     }, 5000);
   }
 
+  function ask(message) {
+    const id = `${me}/${(sent += 1)}`;
+    return pass({ ...message, ask: id, view }) ? id : null;
+  }
+
   function tell(text, isError = false) {
     status.classList.toggle("fgvc-error", isError);
     status.textContent = text;
   }
 
-  function select(position) {
-    if (tiles.length === 0) return;
-    cursor = Math.min(Math.max(position, 0), tiles.length - 1);
-    tiles.forEach((tile, i) => {
-      tile.classList.toggle("fgvc-selected", i === cursor);
-      tile.setAttribute("aria-selected", String(i === cursor));
-    });
-    // Nobody decides on a photo out of sight; but the notebook scrolls only for who works here.
-    if (root.contains(document.activeElement)) {
-      tiles[cursor].scrollIntoView({ block: "nearest" });
-      return;
-    }
-    const tile = tiles[cursor].getBoundingClientRect();
-    const frame = grid.getBoundingClientRect();
-    if (tile.top < frame.top) grid.scrollTop -= frame.top - tile.top + 8;
-    if (tile.bottom > frame.bottom) grid.scrollTop += tile.bottom - frame.bottom + 8;
-  }
+  // Where tiles lie.
 
   function columns() {
-    const top = tiles[0].offsetTop;
-    return Math.max(1, tiles.filter((tile) => tile.offsetTop === top).length);
+    if (setup.rows) return 1;
+    return Math.max(1, Math.floor((canvas.clientWidth + GAP) / (tileWidth + GAP)));
   }
 
-  function decide(decision) {
-    if (tiles.length > 0) send({ type: "decide", item: tiles[cursor].dataset.item, decision });
+  function spot(place) {
+    const across = columns();
+    return {
+      x: (place % across) * (tileWidth + GAP),
+      y: Math.floor(place / across) * (tileHeight + GAP),
+    };
+  }
+
+  function inSight(margin) {
+    const across = columns();
+    const step = tileHeight + GAP;
+    const first = Math.max(0, Math.floor((scroller.scrollTop - margin) / step));
+    const last = Math.ceil((scroller.scrollTop + scroller.clientHeight + margin) / step);
+    return [first * across, Math.min(now.count, last * across)];
+  }
+
+  function layOut() {
+    const across = columns();
+    const rows = Math.ceil(now.count / across);
+    canvas.style.height = `${Math.max(0, rows * (tileHeight + GAP) - GAP)}px`;
+    nothing.hidden = now.count > 0;
+    const [from, to] = inSight(tileHeight);
+    for (const [place, tile] of tiles) {
+      if (place >= from && place < to) continue;
+      tile.remove();
+      tiles.delete(place);
+    }
+    for (let place = from; place < to; place += 1) {
+      if (!tiles.has(place)) tiles.set(place, newTile(place));
+      const { x, y } = spot(place);
+      tiles.get(place).style.transform = `translate(${x}px, ${y}px)`;
+    }
+    fetchMissing(from, to);
+  }
+
+  function fetchMissing(from, to) {
+    const coming = new Set();
+    for (const [begin, end] of asking.values()) {
+      for (let place = begin; place < end; place += 1) coming.add(place);
+    }
+    const missing = [];
+    for (let place = from; place < to; place += 1) {
+      if (!known.has(place) && !coming.has(place)) missing.push(place);
+    }
+    // Two requests on their way are enough: what is scrolled past meanwhile is not asked for.
+    if (missing.length === 0 || asking.size >= 2) return;
+    const range = [missing[0], Math.min(missing[missing.length - 1] + 1, missing[0] + 60)];
+    const id = ask({ type: "tiles", from: range[0], to: range[1] });
+    if (id) asking.set(id, range);
+  }
+
+  function newTile(place) {
+    const tile = element("div", "fgvc-tile");
+    tile.style.width = setup.rows ? "100%" : `${tileWidth}px`;
+    tile.style.height = `${tileHeight}px`;
+    tile.setAttribute("role", "option");
+    canvas.append(tile);
+    fill(place, tile);
+    return tile;
+  }
+
+  function fill(place, tile) {
+    const told = known.get(place);
+    if (!told) {
+      tile.classList.add("fgvc-waiting");
+      return;
+    }
+    tile.classList.remove("fgvc-waiting");
+    tile.dataset.item = told.item;
+    const photos = element("div", "fgvc-photos");
+    told.images.forEach((image, i) => photos.append(photo(image, told.urls[i])));
+    if (told.more) photos.append(element("div", "fgvc-more", `+${told.more}`));
+    const caption = element("div", "fgvc-caption", told.caption);
+    caption.title = told.caption;
+    tile.replaceChildren(photos, caption);
+    if (told.suggested && !setup.rows) {
+      const suggested = element("div", "fgvc-suggested", `→ ${told.suggested}`);
+      suggested.title = suggested.textContent;
+      tile.append(suggested);
+    }
+    tile.append(element("div", "fgvc-mark"));
+    mark(place);
+  }
+
+  function mark(place) {
+    const tile = tiles.get(place);
+    if (!tile) return;
+    tile.classList.toggle("fgvc-selected", place === cursor);
+    tile.classList.toggle("fgvc-picked", picked.has(place));
+    tile.setAttribute("aria-selected", String(picked.has(place) || place === cursor));
+    const told = known.get(place);
+    if (!told || !tile.querySelector(".fgvc-mark")) return;
+    const { decision, label, disputed } = told.now;
+    tile.classList.toggle("fgvc-decided", decision !== "");
+    tile.classList.toggle("fgvc-disputed", disputed !== "");
+    const colour = decision ? (colours.get(decision) ?? "#888") : disputed ? "#b00020" : "";
+    tile.style.setProperty("--fgvc-colour", colour);
+    const text = label ? `${decision} → ${label}` : decision;
+    tile.querySelector(".fgvc-mark").textContent = disputed ? `${text || "disputed"} ≠` : text;
+    tile.querySelector(".fgvc-mark").title = disputed;
+  }
+
+  function markAll() {
+    for (const place of tiles.keys()) mark(place);
+  }
+
+  // Cursor and selection.
+
+  function bringIntoSight(place) {
+    const { y } = spot(place);
+    const room = scroller.clientHeight;
+    if (y < scroller.scrollTop) scroller.scrollTop = y;
+    else if (y + tileHeight > scroller.scrollTop + room) {
+      scroller.scrollTop = Math.min(y, y + tileHeight - room);
+    }
+    layOut();
+    // The notebook itself scrolls only for who works here.
+    if (root.contains(document.activeElement) && tiles.has(place)) {
+      tiles.get(place).scrollIntoView({ block: "nearest" });
+    }
+  }
+
+  function select(place) {
+    if (now.count === 0) return;
+    const before = cursor;
+    cursor = Math.min(Math.max(place, 0), now.count - 1);
+    bringIntoSight(cursor);
+    mark(before);
+    mark(cursor);
+    clearTimeout(lookTimer);
+    lookTimer = setTimeout(look, 60);
+    if (overlay && zoomed !== null) zoom();
+  }
+
+  function pickOnly(places) {
+    picked.clear();
+    for (const place of places) picked.add(place);
+    markAll();
+    countPicked();
+  }
+
+  function pickRange(from, to) {
+    const places = [];
+    for (let i = Math.min(from, to); i <= Math.max(from, to); i += 1) places.push(i);
+    pickOnly(places);
+  }
+
+  function countPicked() {
+    if (waitingFor === null) tell(picked.size ? `${picked.size} chosen` : "");
+  }
+
+  function chosen() {
+    return picked.size ? [...picked].sort((a, b) => a - b) : [cursor];
+  }
+
+  function decide(decision, more = {}) {
+    if (now.count === 0) return;
+    const places = chosen();
+    picked.clear();
+    markAll();
+    act({ type: "decide", places, decision, ...more });
+  }
+
+  // Keys.
+
+  const moves = {
+    ArrowLeft: () => -1,
+    ArrowRight: () => 1,
+    ArrowUp: () => -columns(),
+    ArrowDown: () => columns(),
+    PageUp: () => -columns() * rowsInSight(),
+    PageDown: () => columns() * rowsInSight(),
+    Home: () => -cursor,
+    End: () => now.count - 1 - cursor,
+  };
+
+  function rowsInSight() {
+    return Math.max(1, Math.floor(scroller.clientHeight / (tileHeight + GAP)));
+  }
+
+  function actionOf(key, shift) {
+    const small = key.toLowerCase();
+    const choice = setup.choices.find((c) => c.key === small);
+    if (choice) return () => decide(choice.decision);
+    if (suggests && "12345".includes(key)) {
+      return () => decide("relabel", { suggestion: Number(key) });
+    }
+    if (small === "u") return () => act({ type: shift ? "redo" : "undo" });
+    if (key === "Enter") return () => act({ type: "seek" });
+    if (key === "/" && setup.searches) return openSearch;
+    if (small === "z" || (small === "l" && setup.rows)) return toggleZoom;
+    if (key === " ") {
+      return () => {
+        if (!picked.delete(cursor)) picked.add(cursor);
+        mark(cursor);
+        countPicked();
+      };
+    }
+    if (key in moves) {
+      return () => {
+        const target = cursor + moves[key]();
+        const paged = key.startsWith("Page");
+        if (!paged && (target < 0 || target >= now.count)) return;
+        if (shift && picked.size === 0) anchor = cursor;
+        select(target);
+        if (shift) pickRange(anchor, cursor);
+        else pickOnly([]);
+      };
+    }
+    return null;
   }
 
   // Whether the key is ours; what it does may come later.
-  function press(key) {
-    const moves = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: "up", ArrowDown: "down" };
-    const turns = { PageUp: -1, PageDown: 1 };
-    const choice = model.get("choices").find((c) => c.key === key.toLowerCase());
-    const undo = key.toLowerCase() === model.get("undo_key");
-    if (!(key in moves) && !(key in turns) && !choice && !undo) return false;
-    if (waitingFor !== null) {
-      waitingKeys.push(key);
-    } else if (key in turns) {
-      send({ type: "turn", pages: turns[key] });
-    } else if (undo) {
-      send({ type: "undo" });
-    } else if (choice) {
-      decide(choice.decision);
-    } else if (tiles.length > 0) {
-      const step = { up: -columns(), down: columns() }[moves[key]] ?? moves[key];
-      const target = cursor + step;
-      if (target >= 0 && target < tiles.length) select(target);
-    }
+  function press(key, shift) {
+    const action = actionOf(key, shift);
+    if (!action) return false;
+    if (waitingFor !== null) waitingKeys.push([key, shift]);
+    else action();
     return true;
+  }
+
+  function onKey(event) {
+    if (search && search.root.contains(event.target)) {
+      // What is typed is text; JupyterLab must not take it for a command.
+      event.stopPropagation();
+      return;
+    }
+    if (order.contains(event.target)) {
+      event.stopPropagation();
+      return;
+    }
+    const small = event.key.toLowerCase();
+    if ((event.ctrlKey || event.metaKey) && !event.altKey && "azy".includes(small)) {
+      event.stopPropagation();
+      event.preventDefault();
+      if (small === "a") pickRange(0, now.count - 1);
+      else press("u", small === "y" || event.shiftKey);
+      return;
+    }
+    if (event.ctrlKey || event.metaKey || event.altKey || event.key === "Tab") return;
+    if (event.key === "Escape") {
+      if (!overlay && picked.size === 0) return;
+      closeOverlay();
+      pickOnly([]);
+      event.stopPropagation();
+      return;
+    }
+    // Everything else stays here: in JupyterLab's command mode `d` `d` deletes the cell.
+    event.stopPropagation();
+    if (event.key.length === 1 && event.key !== " " && event.repeat) event.preventDefault();
+    else if (press(event.key, event.shiftKey)) event.preventDefault();
   }
 
   function drawKeys() {
@@ -145,55 +444,390 @@ function render({ model, el }) {
       });
       keys.append(button);
     };
-    for (const choice of model.get("choices")) {
-      add(choice.key, choice.decision, choice.colour, () => press(choice.key));
+    for (const choice of setup.choices) {
+      add(choice.key, choice.decision, choice.colour, () => press(choice.key, false));
     }
-    add(model.get("undo_key"), "undo", "", () => press(model.get("undo_key")));
-    keys.append(element("span", "fgvc-hint", "arrow keys or a click select · PgUp PgDn turn"));
+    if (suggests) {
+      add("1–5", "take suggestion", setup.relabel_colour, () => press("1", false));
+    }
+    if (setup.searches) {
+      add("/", `search ${setup.searches} classes`, setup.relabel_colour, () => press("/", false));
+    }
+    add(setup.rows ? "l" : "z", setup.rows ? "look closer" : "zoom", "", () => press("z", false));
+    add("u", "undo", "", () => press("u", false));
+    add("U", "redo", "", () => press("u", true));
+    add("⏎", "next undecided", "", () => press("Enter", false));
+    const hint = "arrows move · shift, ctrl, drag or space choose several · Esc lets go";
+    keys.append(element("span", "fgvc-hint", hint));
     keys.append(status);
   }
 
-  function drawPage() {
-    const page = model.get("page");
-    urls.forEach((url) => url && URL.revokeObjectURL(url));
-    urls = thumbnails(page);
-    let next = 0;
-    tiles = page.tiles.map((candidate, i) => {
-      const tile = element("div", "fgvc-tile");
-      tile.dataset.item = candidate.item;
-      tile.setAttribute("role", "option");
-      const photos = element("div", "fgvc-photos");
-      for (const image of candidate.images) photos.append(photo(image, urls[next++]));
-      const caption = element("div", "fgvc-caption", candidate.caption);
-      caption.title = candidate.caption;
-      tile.append(photos, caption);
-      if (candidate.suggested) {
-        const suggested = element("div", "fgvc-suggested", `→ ${candidate.suggested}`);
-        suggested.title = suggested.textContent;
-        tile.append(suggested);
-      }
-      tile.append(element("div", "fgvc-mark"));
-      tile.addEventListener("click", () => {
-        // While a decision is on its way its answer moves the cursor, and with it this choice.
-        if (waitingFor === null) select(i);
-        root.focus({ preventScroll: true });
-      });
-      return tile;
+  // Order and narrowing.
+
+  function drawOrder() {
+    const arranged = () => ({
+      sort: sort.value,
+      descending: turned.checked,
+      show: show.value,
+      text: text.value,
     });
-    grid.replaceChildren(...tiles);
-    grid.scrollTop = 0;
-    // Keys pressed before this page was seen cannot have been meant for it.
-    waitingKeys = [];
+    const menu = (name, values) => {
+      const select = element("select", "fgvc-menu");
+      select.setAttribute("aria-label", name);
+      select.append(...values.map((value) => new Option(value, value)));
+      select.addEventListener("change", () => apply());
+      order.append(element("label", "fgvc-label", name), select);
+      return select;
+    };
+    const change = () => {
+      if (waitingFor !== null) wanted = arranged();
+      else act({ type: "arrange", ...arranged() });
+    };
+    const apply = () => {
+      root.focus({ preventScroll: true });
+      change();
+    };
+    const sort = menu("sort", setup.sorts);
+    const turned = element("input", "fgvc-turned");
+    turned.type = "checkbox";
+    turned.setAttribute("aria-label", "descending");
+    turned.addEventListener("change", apply);
+    const label = element("label", "fgvc-label");
+    label.append(turned, "descending");
+    order.append(label);
+    const show = menu("show", setup.shows);
+    const text = element("input", "fgvc-text");
+    text.type = "search";
+    text.placeholder = "class or text, then ⏎";
+    text.setAttribute("aria-label", "narrow to a text");
+    text.addEventListener("keydown", (event) => event.key === "Enter" && apply());
+    // An emptied field shows everything at once.
+    text.addEventListener("input", () => text.value === "" && now.arranged.text && change());
+    const again = element("button", "fgvc-key", "apply again");
+    again.type = "button";
+    again.addEventListener("click", apply);
+    order.append(text, again);
+    return (told) => {
+      sort.value = told.sort;
+      turned.checked = told.descending;
+      show.value = told.show;
+      text.value = told.text;
+    };
   }
 
-  function drawNow() {
-    const now = model.get("now");
-    for (const tile of tiles) {
-      const made = now.decisions[tile.dataset.item];
-      const mark = tile.querySelector(".fgvc-mark");
-      tile.classList.toggle("fgvc-decided", made !== undefined);
-      tile.style.setProperty("--fgvc-colour", made ? (colours.get(made.decision) ?? "#888") : "");
-      mark.textContent = made ? made.decision : "";
+  // The mouse.
+
+  let drag = null;
+
+  function placeAt(target) {
+    const tile = target.closest?.(".fgvc-tile");
+    for (const [place, one] of tiles) if (one === tile) return place;
+    return null;
+  }
+
+  function pointIn(event) {
+    const frame = canvas.getBoundingClientRect();
+    return { x: event.clientX - frame.left, y: event.clientY - frame.top };
+  }
+
+  function onDown(event) {
+    if (event.button !== 0 || event.offsetX > scroller.clientWidth) return;
+    root.focus({ preventScroll: true });
+    // While an action is on its way its answer moves the cursor, and with it this choice.
+    if (waitingFor !== null) return;
+    drag = { from: pointIn(event), begun: false, place: placeAt(event.target) };
+  }
+
+  function onDrag(event) {
+    if (!drag) return;
+    const at = pointIn(event);
+    const { from } = drag;
+    if (!drag.begun && Math.abs(at.x - from.x) + Math.abs(at.y - from.y) < 8) return;
+    if (!drag.begun) {
+      drag.begun = true;
+      scroller.setPointerCapture(event.pointerId);
+      canvas.append(band);
+    }
+    const frame = scroller.getBoundingClientRect();
+    if (event.clientY > frame.bottom - 20) scroller.scrollTop += 16;
+    if (event.clientY < frame.top + 20) scroller.scrollTop -= 16;
+    const box = {
+      left: Math.min(from.x, at.x),
+      top: Math.min(from.y, at.y),
+      right: Math.max(from.x, at.x),
+      bottom: Math.max(from.y, at.y),
+    };
+    band.style.transform = `translate(${box.left}px, ${box.top}px)`;
+    band.style.width = `${box.right - box.left}px`;
+    band.style.height = `${box.bottom - box.top}px`;
+    pickOnly(covered(box));
+  }
+
+  function covered(box) {
+    const across = columns();
+    const step = tileHeight + GAP;
+    const first = Math.max(0, Math.floor(box.top / step)) * across;
+    const last = Math.min(now.count, (Math.floor(box.bottom / step) + 1) * across);
+    const places = [];
+    for (let place = first; place < last; place += 1) {
+      const { x, y } = spot(place);
+      const meets = x < box.right && (setup.rows || x + tileWidth > box.left);
+      if (meets && y < box.bottom && y + tileHeight > box.top) places.push(place);
+    }
+    return places;
+  }
+
+  function onUp(event) {
+    if (!drag) return;
+    const { begun, place } = drag;
+    drag = null;
+    band.remove();
+    if (begun) {
+      if (picked.size) select(Math.min(...picked));
+      return;
+    }
+    if (place === null) {
+      pickOnly([]);
+    } else if (event.shiftKey) {
+      if (picked.size === 0) anchor = cursor;
+      select(place);
+      pickRange(anchor, place);
+    } else if (event.ctrlKey || event.metaKey) {
+      if (picked.size === 0 && place !== cursor) picked.add(cursor);
+      if (!picked.delete(place)) picked.add(place);
+      anchor = place;
+      select(place);
+      markAll();
+      countPicked();
+    } else {
+      anchor = place;
+      pickOnly([]);
+      select(place);
+    }
+  }
+
+  // Beside the grid: the candidate, its class, and what it may be instead.
+
+  function look() {
+    if (!setup.panel || now.count === 0) return;
+    const told = known.get(cursor);
+    if (told && looks.has(told.item)) drawLook(looks.get(told.item));
+    else if (told) ask({ type: "look", place: cursor });
+  }
+
+  function onLook(told, buffer) {
+    looks.set(told.item, { ...told, urls: addresses(told.sizes, buffer) });
+    if (known.get(cursor)?.item === told.item) {
+      drawLook(looks.get(told.item));
+      // The next one is likely to be looked at next.
+      const next = known.get(cursor + 1);
+      if (next && !looks.has(next.item)) ask({ type: "look", place: cursor + 1 });
+    }
+  }
+
+  function drawLook(told) {
+    let at = 0;
+    const strip = (images) => {
+      const made = element("div", "fgvc-strip");
+      images.forEach((image) => made.append(photo(image, told.urls[at++])));
+      return made;
+    };
+    const main = strip(told.images);
+    main.classList.add("fgvc-main");
+    main.addEventListener("dblclick", toggleZoom);
+    panel.replaceChildren(main, element("div", "fgvc-caption", told.caption));
+    const of = (heading, one, extra = "") => {
+      const part = element("div", `fgvc-class ${extra}`);
+      part.append(heading, strip(one.images));
+      panel.append(part);
+      return part;
+    };
+    if (told.given.label) {
+      of(element("div", "fgvc-heading", `given: ${told.given.label}`), told.given);
+    }
+    told.suggestions.forEach((one, i) => {
+      const heading = element("div", "fgvc-heading");
+      heading.append(element("kbd", "", String(i + 1)), element("span", "", one.label));
+      if (one.label === told.given.label) heading.append(element("em", "", "(given)"));
+      if (one.score !== null) heading.append(element("b", "", one.score.toFixed(2)));
+      const part = of(heading, one, "fgvc-suggestion");
+      part.addEventListener("click", () => {
+        root.focus({ preventScroll: true });
+        press(String(i + 1), false);
+      });
+      if (one.score !== null) part.style.setProperty("--fgvc-score", one.score);
+    });
+  }
+
+  // Over everything: the full picture, or the search.
+
+  function openOverlay(className) {
+    closeOverlay();
+    overlay = element("div", `fgvc-overlay ${className}`);
+    // In the page's body: a cell of the notebook would cut it off.
+    document.body.append(overlay);
+  }
+
+  function closeOverlay() {
+    overlay?.remove();
+    overlay = null;
+    zoomed = null;
+    search = null;
+    revoke(zoomUrls);
+    zoomUrls = [];
+  }
+
+  function toggleZoom() {
+    if (overlay) {
+      closeOverlay();
+      return;
+    }
+    openOverlay("fgvc-zoom");
+    overlay.addEventListener("click", () => {
+      closeOverlay();
+      root.focus({ preventScroll: true });
+    });
+    zoom();
+  }
+
+  function zoom() {
+    zoomed = ask({ type: "zoom", place: cursor });
+  }
+
+  function onZoom(told, buffer) {
+    if (!overlay || told.ask !== zoomed) return;
+    revoke(zoomUrls);
+    zoomUrls = addresses(told.sizes, buffer);
+    const photos = element("div", told.images.length > 1 ? "fgvc-many" : "fgvc-one");
+    told.images.forEach((image, i) => photos.append(photo(image, zoomUrls[i])));
+    const help = setup.choices.map((c) => `${c.key} ${c.decision}`).join(" · ");
+    const text = `${told.caption} — ${help} · arrows move · z or Esc closes`;
+    overlay.replaceChildren(photos, element("div", "fgvc-caption", text));
+  }
+
+  function openSearch() {
+    openOverlay("fgvc-search");
+    const input = element("input", "fgvc-input");
+    input.placeholder = "type a class, ↑ ↓ choose, ⏎ takes it, Esc leaves";
+    input.setAttribute("aria-label", "search a class");
+    const list = element("div", "fgvc-found");
+    list.setAttribute("role", "listbox");
+    overlay.append(input, list);
+    search = { root: overlay, input, list, found: [], at: 0, ask: null, urls: [] };
+    const wanted = () => {
+      search.ask = ask({ type: "search", text: input.value });
+    };
+    input.addEventListener("input", wanted);
+    overlay.addEventListener("keyup", (event) => event.stopPropagation());
+    overlay.addEventListener("keydown", (event) => {
+      event.stopPropagation();
+      const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+      if (step) {
+        event.preventDefault();
+        search.at = Math.min(Math.max(search.at + step, 0), search.found.length - 1);
+        drawFound();
+      } else if (event.key === "Enter") {
+        event.preventDefault();
+        take(search.found[search.at]);
+      } else if (event.key === "Escape") {
+        leaveSearch();
+      }
+    });
+    input.focus();
+    wanted();
+  }
+
+  function leaveSearch() {
+    revoke(search?.urls ?? []);
+    closeOverlay();
+    root.focus({ preventScroll: true });
+  }
+
+  function take(one) {
+    // What was typed may be newer than what was found.
+    if (!one || search.answered !== search.ask) return;
+    leaveSearch();
+    decide("relabel", { label: one.label });
+  }
+
+  function onSearch(told, buffer) {
+    if (!search || told.ask !== search.ask) return;
+    revoke(search.urls);
+    search.urls = addresses(told.sizes, buffer);
+    let at = 0;
+    search.found = told.found.map((one) => {
+      const urls = one.images.map(() => search.urls[at++]);
+      return { ...one, urls };
+    });
+    search.at = 0;
+    search.answered = told.ask;
+    drawFound();
+  }
+
+  function drawFound() {
+    search.list.replaceChildren(
+      ...search.found.map((one, i) => {
+        const row = element("div", i === search.at ? "fgvc-hit fgvc-at" : "fgvc-hit");
+        row.setAttribute("role", "option");
+        row.append(element("span", "fgvc-name", one.label));
+        one.images.forEach((image, k) => row.append(photo(image, one.urls[k])));
+        row.addEventListener("click", () => take(one));
+        return row;
+      }),
+    );
+    if (search.found.length === 0) {
+      search.list.append(element("div", "fgvc-hit", "no class has this in its name"));
+    }
+    search.list.querySelector(".fgvc-at")?.scrollIntoView({ block: "nearest" });
+  }
+
+  // What comes from the kernel.
+
+  function onMessage(told, buffers) {
+    if (!told.ask?.startsWith(me)) return;
+    if (told.type === "tiles") onTiles(told, buffers[0]);
+    else if (told.type === "look") onLook(told, buffers[0]);
+    else if (told.type === "zoom") onZoom(told, buffers[0]);
+    else if (told.type === "search") onSearch(told, buffers[0]);
+  }
+
+  function onTiles(told, buffer) {
+    asking.delete(told.ask);
+    if (told.view !== view) return;
+    const urls = addresses(told.sizes, buffer);
+    let at = 0;
+    told.tiles.forEach((tile, i) => {
+      const place = told.begin + i;
+      const own = urls.slice(at, (at += tile.images.length));
+      known.set(place, { ...tile, urls: own }, (old) => tiles.has(old));
+      if (tiles.has(place)) fill(place, tiles.get(place));
+    });
+    layOut();
+    const seen = cursor >= told.begin && cursor < told.begin + told.tiles.length;
+    if (seen) look();
+  }
+
+  function onNow() {
+    now = model.get("now");
+    progress.textContent = now.progress;
+    done.style.width = `${100 * now.share}%`;
+    note.textContent = now.note;
+    // After an answer the menus show what was chosen here, perhaps newer than what is answered.
+    if (now.answer === "") arrangedAs(now.arranged);
+    const fresh = now.view !== view;
+    if (fresh) {
+      view = now.view;
+      known.clear();
+      picked.clear();
+      asking = new Map();
+      for (const tile of tiles.values()) tile.remove();
+      tiles = new Map();
+      scroller.scrollTop = 0;
+    }
+    for (const [place, told] of known.map) {
+      const change = now.changes[told.item];
+      if (change) told.now = change;
+      if (change) mark(place);
     }
     const answered = now.answer !== "" && now.answer === waitingFor;
     if (answered || now.error) {
@@ -202,51 +836,51 @@ function render({ model, el }) {
     }
     if (now.error) waitingKeys = [];
     if (answered) waitingFor = null;
-    // Another view of this gallery may have decided: then the selection here stays.
-    if (answered || now.answer === "") select(now.cursor);
-    while (waitingFor === null && waitingKeys.length > 0) press(waitingKeys.shift());
-  }
-
-  function onPage() {
-    const output = root.closest(".jp-OutputArea");
-    const pressedHere = output?.contains(document.activeElement);
-    drawPage();
-    select(model.get("now").cursor);
-    drawNow();
-    // After a page button the keys should work at once.
-    if (pressedHere) root.focus({ preventScroll: true });
-  }
-
-  function onKey(event) {
-    if (event.ctrlKey || event.metaKey || event.altKey) return;
-    if (event.key === "Tab" || event.key === "Escape") return;
-    // Everything else stays here: in JupyterLab's command mode `d` `d` deletes the cell.
-    event.stopPropagation();
-    const decides = event.key.length === 1;
-    if (decides && event.repeat) {
-      event.preventDefault();
-    } else if (press(event.key)) {
-      event.preventDefault();
+    // Another view of this gallery may have decided: then the cursor here stays.
+    layOut();
+    if (fresh || answered || now.answer === "") select(now.cursor);
+    if (waitingFor === null && wanted) {
+      act({ type: "arrange", ...wanted });
+      wanted = null;
     }
+    while (waitingFor === null && waitingKeys.length > 0) press(...waitingKeys.shift());
   }
 
+  const arrangedAs = drawOrder();
   root.addEventListener("keydown", onKey);
   root.addEventListener("keyup", (event) => event.stopPropagation());
   root.addEventListener("keypress", (event) => event.stopPropagation());
-  model.on("change:page", onPage);
-  model.on("change:now", drawNow);
+  scroller.addEventListener("pointerdown", onDown);
+  scroller.addEventListener("pointermove", onDrag);
+  scroller.addEventListener("pointerup", onUp);
+  scroller.addEventListener("pointercancel", () => {
+    drag = null;
+    band.remove();
+  });
+  scroller.addEventListener("dblclick", (event) => placeAt(event.target) !== null && toggleZoom());
+  let frame = 0;
+  const later = () => {
+    cancelAnimationFrame(frame);
+    frame = requestAnimationFrame(layOut);
+  };
+  scroller.addEventListener("scroll", later);
+  const watcher = new ResizeObserver(later);
+  watcher.observe(scroller);
+  model.on("change:now", onNow);
+  model.on("msg:custom", onMessage);
   drawKeys();
-  drawPage();
-  drawNow();
-  // Sizes are known once the notebook has put the gallery in its place.
-  requestAnimationFrame(() => select(model.get("now").cursor));
-  model.send({ type: "drawn" });
+  onNow();
+  pass({ type: "drawn" });
 
   return () => {
     clearTimeout(patience);
-    model.off("change:page", onPage);
-    model.off("change:now", drawNow);
-    urls.forEach((url) => url && URL.revokeObjectURL(url));
+    clearTimeout(lookTimer);
+    watcher.disconnect();
+    model.off("change:now", onNow);
+    model.off("msg:custom", onMessage);
+    closeOverlay();
+    known.clear();
+    looks.clear();
   };
 }
 

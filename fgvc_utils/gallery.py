@@ -1,81 +1,72 @@
-"""Galleries: pages of photos on which a person decides, as a view over a journal.
+"""The gallery: one grid of photos in JupyterLab on which a person decides, a view over a journal.
 
-`Gallery` is for JupyterLab, `contact_sheet` for the eye alone: a picture that stays in an executed
-notebook. Both show one photo an item, or a row of photos an item where `image` holds lists.
+The browser holds what is in sight and little more: it asks for tiles as it scrolls. What is
+decided, in which order things stand and what a key means is settled here and in `review`.
 """
 
-import io
-import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from threading import RLock
 from typing import Any
 
 import anywidget
-import ipywidgets
 import pandas as pd
 import traitlets
 from IPython.display import DisplayHandle, display
-from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from fgvc_utils.journal import UNDO, Journal
+from fgvc_utils.review import EVERYTHING, ORDER, RELABEL, Review, is_rows
+from fgvc_utils.sheets import contact_sheet, decision_colour
+from fgvc_utils.thumbnails import Thumbnails
 
-RELABEL = "relabel"
-UNDO_KEY = "u"
-ITEMS_A_PAGE = 60
-ROWS_A_PAGE = 10
+SUGGESTION_KEYS = "12345"
+# Keys with a meaning of their own; the browser's side knows them too.
+TAKEN_KEYS = {"u": "undo", "/": "search", "z": "zoom", **dict.fromkeys(SUGGESTION_KEYS, "suggest")}
 IMAGES_A_ROW = 10
-# The palette of Okabe and Ito (Color universal design, 2008), distinct for the colour-blind too.
-COLOURS = {
-    "keep": "#009e73",
-    "normal": "#009e73",
-    "drop": "#d55e00",
-    "noise": "#d55e00",
-    "relabel": "#0072b2",
-}
-OTHER_COLOURS = ["#cc79a7", "#e69f00", "#56b4e9", "#b0a000"]
+TILES_A_MESSAGE = 200
+EXEMPLARS, EXEMPLARS_OF_A_SUGGESTION = 6, 3
+LOOK_SIDE, ZOOM_SIDE, ZOOM_ROW_SIDE, ZOOM_ROW_IMAGES = 320, 1600, 240, 200
+SHEET_LIMIT, SHEET_ROWS = 60, 20
 
 
 class Grid(anywidget.AnyWidget):
-    """The page of photos in the browser; it draws what it is told and sends what is pressed.
+    """The gallery in the browser; it draws what it is told and sends what is pressed.
 
-    `page` is heavy and changes when a page is turned: `number`, `tiles` (a list of dicts with
-    `item`, `caption`, `suggested`, `images`), the JPEGs of all thumbnails one after another in
-    `jpegs`, and `offsets`, where each begins and the last ends. `now` is light and changes with
-    each decision: `decisions` by item, the `cursor` (position in the page), `time` (a counter),
-    `answer` (the id of the message that led to it) and `error`.
+    `setup` never changes: title, keys, orders, the side of a thumbnail in pixels. `now` changes
+    with each decision: `view` (the number of the arrangement), `count` (its tiles), `cursor` (a
+    place in it), `changes` (item → what stands), `progress`, `share` (decided, 0 to 1), `note`,
+    `arranged`, `time` (a counter), `answer` (the id of the message that led to it) and `error`.
+    Tiles, photos and classes go as messages, so that nothing heavy stays in the widget's state.
     """
 
     _esm = Path(__file__).with_name("gallery.js")
     _css = Path(__file__).with_name("gallery.css")
 
-    title = traitlets.Unicode().tag(sync=True)
-    choices = traitlets.List().tag(sync=True)
-    undo_key = traitlets.Unicode(UNDO_KEY).tag(sync=True)
-    side = traitlets.Int(128).tag(sync=True)
-    rows = traitlets.Bool(False).tag(sync=True)
-    page = traitlets.Dict().tag(sync=True)
+    setup = traitlets.Dict().tag(sync=True)
     now = traitlets.Dict().tag(sync=True)
 
 
 class Gallery:
-    """Pages of candidates, decided by key or click; each decision is in the journal first.
+    """Candidates, decided by key or mouse; each decision is in the journal before it is shown.
 
     Args:
-        candidates: a row an item. Columns `item` (string, unique), `image` (the path of a JPEG or
-            any file that Pillow reads, or a list of paths: then an item is a row of photos and is
-            decided as one), `caption`; optional `suggested` (the label that a decision `relabel`
-            takes) and `shown` (what the journal notes as shown; by default the caption and the
-            suggestion).
-        journal: where decisions go, and where earlier ones are read when the gallery is made.
-        choices: key → decision, such as `{"k": "keep", "d": "drop", "r": "relabel"}`.
+        candidates: as `review.check_candidates` wants them: item, image, caption; optional label,
+            suggestions, full, shown.
+        journal: where decisions go, and where earlier ones are read.
+        choices: key → decision, such as `{"k": "keep", "d": "drop"}`. Where candidates have
+            suggestions or `classes` are given, `relabel` is a decision too: keys 1 to 5 take a
+            suggestion, `/` searches a class.
         title: what is decided here.
-        page_size: items a page; by default 60 photos, or 10 rows.
-        reviewer: who decides; the name of the user by default.
+        reviewer: who decides; by default `FGVC_REVIEWER` or the name of the user.
+        classes: the classes that can be searched, thousands if need be.
+        exemplars: class → paths of images that surely show it, shown beside a candidate.
+        sorts: name → numeric column of the candidates, further orders.
+        asked: so many candidates, from the first on, are asked for; all by default.
+        summary: what the decisions so far (item → decision) say, in a line under the gallery.
         thumbnail_side: the longer side of a thumbnail, in pixels.
 
     Raises ValueError where a column is missing or holds values it cannot, or a key cannot be used.
-    The thumbnails of a page are read when it is first shown, so a gallery costs little where
-    nobody looks at it.
+    Photos are read when they come into sight, so a gallery costs little where nobody looks at it.
     """
 
     def __init__(
@@ -85,344 +76,358 @@ class Gallery:
         choices: Mapping[str, str],
         *,
         title: str,
-        page_size: int | None = None,
         reviewer: str | None = None,
+        classes: Sequence[str] = (),
+        exemplars: Mapping[str, Sequence[str | Path]] | None = None,
+        sorts: Mapping[str, str] | None = None,
+        asked: int | None = None,
+        summary: Callable[[dict[str, str]], str] | None = None,
         thumbnail_side: int = 128,
     ):
-        self._candidates = _checked(candidates)
-        self._rows = _is_rows(self._candidates)
-        if page_size is None:
-            page_size = ROWS_A_PAGE if self._rows else ITEMS_A_PAGE
-        if page_size < 1:
-            raise ValueError(f"page_size is {page_size}; give 1 or more")
         _check_choices(choices)
         self.title = title
-        self.page_size = page_size
         self._choices = dict(choices)
-        self._journal = journal
-        self._reviewer = reviewer
+        self.review = Review(
+            candidates,
+            journal,
+            [*choices.values(), RELABEL],
+            reviewer=reviewer,
+            classes=classes,
+            sorts=sorts,
+            asked=asked,
+        )
+        self._candidates = self.review.candidates
+        self._rows = is_rows(self._candidates)
+        self._suggests = bool((self._candidates["suggested"] != "").any())
+        if not (self._suggests or classes or RELABEL in choices.values()):
+            self.review.choices.remove(RELABEL)
+        self._exemplars = exemplars or {}
+        self._summary = summary
         self._side = thumbnail_side
-        self._items = self._candidates["item"].tolist()
-        self._position = {item: position for position, item in enumerate(self._items)}
-        self._made: list[str] = []
-        self._decisions: dict[str, dict[str, str]] = {}
-        self._read_journal()
-        self._cursor = self._next_undecided(0)
-        self._shown = 0
+        self._photos = Thumbnails()
+        # JupyterLab may hand messages over on another thread while a cell runs.
+        self._lock = RLock()
+        self._arranged = {"sort": ORDER, "descending": False, "show": EVERYTHING, "text": ""}
+        self._places = self.review.arranged()
+        self._view = 0
+        self._time = 0
+        self._cursor = self.review.next_undecided(self._places, 0)
         self._grid: Grid | None = None
         self._fallback: DisplayHandle | None = None
 
-    def decide(self, item: str, decision: str) -> None:
-        """Write a decision to the journal, then show it and move to the next undecided item.
+    def decide(
+        self, items: str | Sequence[str], decision: str, label: str = "", suggestion: int = 0
+    ) -> None:
+        """Write decisions to the journal, then show them and move to the next undecided item.
 
-        Raises ValueError where the item is not in this gallery, the decision is not among its
-        choices, or `relabel` has no suggested label to take; OSError where it cannot be written.
+        `relabel` takes the class `label`, or each item's suggestion of that number, from 1.
+
+        Raises ValueError where an item is not in this gallery, the decision is not among its
+        choices, the class is unknown or there is no suggestion; OSError where the journal cannot
+        be written. Then nothing was decided.
         """
-        if item not in self._position:
-            raise ValueError(f"{item!r} is not among the {len(self._items)} candidates")
-        if decision not in self._choices.values():
-            raise ValueError(f"{decision!r} is not one of {sorted(set(self._choices.values()))}")
-        row = self._candidates.iloc[self._position[item]]
-        label = row["suggested"] if decision == RELABEL else ""
-        if decision == RELABEL and not label:
-            raise ValueError(f"{item!r} has no suggested label to relabel it with")
-        self._journal.append(item, decision, label, row["shown"], self._reviewer)
-        self._made.append(item)
-        self._decisions[item] = {"decision": decision, "label": label}
-        self._cursor = self._next_undecided(self._position[item])
-        self._show()
-
-    def undo(self) -> None:
-        """Take back the latest decision made in this gallery and move to its item.
-
-        What was in force before it is in force again. Raises ValueError where nothing was
-        decided since the gallery was made: earlier decisions are changed by deciding anew.
-        """
-        if not self._made:
-            raise ValueError("nothing was decided in this gallery yet, so there is nothing to undo")
-        item = self._made[-1]
-        self._journal.append(item, UNDO, "", "", self._reviewer)
-        self._made.pop()
-        self._read_journal()
-        self._cursor = self._position[item]
-        self._show()
-
-    def turn(self, pages: int) -> None:
-        """Move on by so many pages (back where negative), stopping at the first and the last."""
-        page = min(max(self.page + pages, 0), self.pages - 1)
-        if page != self.page:
-            self._cursor = page * self.page_size
+        wanted = [items] if isinstance(items, str) else list(items)
+        unknown = [item for item in wanted if item not in self.review.position]
+        if unknown:
+            raise ValueError(f"{unknown[0]!r} is not among the {len(self._candidates)} candidates")
+        with self._lock:
+            places = [self.review.position[item] for item in wanted]
+            self._decide(places, decision, label, suggestion)
             self._show()
 
-    def seek_undecided(self) -> None:
-        """Move to the next undecided item; where all are decided, stay."""
-        self._cursor = self._next_undecided(self._cursor)
-        self._show()
+    def undo(self) -> None:
+        """Take back the latest action of this gallery and move to its first item.
 
-    @property
-    def page(self) -> int:
-        """The number of the page in view, from 0."""
-        return self._cursor // self.page_size
+        What was said before it stands again. Raises ValueError where nothing was decided since the
+        gallery was made: earlier decisions are changed by deciding anew.
+        """
+        with self._lock:
+            self._move_to(self.review.undo())
+            self._show()
 
-    @property
-    def pages(self) -> int:
-        """The number of pages, at least 1."""
-        return max(1, -(-len(self._items) // self.page_size))
+    def redo(self) -> None:
+        """Decide again what was last taken back. Raises ValueError where nothing was."""
+        with self._lock:
+            self._move_to(self.review.redo())
+            self._show()
+
+    def arrange(
+        self, sort: str = ORDER, descending: bool = False, show: str = EVERYTHING, text: str = ""
+    ) -> None:
+        """Sort the candidates and narrow them; see `Review.arranged`, which says what raises."""
+        with self._lock:
+            self._arrange(sort, descending, show, text)
+            self._show()
 
     @property
     def selected(self) -> str | None:
         """The item that the next key decides when no other was chosen in the browser."""
-        return self._items[self._cursor] if self._items else None
+        return self.review.items[self._places[self._cursor]] if self._places else None
 
     @property
     def decisions(self) -> dict[str, str]:
-        """Item → decision in force, for the candidates that have one."""
-        return {item: made["decision"] for item, made in self._decisions.items()}
+        """Item → decision that stands, for the candidates that have one."""
+        standing = {item: self.review.standing(place) for item, place in self._positions()}
+        return {item: one.decision for item, one in standing.items() if one.decision}
 
     @property
     def progress(self) -> str:
         """How far it has come, such as `decided 12 of 83`."""
-        return f"decided {len(self._decisions)} of {len(self._items)}"
+        return self.review.progress
 
     @property
     def grid(self) -> Grid:
-        """The photos and keys alone; made when first asked for."""
+        """The widget; made when first asked for."""
         if self._grid is None:
             self._build()
         return self._grid
 
-    @property
-    def widget(self) -> ipywidgets.Widget:
-        """The whole gallery as one widget, to be displayed or put beside others."""
-        if self._grid is None:
-            self._build()
-        return self._shell
+    def require(self, wanted: bool) -> None:
+        """Where a review is wanted, raise RuntimeError if it is not done; else do nothing.
+
+        Done it is when somebody has decided on each candidate that is asked for.
+        """
+        self.review.changes()
+        if wanted and self.review.left:
+            raise RuntimeError(
+                f"{self.title} {self.review.left} of {self.review.asked} candidates wait for a "
+                "look and `require_review` is on: decide them in this notebook in JupyterLab "
+                f"(the journal is {self.review.journal.path}), or set require_review: false"
+            )
 
     def __repr__(self) -> str:
-        cut = len(self._journal.cut_lines())
-        ignored = f" {cut} cut lines of {self._journal.path} were ignored." if cut else ""
-        if not self._items:
+        cut = len(self.review.journal.cut_lines())
+        ignored = f" {cut} cut lines of {self.review.journal.path} were ignored." if cut else ""
+        count = len(self._candidates)
+        if not count:
             return f"{self.title}: no candidates, so there is nothing to decide.{ignored}"
         return (
-            f"{self.title}: {len(self._items)} candidates, {len(self._decisions)} of them "
-            f"decided. To decide, open this notebook in JupyterLab and run this cell.{ignored}"
+            f"{self.title}: {count} candidates, {self.review.decided} of them decided. "
+            f"To decide, open this notebook in JupyterLab and run this cell.{ignored}"
+        )
+
+    def sheet(self) -> Any:
+        """What would be shown, as a contact sheet (see `sheets`), with the decisions so far."""
+        return contact_sheet(
+            self._candidates,
+            title=self.title,
+            limit=SHEET_ROWS if self._rows else SHEET_LIMIT,
+            journal=self.review.journal,
         )
 
     def _ipython_display_(self) -> None:
-        # Where no browser is there to draw the widget (papermill, a printed notebook) this line
-        # is what stays; a browser that drew it says so and the line goes.
-        self._fallback = display({"text/plain": repr(self)}, raw=True, display_id=True)
-        if self._items:
-            display(self.widget)
+        # Where no browser is there to draw the widget (papermill, a printed notebook, nbviewer)
+        # the sheet and this line are what stays; a browser that drew it says so and they go.
+        shown = {"text/plain": repr(self)}
+        if len(self._candidates):
+            shown["image/png"] = self.sheet()._repr_png_()
+        self._fallback = display(shown, raw=True, display_id=True)
+        if len(self._candidates):
+            display(self.grid)
 
-    def _read_journal(self) -> None:
-        latest = self._journal.latest()
-        known = latest[latest.index.isin(self._position)]
-        self._decisions = known[["decision", "label"]].to_dict("index")
-
-    def _next_undecided(self, start: int) -> int:
-        """The first undecided position from `start` on, then from the beginning, else `start`."""
-        for position in [*range(start, len(self._items)), *range(start)]:
-            if self._items[position] not in self._decisions:
-                return position
-        return start
+    def _positions(self) -> list[tuple[str, int]]:
+        return list(self.review.position.items())
 
     def _build(self) -> None:
+        review = self.review
         self._grid = Grid(
-            title=self.title,
-            side=self._side,
-            rows=self._rows,
-            choices=[
-                {"key": key, "decision": decision, "colour": decision_colour(decision)}
-                for key, decision in self._choices.items()
-            ],
+            setup={
+                "title": self.title,
+                "side": self._side,
+                "rows": self._rows,
+                "images_a_row": IMAGES_A_ROW,
+                "choices": [
+                    {"key": key, "decision": decision, "colour": decision_colour(decision)}
+                    for key, decision in self._choices.items()
+                ],
+                "relabel_colour": decision_colour(RELABEL),
+                "suggests": self._suggests,
+                "searches": len(review.classes),
+                "panel": bool(self._exemplars) or self._suggests,
+                "reviewer": review.reviewer,
+                "sorts": review.sorts,
+                "shows": review.shows,
+            }
         )
         self._grid.on_msg(self._receive)
-        self._progress = ipywidgets.Label()
-        self._page_label = ipywidgets.Label()
-        self._previous = _button("Previous page", "arrow-left", lambda: self.turn(-1))
-        self._next = _button("Next page", "arrow-right", lambda: self.turn(1))
-        undecided = _button("Next undecided", "forward", self.seek_undecided)
-        turning = [self._previous, self._page_label, self._next, undecided, self._progress]
-        heading = ipywidgets.Label(self.title, style={"font_weight": "bold", "font_size": "16px"})
-        line = ipywidgets.Layout(flex_flow="row wrap", align_items="center")
-        self._shell = ipywidgets.VBox([heading, ipywidgets.HBox(turning, layout=line), self._grid])
         self._show()
+
+    def _decide(self, places: list[int], decision: str, label: str, suggestion: int) -> None:
+        self.review.decide(places, decision, label, suggestion)
+        seen = {place: number for number, place in enumerate(self._places)}
+        last = max((seen[place] for place in places if place in seen), default=self._cursor)
+        self._cursor = self.review.next_undecided(self._places, last)
+
+    def _arrange(self, sort: str, descending: bool, show: str, text: str) -> None:
+        self._places = self.review.arranged(sort, descending, show, text)
+        self._arranged = {"sort": sort, "descending": descending, "show": show, "text": text}
+        self._view += 1
+        self._cursor = self.review.next_undecided(self._places, 0)
+
+    def _move_to(self, places: list[int]) -> None:
+        if places[0] in self._places:
+            self._cursor = self._places.index(places[0])
 
     def _show(self, answer: str = "", error: str = "") -> None:
         if self._grid is None:
             return
-        self._shown += 1
-        begin = self.page * self.page_size
-        shown = self._candidates.iloc[begin : begin + self.page_size]
-        # One message for both, so that a cursor never points into the page before.
-        with self._grid.hold_sync():
-            if self._grid.page.get("number") != self.page:
-                self._grid.page = {"number": self.page, **_page(shown, self._side)}
-            self._grid.now = {
-                "decisions": {i: self._decisions[i] for i in shown["item"] if i in self._decisions},
-                "cursor": self._cursor - begin,
-                "time": self._shown,
-                "answer": answer,
-                "error": error,
-            }
-        self._progress.value = self.progress
-        self._page_label.value = f"page {self.page + 1} of {self.pages}"
-        self._previous.disabled = self.page == 0
-        self._next.disabled = self.page == self.pages - 1
+        review = self.review
+        self._time += 1
+        changed: list[int] = []
+        try:
+            changed = review.changes()
+        except (ValueError, OSError) as problem:
+            # A journal that cannot be read any more is told; what stood is still shown.
+            error = error or str(problem)
+        self._grid.now = {
+            "view": self._view,
+            "count": len(self._places),
+            "cursor": self._cursor,
+            "changes": {review.items[place]: self._standing(place) for place in changed},
+            "arranged": self._arranged,
+            "progress": review.progress,
+            "share": min(review.decided / max(review.asked, 1), 1.0),
+            "note": self._summary(self.decisions) if self._summary else "",
+            "time": self._time,
+            "answer": answer,
+            "error": error,
+        }
+
+    def _standing(self, place: int) -> dict[str, str]:
+        decision, label, disputed = self.review.standing(place)
+        return {"decision": decision, "label": label, "disputed": disputed}
 
     def _receive(self, _: Any, message: dict, __: Any) -> None:
         """Do what the browser asks for; what goes wrong is shown there and changes nothing."""
         kind = message.get("type")
-        if kind == "drawn":
-            if self._fallback is not None:
-                self._fallback.update({"text/plain": ""}, raw=True)
-            return
+        with self._lock:
+            if kind == "drawn":
+                if self._fallback is not None:
+                    self._fallback.update({"text/plain": ""}, raw=True)
+            elif kind in ("tiles", "look", "zoom", "search"):
+                getattr(self, f"_send_{kind}")(message)
+            else:
+                self._act(kind, message)
+
+    def _act(self, kind: str | None, message: dict) -> None:
+        """Carry an action out and answer it, also where it fails."""
+        error = ""
         # Held back so that the browser sees the outcome once, with the answer it waits for.
         with self._grid.hold_sync():
-            error = ""
             try:
-                if kind == "decide":
-                    self.decide(message["item"], message["decision"])
-                elif kind == "undo":
-                    self.undo()
-                elif kind == "turn":
-                    self.turn(message["pages"])
+                self._carry_out(kind, message)
             except (ValueError, OSError) as problem:
                 error = str(problem)
-                self._cursor = self._position.get(message.get("item"), self._cursor)
+                self._cursor = message.get("cursor", self._cursor)
             self._show(message.get("id", ""), error)
 
+    def _carry_out(self, kind: str | None, message: dict) -> None:
+        if kind == "decide":
+            more = message.get("label", ""), message.get("suggestion", 0)
+            self._decide(self._chosen(message), message["decision"], *more)
+        elif kind in ("undo", "redo"):
+            self._move_to(getattr(self.review, kind)())
+        elif kind == "seek":
+            self._cursor = self.review.next_undecided(self._places, message["cursor"])
+        elif kind == "arrange":
+            keys = ("sort", "descending", "show", "text")
+            self._arrange(**{key: message[key] for key in keys})
 
-def contact_sheet(
-    candidates: pd.DataFrame,
-    *,
-    columns: int = 10,
-    limit: int = 60,
-    title: str = "",
-    journal: Journal | None = None,
-    side: int = 96,
-) -> Image.Image:
-    """Draw the first candidates as one picture that stays in the notebook.
+    def _chosen(self, message: dict) -> list[int]:
+        """Positions of what the browser means; it names places in the arrangement it saw."""
+        if message["view"] != self._view:
+            raise ValueError("the order has changed meanwhile; nothing was decided")
+        if not all(0 <= number < len(self._places) for number in message["places"]):
+            raise ValueError("there is no such candidate; nothing was decided")
+        return [self._places[number] for number in message["places"]]
 
-    Args:
-        candidates: as for `Gallery`; where `image` holds lists, a row of photos an item.
-        columns: photos in a line (in the picture of rows: at most so many of an item).
-        limit: at most so many photos, or rows.
-        title: a line above; it also says how many of the candidates are shown.
-        journal: where given, decided items are framed in the colour of their decision, which
-            stands under them too.
-        side: the longer side of a photo, in pixels.
+    # What the browser asks for and only shows.
 
-    Returns a picture of 256 colours (mode P: in a notebook a third of the bytes of true colour),
-    columns × (side + 8) pixels wide and at least 320. Photos that cannot be read are drawn as a
-    named placeholder. Raises ValueError for wrong candidates.
-    """
-    candidates = _checked(candidates)
-    for name, value in {"columns": columns, "limit": limit, "side": side}.items():
-        if value < 1:
-            raise ValueError(f"{name} is {value}; give 1 or more")
-    decided = {} if journal is None else journal.latest()["decision"].to_dict()
-    shown = candidates.head(limit)
-    rows = _is_rows(candidates)
-    font = _font(11)
-    lines = 1 if rows else 2
-    cell_width, cell_height = side + 8, side + 8 + 14 * lines + 4
-    in_a_line = 1 if rows else columns
-    width = max(cell_width * columns, 320)
-    heading = f"{title} " if title else ""
-    heading += f"({len(shown)} of {len(candidates)})"
-    top = 26
-    height = top + cell_height * max(1, -(-len(shown) // in_a_line))
-    sheet = Image.new("RGB", (width, height), "white")
-    pen = ImageDraw.Draw(sheet)
-    pen.text((6, 5), _fitted(heading, _font(14), width - 12), fill="black", font=_font(14))
-    for place, row in enumerate(shown.itertuples()):
-        x = (place % in_a_line) * cell_width
-        y = top + (place // in_a_line) * cell_height
-        decision = decided.get(row.item, "")
-        images = row.image[:columns] if rows else [row.image]
-        for step, path in enumerate(images):
-            _draw_photo(sheet, pen, path, (x + step * cell_width + 4, y + 4), side)
-        box_width = cell_width * len(images) if rows else cell_width
-        if decision:
-            colour = decision_colour(decision)
-            frame = [x + 1, y + 1, x + max(box_width, cell_width) - 2, y + side + 6]
-            pen.rectangle(frame, outline=colour, width=3)
-        suggestion = f"→ {row.suggested}" if row.suggested else ""
-        under = " ".join(part for part in (decision, suggestion) if part)
-        room = width - 12 if rows else cell_width - 6
-        texts = [f"{row.caption}  {under}".strip()] if rows else [row.caption, under]
-        for line, text in enumerate(texts):
-            fill = decision_colour(decision) if decision and (rows or line == 1) else "#333333"
-            spot = (x + 4, y + side + 9 + 14 * line)
-            pen.text(spot, _fitted(text, font, room), fill=fill, font=font)
-    return sheet.quantize(256)
+    def _send_tiles(self, message: dict) -> None:
+        if message["view"] != self._view:
+            return
+        begin = max(int(message["from"]), 0)
+        places = self._places[begin : min(int(message["to"]), begin + TILES_A_MESSAGE)]
+        tiles, jpegs = [], []
+        for place in places:
+            row = self._candidates.iloc[place]
+            paths = row["image"][:IMAGES_A_ROW] if self._rows else [row["image"]]
+            images = self._add_photos(jpegs, paths, self._side)
+            more = len(row["image"]) - len(paths) if self._rows else 0
+            tile = {name: row[name] for name in ("item", "caption", "suggested")}
+            tiles.append(tile | {"images": images, "more": more, "now": self._standing(place)})
+        self._send("tiles", message, jpegs, view=self._view, begin=begin, tiles=tiles)
 
+    def _send_look(self, message: dict) -> None:
+        """A candidate beside what it should look like: its class and its suggestions."""
+        row = self._row(message)
+        if row is None:
+            return
+        jpegs: list[bytes] = []
+        images = self._add_photos(jpegs, [row["image"]], LOOK_SIDE) if not self._rows else []
+        given = self._add_class(jpegs, row["label"], EXEMPLARS, row["image"])
+        suggestions = [
+            self._add_class(jpegs, name, EXEMPLARS_OF_A_SUGGESTION, row["image"])
+            | {"score": None if score != score else float(score)}
+            for name, score in row["suggestions"][: len(SUGGESTION_KEYS)]
+        ]
+        told = {"item": row["item"], "caption": row["caption"]}
+        told |= {"images": images, "given": given, "suggestions": suggestions}
+        self._send("look", message, jpegs, **told)
 
-def _checked(candidates: pd.DataFrame) -> pd.DataFrame:
-    """Candidates with all five columns, `suggested` and `shown` filled in; one photo or rows.
+    def _send_zoom(self, message: dict) -> None:
+        """The full picture of a candidate, or all pictures of a row."""
+        row = self._row(message)
+        if row is None:
+            return
+        jpegs: list[bytes] = []
+        if self._rows:
+            images = self._add_photos(jpegs, row["image"][:ZOOM_ROW_IMAGES], ZOOM_ROW_SIDE)
+        else:
+            images = self._add_photos(jpegs, [row["full"]], ZOOM_SIDE)
+            if not jpegs[0]:
+                jpegs.clear()
+                images = self._add_photos(jpegs, [row["image"]], ZOOM_SIDE)
+        told = {"item": row["item"], "caption": row["caption"], "images": images}
+        self._send("zoom", message, jpegs, **told)
 
-    Raises ValueError naming the column that is missing or holds what it cannot.
-    """
-    missing = [name for name in ("item", "image", "caption") if name not in candidates.columns]
-    if missing:
-        raise ValueError(f"candidates has no column {missing}; it has {list(candidates.columns)}")
-    table = candidates.reset_index(drop=True)
-    for name in ("suggested", "shown"):
-        given = table[name].astype(object) if name in table else pd.Series("", table.index)
-        table[name] = given.where(given.notna(), "")
-    for name in ("item", "caption", "suggested", "shown"):
-        wrong = [value for value in table[name] if not isinstance(value, str)]
-        if wrong:
-            raise ValueError(
-                f"candidates: column `{name}` must hold strings, not {wrong[0]!r}; "
-                "convert it where it is made"
-            )
-    if (table["item"] == "").any():
-        raise ValueError("candidates: column `item` holds an empty string")
-    twice = table["item"][table["item"].duplicated()]
-    if len(twice):
-        raise ValueError(f"candidates: {twice.iloc[0]!r} stands twice in column `item`")
-    kinds = {isinstance(value, list | tuple) for value in table["image"]}
-    if len(kinds) > 1:
-        raise ValueError("candidates: column `image` holds both paths and lists of paths")
-    for value in table["image"]:
-        for path in value if isinstance(value, list | tuple) else [value]:
-            if not isinstance(path, str | Path):
-                raise ValueError(f"candidates: column `image` must hold paths, not {path!r}")
-    seen = table["caption"] + table["suggested"].map(lambda label: f" → {label}" if label else "")
-    table["shown"] = table["shown"].where(table["shown"] != "", seen)
-    return table
+    def _send_search(self, message: dict) -> None:
+        jpegs: list[bytes] = []
+        names = self.review.search(str(message["text"]))
+        # Photos of a few are what tells look-alike names apart; of all they would be too slow.
+        found = [
+            self._add_class(jpegs, name, EXEMPLARS_OF_A_SUGGESTION if number < 8 else 0, "")
+            for number, name in enumerate(names)
+        ]
+        self._send("search", message, jpegs, found=found)
 
+    def _row(self, message: dict) -> pd.Series | None:
+        number = int(message["place"])
+        if message["view"] != self._view or not 0 <= number < len(self._places):
+            return None
+        return self._candidates.iloc[self._places[number]]
 
-def decision_colour(decision: str) -> str:
-    """The colour of a decision as `#rrggbb`, the same wherever it is shown."""
-    other = OTHER_COLOURS[zlib.crc32(decision.encode()) % len(OTHER_COLOURS)]
-    return COLOURS.get(decision, other)
+    def _add_class(self, jpegs: list[bytes], name: str, count: int, but: Any) -> dict[str, Any]:
+        """A class's exemplars, the candidate itself left out."""
+        paths = [path for path in self._exemplars.get(name, ()) if path != but][:count]
+        return {"label": name, "images": self._add_photos(jpegs, paths, self._side)}
 
+    def _add_photos(
+        self, jpegs: list[bytes], paths: Sequence[str | Path], side: int
+    ) -> list[dict[str, str]]:
+        """Add photos to a message; returns their file names and what is wrong with them."""
+        images = []
+        for path in paths:
+            jpeg, problem = self._photos.jpeg(path, side)
+            jpegs.append(jpeg)
+            images.append({"name": Path(path).name, "problem": problem})
+        return images
 
-def thumbnail(path: str | Path, side: int) -> Image.Image:
-    """A photo as RGB, upright, its longer side at most `side` pixels.
-
-    Raises OSError where the file is not there or Pillow cannot read it.
-    """
-    try:
-        with Image.open(path) as image:
-            # A JPEG can be decoded at a fraction of its size, which is most of the time saved.
-            image.draft("RGB", (side * 2, side * 2))
-            upright = ImageOps.exif_transpose(image)
-            upright.thumbnail((side, side))
-            return upright.convert("RGB")
-    except OSError:
-        raise
-    # Pillow's readers raise many kinds of error on damaged files.
-    except Exception as error:
-        raise OSError(f"{path}: {error}") from error
-
-
-def _is_rows(candidates: pd.DataFrame) -> bool:
-    return len(candidates) > 0 and isinstance(candidates["image"].iloc[0], list | tuple)
+    def _send(self, kind: str, message: dict, jpegs: list[bytes], **content: Any) -> None:
+        """Send JPEGs one after another in one buffer, with the sizes that take them apart."""
+        sizes = [len(jpeg) for jpeg in jpegs]
+        told = {"type": kind, "ask": message.get("ask", ""), "sizes": sizes, **content}
+        self._grid.send(told, buffers=[b"".join(jpegs)])
 
 
 def _check_choices(choices: Mapping[str, str]) -> None:
@@ -433,77 +438,7 @@ def _check_choices(choices: Mapping[str, str]) -> None:
             raise ValueError(f"choices: {key!r} is not a single character to press")
         if key != key.lower():
             raise ValueError(f"choices: use {key.lower()!r} in place of {key!r}")
-        if key == UNDO_KEY:
-            raise ValueError(f"choices: the key {UNDO_KEY!r} is taken by undo")
+        if key in TAKEN_KEYS:
+            raise ValueError(f"choices: the key {key!r} is taken by {TAKEN_KEYS[key]}")
         if not isinstance(decision, str) or not decision.strip() or decision == UNDO:
             raise ValueError(f"choices: {decision!r} cannot be a decision")
-
-
-def _page(shown: pd.DataFrame, side: int) -> dict[str, Any]:
-    """The tiles of one page and the JPEGs of its thumbnails, one after another."""
-    tiles, jpegs, offsets = [], [], [0]
-    for row in shown.itertuples():
-        paths = row.image[:IMAGES_A_ROW] if isinstance(row.image, list | tuple) else [row.image]
-        images = []
-        for path in paths:
-            jpeg, problem = _jpeg(path, side)
-            images.append({"name": Path(path).name, "problem": problem})
-            jpegs.append(jpeg)
-            offsets.append(offsets[-1] + len(jpeg))
-        tile = {"item": row.item, "caption": row.caption, "suggested": row.suggested}
-        tiles.append({**tile, "images": images})
-    return {"tiles": tiles, "offsets": offsets, "jpegs": b"".join(jpegs)}
-
-
-def _jpeg(path: str | Path, side: int) -> tuple[bytes, str]:
-    """A thumbnail's bytes and an empty string, or no bytes and what is wrong with the file."""
-    try:
-        written = io.BytesIO()
-        thumbnail(path, side).save(written, "JPEG", quality=85)
-        return written.getvalue(), ""
-    except FileNotFoundError:
-        return b"", "missing"
-    except OSError:
-        return b"", "unreadable"
-
-
-def _draw_photo(
-    sheet: Image.Image,
-    pen: ImageDraw.ImageDraw,
-    path: str | Path,
-    corner: tuple[int, int],
-    side: int,
-) -> None:
-    x, y = corner
-    try:
-        photo = thumbnail(path, side)
-        sheet.paste(photo, (x + (side - photo.width) // 2, y + (side - photo.height) // 2))
-    except OSError as error:
-        pen.rectangle([x, y, x + side - 1, y + side - 1], fill="#eeeeee", outline="#bbbbbb")
-        problem = "missing" if isinstance(error, FileNotFoundError) else "unreadable"
-        for line, text in enumerate((problem, Path(path).name)):
-            spot = (x + 5, y + side // 2 - 14 + 14 * line)
-            pen.text(spot, _fitted(text, _font(11), side - 10), fill="#555555", font=_font(11))
-
-
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    """DejaVu Sans, which comes with matplotlib and knows Latin, Greek and Cyrillic."""
-    from matplotlib import get_data_path
-
-    return ImageFont.truetype(Path(get_data_path(), "fonts/ttf/DejaVuSans.ttf"), size)
-
-
-def _fitted(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
-    """The text, cut with an ellipsis where it is wider than `width` pixels."""
-    if font.getlength(text) <= width:
-        return text
-    while text and font.getlength(text + "…") > width:
-        text = text[:-1]
-    return text + "…"
-
-
-def _button(description: str, icon: str, action: Any) -> ipywidgets.Button:
-    button = ipywidgets.Button(description=description, icon=icon)
-    button.layout.width = "auto"
-    button.on_click(lambda _: action())
-    return button

@@ -2,7 +2,8 @@
 
 A journal is source, kept by git: a stage reads it before it decides anything itself, and a human
 decision beats a rule. The lines stay in the order in which they were made, so a changed mind is
-a further line and never a rewritten one.
+a further line and never a rewritten one. Several people may decide in one journal, also at the
+same time: each has a voice on each item, and nobody's voice replaces another's.
 """
 
 import csv
@@ -10,6 +11,8 @@ import fcntl
 import getpass
 import io
 import os
+from collections import Counter
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +22,16 @@ import pandas as pd
 COLUMNS = ["item", "decision", "label", "reviewer", "time", "shown"]
 HEADER = ",".join(COLUMNS) + "\n"
 UNDO = "undo"
+REVIEWER = "FGVC_REVIEWER"
+
+
+class Decision(NamedTuple):
+    """What is to be written of one item; see `Journal.append` for the meaning of each part."""
+
+    item: str
+    decision: str
+    label: str = ""
+    shown: str = ""
 
 
 class CutLine(NamedTuple):
@@ -52,11 +65,12 @@ class Journal:
 
         Args:
             item: what is decided: an image id or a class name.
-            decision: the decision, such as `keep`; `undo` takes back the item's latest one.
+            decision: the decision, such as `keep`; `undo` takes back the reviewer's latest one on
+                this item.
             label: the new label where the decision gives one, otherwise empty.
             shown: short text of what the reviewer saw (a suggestion and its score); runs of
                 white space become one space.
-            reviewer: who decided; the name of the user by default.
+            reviewer: who decided; by default `reviewer_name()`.
 
         Raises:
             TypeError: a value is not a string.
@@ -64,28 +78,43 @@ class Journal:
                 has other columns.
             OSError: the line could not be written; the decision does not count.
         """
-        values = {
-            "item": item,
-            "decision": decision,
-            "label": label,
-            "reviewer": user_name() if reviewer is None else reviewer,
-            "time": datetime.now(UTC).isoformat(timespec="seconds"),
-            "shown": " ".join(shown.split()) if isinstance(shown, str) else shown,
-        }
-        _check_values(values, self.path)
-        line = _csv_line(list(values.values()))
+        self.append_all([Decision(item, decision, label, shown)], reviewer)
+
+    def append_all(self, decisions: Sequence[Decision], reviewer: str | None = None) -> None:
+        """Write several decisions at once, all or none, and return when they are on the disk.
+
+        A power cut in the middle leaves the first ones, each whole. Raises as `append` does.
+        """
+        time = datetime.now(UTC).isoformat(timespec="seconds")
+        who = reviewer_name() if reviewer is None else reviewer
+        lines = []
+        for item, decision, label, shown in decisions:
+            values = {"item": item, "decision": decision, "label": label, "reviewer": who}
+            values["time"] = time
+            values["shown"] = " ".join(shown.split()) if isinstance(shown, str) else shown
+            _check_values(values, self.path)
+            lines.append(_csv_line(list(values.values())))
+        if not lines:
+            return
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with open(self.path, "a+b", buffering=0) as file:
             # Closing the file gives the lock back, also where this process is killed.
             fcntl.flock(file, fcntl.LOCK_EX)
-            file.seek(0)
-            content = file.read()
-            _check_header(content, self.path)
-            written = (_missing_end(content) + line).encode("utf-8")
-            if file.write(written) != len(written):
-                raise OSError(f"{self.path}: the line was cut short; is the disk full?")
-            os.fsync(file.fileno())
-        if not content:
+            size = file.seek(0, os.SEEK_END)
+            beginning, ending = _edges(file, size)
+            _check_header(beginning, self.path)
+            written = (_missing_end(beginning, ending) + "".join(lines)).encode("utf-8")
+            try:
+                if file.write(written) != len(written):
+                    raise OSError(f"{self.path}: the line was cut short; is the disk full?")
+                os.fsync(file.fileno())
+            except OSError:
+                if len(lines) > 1:
+                    # Half a selection would pass for the reviewer's choice; what is cut away here
+                    # was never said to be written.
+                    file.truncate(size)
+                raise
+        if not size:
             _sync_folder(self.path.parent)
 
     def read(self) -> pd.DataFrame:
@@ -100,19 +129,52 @@ class Journal:
     def latest(self) -> pd.DataFrame:
         """The decision in force for each item: index `item`, the other columns, all strings.
 
-        The last line of an item wins. `undo` takes back the decision before it, so that the
-        one before that is in force again; without one the item is undecided and not listed.
+        Of a reviewer's lines on an item the last one counts; `undo` takes back their decision
+        before it, so that the one before that counts again. Where reviewers differ, what most of
+        them say is in force; where no answer has the most voices, nothing is, and the item stands
+        in `disagreements`. The row is the latest line that says what is in force.
         """
+        in_force = []
+        for rows in self._voices().values():
+            said = majority([_answer(row) for row in rows])
+            in_force += [row for row in rows if _answer(row) == said][-1:]
+        return pd.DataFrame(in_force, columns=COLUMNS, dtype=str).set_index("item")
+
+    def disagreements(self) -> pd.DataFrame:
+        """Where reviewers differ: each one's decision, a row an item and reviewer, `COLUMNS`."""
+        apart = [
+            voice
+            for voices in self._voices().values()
+            if len({_answer(voice) for voice in voices}) > 1
+            for voice in voices
+        ]
+        return pd.DataFrame(apart, columns=COLUMNS, dtype=str)
+
+    def voices(self) -> dict[str, dict[str, tuple[str, str]]]:
+        """Item → reviewer → (decision, label) for what stands, in the order of writing."""
+        return {
+            item: {row[3]: _answer(row) for row in rows} for item, rows in self._voices().items()
+        }
+
+    def size(self) -> int:
+        """Bytes on the disk; a size that one did not write oneself means that others decided."""
+        return self.path.stat().st_size if self.path.exists() else 0
+
+    def _voices(self) -> dict[str, list[list[str]]]:
+        """Each item's standing lines, one a reviewer, in the order in which they were written."""
         rows, _ = self._parse()
-        in_force: dict[str, list[list[str]]] = {}
-        for row in rows:
-            history = in_force.setdefault(row[0], [])
+        histories: dict[str, dict[str, list[tuple[int, list[str]]]]] = {}
+        for number, row in enumerate(rows):
+            history = histories.setdefault(row[0], {}).setdefault(row[3], [])
             if row[1] != UNDO:
-                history.append(row)
+                history.append((number, row))
             elif history:
                 history.pop()
-        last = [history[-1] for history in in_force.values() if history]
-        return pd.DataFrame(last, columns=COLUMNS, dtype=str).set_index("item")
+        standing = {
+            item: sorted(history[-1] for history in of_item.values() if history)
+            for item, of_item in histories.items()
+        }
+        return {item: [row for _, row in lines] for item, lines in standing.items() if lines}
 
     def cut_lines(self) -> list[CutLine]:
         """The lines that were ignored, with their number in the file and why."""
@@ -142,8 +204,23 @@ class Journal:
         return rows, cut
 
 
-def user_name() -> str:
-    """The name of the user who runs this process, `unknown` where the system has none."""
+def _answer(row: list[str]) -> tuple[str, str]:
+    """What a line says: decision and label."""
+    return row[1], row[2]
+
+
+def majority(answers: Sequence[tuple[str, str]]) -> tuple[str, str] | None:
+    """What most of the answers (decision, label) say; None where two have as many voices."""
+    counted = Counter(answers).most_common(2)
+    if not counted or (len(counted) > 1 and counted[0][1] == counted[1][1]):
+        return None
+    return counted[0][0]
+
+
+def reviewer_name() -> str:
+    """Who decides here: `FGVC_REVIEWER` where it is set, else the user who runs this process."""
+    if os.environ.get(REVIEWER, "").strip():
+        return os.environ[REVIEWER].strip()
     try:
         return getpass.getuser()
     except (KeyError, OSError):
@@ -189,11 +266,19 @@ def _check_header(content: bytes, path: Path) -> None:
     )
 
 
-def _missing_end(content: bytes) -> str:
+def _edges(file: io.RawIOBase, size: int) -> tuple[bytes, bytes]:
+    """The first bytes of an open file, enough for a header, and its last one."""
+    file.seek(0)
+    beginning = file.read(4 * len(HEADER))
+    file.seek(max(size - 1, 0))
+    return beginning, file.read(1)
+
+
+def _missing_end(beginning: bytes, ending: bytes) -> str:
     """What must be written before the next line can begin."""
-    if _is_cut_header(content):
-        return HEADER[len(content) :]
-    if content.endswith(b"\n"):
+    if _is_cut_header(beginning):
+        return HEADER[len(beginning) :]
+    if ending == b"\n":
         return ""
     # Enough commas that the cut line never has the right number of fields, wherever it was cut:
     # it was ignored while it had no end and must not begin to count when it is given one.

@@ -61,3 +61,16 @@ def noise_rounds(
         picks, before = grown, flagged
         if new < cfg.stop_share * len(picks) or number == cfg.max_rounds:
             return probability, rounds
+
+
+def require_picks(wanted: bool, picks: pd.Series) -> None:
+    """Where a review is wanted, raise RuntimeError unless somebody picked noise and normal images.
+
+    `picks` (text by image_id) are a person's.
+    """
+    missing = {"noise", "normal"} - set(picks)
+    if wanted and missing:
+        raise RuntimeError(
+            f"nobody has picked {' or '.join(sorted(missing))} images and `require_review` is on: "
+            "pick some in this notebook in JupyterLab, or set require_review: false"
+        )

@@ -428,39 +428,6 @@ def scores_of_all(store: Store, image_ids: pd.Series) -> np.ndarray:
     return scores
 
 
-def copy_rows(table: pd.DataFrame, inventory: pd.DataFrame, listed: pd.DataFrame) -> pd.DataFrame:
-    """What a sheet of copies shows: a row a group of `listed`, with its images side by side.
-
-    `listed` has the columns image_id and group. Columns item, image and caption, as for a gallery.
-    """
-    files = inventory.set_index("image_id")["file"]
-    names = table.set_index("image_id")["given"].replace("", "test")
-    rows = [
-        (group, files[ids].tolist(), " | ".join(names[ids]))
-        for group, ids in listed.groupby("group", sort=False)["image_id"]
-    ]
-    return pd.DataFrame(rows, columns=["item", "image", "caption"])
-
-
-def class_rows(table: pd.DataFrame, inventory: pd.DataFrame, judged: pd.DataFrame) -> pd.DataFrame:
-    """What a class-a-row gallery shows: classes in the order of `judged`, with their images.
-
-    `judged` is indexed by class with the columns images and agreement; `table` holds the rows to
-    show. Columns item, image (lists of files in the cache) and caption.
-    """
-    files = inventory.set_index("image_id")["file"]
-    of_class = {label: files[ids].tolist() for label, ids in table.groupby("given")["image_id"]}
-    rows = [
-        (
-            label,
-            of_class[label],
-            f"{label}: {row['images']:.0f} images, agreement {row['agreement']:.2f}",
-        )
-        for label, row in judged.iterrows()
-    ]
-    return pd.DataFrame(rows, columns=["item", "image", "caption"])
-
-
 def read_features(job: Job, image_ids: pd.Series) -> tuple[np.ndarray, pd.Index]:
     """Plain features, float16 (images, width), and the image ids they belong to, in order."""
     return Store(job.store).read("features", image_ids), pd.Index(image_ids, dtype=object)
@@ -475,29 +442,3 @@ def as_probabilities(logits: pd.DataFrame) -> pd.DataFrame:
     """Softmax of logits, float32: a row an image, a column a class."""
     values = softmax(logits.to_numpy(dtype=np.float32))
     return pd.DataFrame(values, index=logits.index, columns=logits.columns)
-
-
-def candidates(
-    table: pd.DataFrame,
-    inventory: pd.DataFrame,
-    scores: pd.Series,
-    score_name: str,
-    *,
-    looks: int | None = None,
-    given: bool = False,
-) -> pd.DataFrame:
-    """What a gallery shows: the images of `scores` in its order, at most `looks` of them.
-
-    Columns item, image (in the cache), caption (label and score) and suggested. The label is the
-    one in force, or with `given` the one that the image came with.
-    """
-    first = scores.iloc[:looks]
-    rows = table.set_index("image_id").loc[first.index]
-    files = inventory.set_index("image_id").loc[first.index, "file"]
-    # The gallery itself writes the suggestion under the caption.
-    caption = (
-        rows["given" if given else "label"]
-        + first.map(lambda value: f"  {score_name} {value:.2f}").to_numpy()
-    )
-    shown = {"item": first.index, "image": files, "caption": caption}
-    return pd.DataFrame(shown | {"suggested": rows["suggested"]}).reset_index(drop=True)

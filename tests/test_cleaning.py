@@ -138,23 +138,6 @@ def test_decisions_on_strangers_are_named():
         cleaning.apply_decisions(small_table(), decisions(("a", "relabel", "rose")), "03_fine")
 
 
-def test_rules_leave_confirmed_labels_alone():
-    rows = decisions(("a", "keep", ""), ("b", "drop", ""), ("c", "relabel", "x"))
-    sure = cleaning.confirmed_by_human(rows, pd.Series(["a", "b", "c", "d"]))
-    assert sure.tolist() == [True, False, True, False]
-
-
-def test_each_fold_is_predicted_by_a_job_that_did_not_see_it():
-    fold = pd.Series([0, 1, 2, 0, 1, -1])
-    candidates = pd.Series([True, True, True, True, True, False])
-    jobs = cleaning.rows_per_fold(None, fold, candidates)
-    assert len(jobs) == 3
-    assert (sum(job["predict"].astype(int) for job in jobs) == candidates.astype(int)).all()
-    for job in jobs:
-        assert not (job["fit"] & job["predict"]).any()
-        assert (job["fit"] | job["predict"]).equals(candidates)
-
-
 def test_class_agreement():
     labels = np.array(list("aaabbbc"))
     neighbours = np.array([[1, 2, 3], [0, 2, 3], [0, 1, 3], [0, 4, 1], [0, 1, 2], [1, 0, 3]])
@@ -173,3 +156,36 @@ def test_keeping_a_label_undoes_a_relabel():
     said = pd.DataFrame({"decision": ["keep"], "label": [""]}, index=["a"])
     kept = cleaning.apply_decisions(table, said, "03_fine")
     assert kept.loc[0, ["label", "reason"]].tolist() == ["x", "human: kept"]
+
+
+def test_what_an_audit_says():
+    assert "unknown" in cleaning.audit_summary({})
+    said = cleaning.audit_summary(
+        {"a": "normal", "b": "noise", **dict.fromkeys("cdefgh", "normal")}
+    )
+    low, high = cleaning.audit_interval(1, 8)
+    assert said.startswith(f"8 looks, 1 noise; residual noise {low:.1%} to {high:.1%}")
+    assert f"{cleaning.audit_bound(1, 8):.1%}" in said
+    assert cleaning.count_decisions({"a": "noise", "b": "normal", "c": "noise"}) == (
+        "2 noise, 1 normal"
+    )
+
+
+def test_looks_beside_what_the_rule_had_said():
+    made = [
+        ("drop", "keep", "", "drop: rose  p 0.40 → lily 0.50, fern 0.30"),
+        ("drop", "relabel", "lily", "drop: rose  p 0.40 → lily 0.50, fern 0.30"),
+        ("drop", "relabel", "fern", "drop: rose  p 0.40 → lily 0.50, fern 0.30"),
+        ("relabel", "relabel", "lily", "relabel: rose  p 0.90 → lily 0.90"),
+        ("relabel", "drop", "", "relabel: rose  p 0.90 → lily 0.90"),
+        ("", "keep", "", "an older journal"),
+    ]
+    looks = pd.DataFrame(made, columns=["rule", "decision", "label", "shown"])
+    table = cleaning.looks_against_rule(looks)
+    assert table.loc["drop"].to_dict() == {
+        "another class": 1, "drop": 0, "keep": 1, "relabel": 1,
+    }  # fmt: skip
+    assert table.loc["relabel"].to_dict() == {
+        "another class": 0, "drop": 1, "keep": 0, "relabel": 1,
+    }  # fmt: skip
+    assert cleaning.looks_against_rule(looks.head(0)).empty

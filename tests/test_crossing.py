@@ -38,7 +38,9 @@ CROSS = {
     "further_backbones": [], "top": 1, "rule": "rank", "folds": 3,
     "rounds": [{"optimiser": "sgd"}, {"optimiser": "adam", "mirror": False}], "max_rounds": 4,
     "recheck_positives": False, "trust": 0.2, "sharpness": 1.5, "posterior_rounds": 2,
+    "averaged_rounds": 1,
     "relabel": True, "relabel_bar": 0.7, "planted_share": 0.2, "look_share": 0.1,
+    "require_review": False,
 }  # fmt: skip
 
 
@@ -205,6 +207,27 @@ def test_a_persons_word_stands_above_the_posterior(small, after_noise):
     assert after.loc[row, ["status", "label"]].tolist() == ["keep", table.loc[row, "given"]]
 
 
+def test_the_last_rounds_are_averaged(small, after_noise, monkeypatch):
+    asked, none = crossing.judged_and_none(after_noise)
+    cross = small.cross(after_noise, asked, rule="posterior", averaged_rounds=2)
+    nobody, each = pd.Series("", index=asked.index), []
+    real = crossing.posterior.label_posterior
+    monkeypatch.setattr(
+        crossing.posterior,
+        "label_posterior",
+        lambda *given, **more: each.append(real(*given, **more)) or each[-1],
+    )
+    result = crossing.posterior_rounds(cross, tables.kept(after_noise), none, nobody)
+    assert len(each) == 3
+    image_ids = after_noise.loc[asked, "image_id"]
+    by_hand = crossing.posterior.mean(
+        [one.rows(result.said.image_ids.get_indexer(image_ids)) for one in each[1:]]
+    )
+    got = result.of(image_ids)
+    assert (got.best() == by_hand.best()).all()
+    np.testing.assert_allclose(got.values.max(axis=1), by_hand.values.max(axis=1), rtol=1e-5)
+
+
 def test_planted_errors_are_found_and_the_share_of_wrong_labels_is_near(small, learnt):
     cross, none, result = learnt
     figures, estimate = crossing.planted_check(cross, result, none)
@@ -324,6 +347,43 @@ def test_looks_are_a_share_of_what_was_not_kept(learnt):
     assert (decided.loc[looks, "verdict"] != "keep").all()
 
 
+def test_a_review_begins_with_what_was_seen_and_then_goes_by_worth(learnt):
+    cross, _, result = learnt
+    decided = crossing.decisions(cross, result)
+    by_worth = crossing.by_worth(decided, 1.0)
+    seen = [decided.index[decided["verdict"] == "keep"][0], by_worth[2]]
+    order, wanted = crossing.review_order(decided, seen, 0.5)
+    assert order == [*seen, *(image for image in by_worth if image not in seen)]
+    assert wanted == round(len(order) * 0.5)
+    assert crossing.review_order(decided, seen, 0.0)[1] == 2
+
+
+@pytest.mark.parametrize("rule", ["rank", "posterior"])
+def test_suggestions_are_classes_the_likeliest_first(small, after_noise, rule):
+    asked, _ = crossing.judged_and_none(after_noise)
+    cross = small.cross(after_noise, asked, rule=rule, max_rounds=1, posterior_rounds=1)
+    judgement = judged(cross)
+    found = crossing.suggestions(judgement)
+    assert set(after_noise.loc[asked, "image_id"]) <= set(found)
+    for pairs in found.values():
+        scores = [score for _, score in pairs]
+        assert scores == sorted(scores, reverse=True) and len(pairs) <= 5
+        assert {name for name, _ in pairs} <= set(CLASSES)
+    verdict = judgement.verdict
+    shows_one = verdict["suggested"] != ""
+    assert all(
+        found[image][0][0] == verdict.loc[image, "suggested"] for image in verdict.index[shows_one]
+    )
+
+
+def test_required_picks(small):
+    picks = pd.Series(["noise", "", "normal"])
+    noise.require_picks(True, picks)
+    noise.require_picks(False, picks.replace("noise", ""))
+    with pytest.raises(RuntimeError, match="nobody has picked noise images"):
+        noise.require_picks(True, picks.replace("noise", ""))
+
+
 def test_the_noise_model_learns_from_fewer_picks_than_a_batch(small):
     params = {
         "train": "train", "test": "test", "path_column": "path", "label_column": "label",
@@ -331,7 +391,7 @@ def test_the_noise_model_learns_from_fewer_picks_than_a_batch(small):
         "max_rounds": 3, "stop_share": 0.001, "copy_distance": 6, "bootstrap_least": 20,
         "noise_agreement": 0.5,
         "propose_noise": 0.2, "propose_normal": 0.4,
-        "neighbours": 5, "audit_looks": 9, "audit_bound": 0.01,
+        "neighbours": 5, "audit_looks": 9, "audit_bound": 0.01, "require_review": False,
     }  # fmt: skip
     cfg = config.NoiseParams(**{**SETTINGS, "epochs": 40}, **params, outputs=str(small.outputs))
     picks = pd.Series("", index=small.table["image_id"].to_numpy(), dtype=object)

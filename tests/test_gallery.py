@@ -1,4 +1,4 @@
-"""The gallery and the contact sheet without a browser; tests/browser holds those with one."""
+"""The kernel's side of the gallery; tests/browser holds the tests with a browser."""
 
 import io
 import subprocess
@@ -6,15 +6,15 @@ import sys
 
 import nbformat
 import numpy as np
-import pandas as pd
 import papermill
 import pytest
-from PIL import Image, ImageColor
+from PIL import Image
+from small_candidates import photos, rows_of
 
-from fgvc_utils.gallery import Gallery, contact_sheet, decision_colour, thumbnail
+from fgvc_utils.gallery import Gallery
 from fgvc_utils.journal import Journal
 
-CHOICES = {"k": "keep", "d": "drop", "r": "relabel"}
+CHOICES = {"k": "keep", "d": "drop"}
 
 
 @pytest.fixture
@@ -24,45 +24,74 @@ def journal(tmp_path):
 
 @pytest.fixture
 def candidates(tmp_path):
-    """Seven photos of one colour each: `0000` is black, each further one is brighter."""
-    for number in range(7):
-        photo = Image.new("RGB", (200, 100), (number * 30,) * 3)
-        photo.save(tmp_path / f"{number:04d}.jpg")
-    items = [f"{number:04d}" for number in range(7)]
-    return pd.DataFrame(
-        {
-            "item": items,
-            "image": [tmp_path / f"{item}.jpg" for item in items],
-            "caption": [f"rose · p 0.{item[-1]}" for item in items],
-            "suggested": ["0012", None, *["0007"] * 5],
-        }
-    )
+    return photos(tmp_path)
+
+
+@pytest.fixture
+def rows(candidates):
+    return rows_of(candidates)
 
 
 def make(candidates, journal, **options):
-    options = {"title": "Which stay?", "page_size": 3, "reviewer": "ann", **options}
+    options = {"title": "Which stay?", "reviewer": "ann", **options}
     return Gallery(candidates, journal, CHOICES, **options)
 
 
-def send(gallery, **message):
-    """Hand a message to the kernel's side as the browser would send it."""
-    gallery.grid._handle_custom_msg({"id": "view/1", **message}, [])
+class Browser:
+    """What the browser would send, and what it gets."""
+
+    def __init__(self, gallery, monkeypatch):
+        self.grid = gallery.grid
+        self.got = []
+        monkeypatch.setattr(
+            type(self.grid),
+            "send",
+            lambda _, content, buffers=None: self.got.append((content, buffers)),
+        )
+
+    def send(self, **message):
+        defaults = {"id": "me/1", "ask": "me/1", "view": self.now["view"]}
+        self.grid._handle_custom_msg({**defaults, "cursor": self.now["cursor"], **message}, [])
+
+    def ask(self, **message):
+        """The answer to a question: its content and its photos."""
+        self.got.clear()
+        self.send(**message)
+        ((content, (joined,)),) = self.got
+        ends = np.cumsum([0, *content["sizes"]])
+        assert ends[-1] == len(joined)
+        return content, [
+            joined[a:b] for a, b in zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True)
+        ]
+
+    @property
+    def now(self):
+        return self.grid.now
+
+
+@pytest.fixture
+def browser(monkeypatch):
+    return lambda gallery: Browser(gallery, monkeypatch)
+
+
+def brightness(jpeg):
+    return float(np.asarray(Image.open(io.BytesIO(jpeg))).mean())
 
 
 def test_decision_is_in_the_journal_and_the_next_undecided_is_selected(candidates, journal):
     gallery = make(candidates, journal)
     assert gallery.selected == "0000" and gallery.progress == "decided 0 of 7"
     gallery.decide("0000", "relabel")
-    gallery.decide("0002", "drop")
+    gallery.decide(["0002", "0003"], "drop")
+    assert gallery.selected == "0004"
     gallery.decide("0001", "keep")
-    assert gallery.selected == "0003" and gallery.page == 1
-    assert gallery.progress == "decided 3 of 7"
+    assert gallery.selected == "0004" and gallery.progress.startswith("decided 4 of 7")
     lines = journal.read()
-    assert lines["item"].tolist() == ["0000", "0002", "0001"]
-    assert lines["decision"].tolist() == ["relabel", "drop", "keep"]
-    assert lines["label"].tolist() == ["0012", "", ""]
+    assert lines["item"].tolist() == ["0000", "0002", "0003", "0001"]
+    assert lines["label"].tolist() == ["0012", "", "", ""]
     assert set(lines["reviewer"]) == {"ann"}
-    assert lines["shown"].tolist()[0] == "rose · p 0.0 → 0012"
+    with pytest.raises(ValueError, match="'stranger' is not among the 7"):
+        gallery.decide("stranger", "keep")
 
 
 def test_journal_is_written_before_the_screen_changes(candidates, journal):
@@ -73,173 +102,186 @@ def test_journal_is_written_before_the_screen_changes(candidates, journal):
     assert on_disk == [["0000"]]
 
 
-def test_decision_that_cannot_be_written_is_not_shown(candidates, journal):
+def test_decision_that_cannot_be_written_is_not_shown(candidates, journal, browser):
     gallery = make(candidates, journal)
+    page = browser(gallery)
     journal.path.parent.mkdir()
-    journal.path.write_text("another,file\n")
-    with pytest.raises(ValueError, match="not a journal"):
+    journal.path.mkdir()
+    with pytest.raises(OSError):
         gallery.decide("0000", "keep")
-    send(gallery, type="decide", item="0001", decision="keep")
-    assert gallery.decisions == {} and gallery.grid.now["decisions"] == {}
-    assert "not a journal" in gallery.grid.now["error"]
-    assert gallery.grid.now["answer"] == "view/1"
-    assert journal.path.read_text() == "another,file\n"
+    page.send(type="decide", places=[1], decision="keep", id="me/7")
+    assert gallery.decisions == {} and page.now["changes"] == {}
+    assert "02_coarse.csv" in page.now["error"] and page.now["answer"] == "me/7"
 
 
-def test_reopened_gallery_shows_the_journal_and_starts_at_the_first_undecided(candidates, journal):
-    for item in ("0000", "0001", "0002", "0004"):
-        journal.append(item, "keep")
-    journal.append("from another set", "drop")
+def test_actions_of_the_browser(candidates, journal, browser):
     gallery = make(candidates, journal)
-    assert gallery.progress == "decided 4 of 7" and gallery.selected == "0003"
-    assert gallery.grid.page["number"] == 1
-    assert gallery.grid.now["decisions"] == {"0004": {"decision": "keep", "label": ""}}
-
-
-def test_undo_goes_back_through_this_gallery_only(candidates, journal):
-    journal.append("0000", "keep")
-    gallery = make(candidates, journal)
-    with pytest.raises(ValueError, match="nothing was decided"):
-        gallery.undo()
-    gallery.decide("0000", "drop")
-    gallery.decide("0005", "drop")
-    gallery.undo()
-    assert gallery.selected == "0005" and gallery.decisions == {"0000": "drop"}
-    gallery.undo()
-    assert gallery.selected == "0000" and gallery.decisions == {"0000": "keep"}
-    assert make(candidates, journal).decisions == {"0000": "keep"}
-    with pytest.raises(ValueError):
-        gallery.undo()
-    assert journal.read()["decision"].tolist() == ["keep", "drop", "drop", "undo", "undo"]
-
-
-def test_pages_hold_thumbnails_as_one_run_of_bytes(candidates, journal):
-    gallery = make(candidates, journal, thumbnail_side=64)
-    page = gallery.grid.page
-    assert [tile["item"] for tile in page["tiles"]] == ["0000", "0001", "0002"]
-    for number, (begin, end) in enumerate(
-        zip(page["offsets"][:-1], page["offsets"][1:], strict=True)
-    ):
-        photo = Image.open(io.BytesIO(page["jpegs"][begin:end]))
-        assert photo.size == (64, 32)
-        assert abs(np.asarray(photo).mean() - number * 30) < 3
-    gallery.turn(1)
-    assert [tile["item"] for tile in gallery.grid.page["tiles"]] == ["0003", "0004", "0005"]
-    gallery.turn(9)
-    assert gallery.page == 2 and [t["item"] for t in gallery.grid.page["tiles"]] == ["0006"]
-    gallery.turn(-9)
-    assert gallery.page == 0
-    gallery.seek_undecided()
-    assert gallery.selected == "0000"
-
-
-def test_last_decision_stays_in_view(candidates, journal):
-    gallery = make(candidates.head(2), journal)
-    gallery.decide("0001", "keep")
-    assert gallery.selected == "0000"
-    gallery.decide("0000", "keep")
-    assert gallery.selected == "0000" and gallery.progress == "decided 2 of 2"
-
-
-def test_messages_of_the_browser(candidates, journal):
-    gallery = make(candidates, journal)
-    send(gallery, type="decide", item="0001", decision="drop", id="view/1")
-    assert gallery.grid.now["answer"] == "view/1" and gallery.grid.now["error"] == ""
-    assert gallery.grid.now["cursor"] == 2
-    send(gallery, type="turn", pages=1, id="view/2")
-    assert gallery.page == 1 and gallery.grid.now["answer"] == "view/2"
-    send(gallery, type="undo", id="view/3")
+    page = browser(gallery)
+    page.send(type="decide", places=[1, 2], decision="drop", id="me/1")
+    assert page.now["answer"] == "me/1" and page.now["error"] == ""
+    assert page.now["cursor"] == 3 and set(page.now["changes"]) == {"0001", "0002"}
+    assert page.now["changes"]["0001"]["decision"] == "drop"
+    page.send(type="undo", id="me/2")
     assert gallery.selected == "0001" and gallery.decisions == {}
-    send(gallery, type="undo", id="view/4")
-    assert "nothing was decided" in gallery.grid.now["error"]
-    send(gallery, type="decide", item="0001", decision="relabel", id="view/5")
-    assert "no suggested label" in gallery.grid.now["error"]
-    assert gallery.grid.now["cursor"] == 1 and gallery.decisions == {}
-    send(gallery, type="decide", item="stranger", decision="keep", id="view/6")
-    assert "stranger" in gallery.grid.now["error"]
-    assert journal.read()["decision"].tolist() == ["drop", "undo"]
+    assert page.now["changes"]["0002"]["decision"] == ""
+    page.send(type="redo", id="me/3")
+    assert gallery.decisions == {"0001": "drop", "0002": "drop"}
+    page.send(type="redo", id="me/4")
+    assert "nothing to redo" in page.now["error"]
+    page.send(type="decide", places=[0], decision="relabel", suggestion=1, id="me/5")
+    assert page.now["changes"]["0000"] == {
+        "decision": "relabel",
+        "label": "0012",
+        "disputed": "",
+    }
+    page.send(type="seek", cursor=0, id="me/6")
+    assert page.now["cursor"] == 3 and page.now["answer"] == "me/6"
+    page.send(type="decide", places=[99], decision="keep", id="me/7")
+    assert page.now["error"] and page.now["answer"] == "me/7"
 
 
-def test_decision_outside_the_choices_is_refused(candidates, journal):
-    with pytest.raises(ValueError, match="'maybe' is not one of"):
-        make(candidates, journal).decide("0000", "maybe")
-    assert not journal.path.exists()
+def test_what_was_seen_is_what_is_decided(candidates, journal, browser):
+    """Places mean the order that the browser saw; after another one they mean nothing."""
+    gallery = make(candidates.assign(p=[3, 1, 2, 0, 5, 4, 6]), journal, sorts={"p": "p"})
+    page = browser(gallery)
+    seen = page.now["view"]
+    page.send(type="arrange", sort="p", descending=True, show="all", text="", id="me/1")
+    assert page.now["count"] == 7 and page.now["view"] == seen + 1
+    page.send(type="decide", places=[0], decision="drop", view=seen, id="me/2")
+    assert "order has changed" in page.now["error"] and gallery.decisions == {}
+    page.send(type="decide", places=[0, 1], decision="drop", id="me/3")
+    assert gallery.decisions == {"0004": "drop", "0006": "drop"}
+    page.send(type="arrange", sort="order", descending=False, show="undecided", text="", id="m")
+    assert page.now["count"] == 5 and page.now["arranged"]["show"] == "undecided"
+    page.send(type="arrange", sort="beauty", descending=False, show="all", text="", id="me/5")
+    assert "sort by one of" in page.now["error"]
 
 
-def test_missing_and_damaged_photos_are_named(candidates, journal, tmp_path):
-    (tmp_path / "0000.jpg").unlink()
-    whole = (tmp_path / "0001.jpg").read_bytes()
-    (tmp_path / "0001.jpg").write_bytes(whole[: len(whole) // 2])
-    (tmp_path / "0002.jpg").write_text("<html>not found</html>")
-    page = make(candidates, journal).grid.page
-    images = [tile["images"][0] for tile in page["tiles"]]
-    assert [image["problem"] for image in images] == ["missing", "unreadable", "unreadable"]
-    assert [image["name"] for image in images] == ["0000.jpg", "0001.jpg", "0002.jpg"]
-    assert page["offsets"] == [0, 0, 0, 0] and page["jpegs"] == b""
-    assert contact_sheet(candidates).size[0] > 0
+def test_tiles_come_as_asked(candidates, journal, browser):
+    journal.append("0003", "drop")
+    page = browser(make(candidates, journal, thumbnail_side=64))
+    told, jpegs = page.ask(type="tiles", **{"from": 2, "to": 5}, ask="me/9")
+    assert (told["ask"], told["begin"]) == ("me/9", 2)
+    assert [tile["item"] for tile in told["tiles"]] == ["0002", "0003", "0004"]
+    assert [tile["now"]["decision"] for tile in told["tiles"]] == ["", "drop", ""]
+    assert Image.open(io.BytesIO(jpegs[0])).size == (64, 32)
+    assert [round(brightness(jpeg) / 30) for jpeg in jpegs] == [2, 3, 4]
+    page.got.clear()
+    page.send(type="tiles", **{"from": 0, "to": 5}, view=99)
+    assert page.got == []
 
 
-def test_thumbnail_is_upright_rgb(tmp_path):
-    exif = Image.Exif()
-    exif[0x0112] = 6  # turned by 90 degrees
-    Image.new("CMYK", (400, 200)).save(tmp_path / "turned.jpg", exif=exif)
-    photo = thumbnail(tmp_path / "turned.jpg", 100)
-    assert photo.mode == "RGB" and photo.size == (50, 100)
+def test_a_look_brings_exemplars_of_the_class_and_of_the_suggestions(candidates, journal, browser):
+    paths = candidates["image"].tolist()
+    candidates["label"] = "rosa"
+    candidates["suggestions"] = [[("viola", 0.75), ("rosa", 0.2)]] * 7
+    exemplars = {"rosa": paths[:3], "viola": paths[4:6]}
+    page = browser(make(candidates.drop(columns="suggested"), journal, exemplars=exemplars))
+    told, jpegs = page.ask(type="look", place=1)
+    assert told["given"]["label"] == "rosa"
+    assert [one["label"] for one in told["suggestions"]] == ["viola", "rosa"]
+    assert [one["score"] for one in told["suggestions"]] == [0.75, 0.2]
+    # Itself, its class without itself, then the classes it may be instead.
+    assert [round(brightness(jpeg) / 30) for jpeg in jpegs] == [1, 0, 2, 4, 5, 0, 2]
+    page.got.clear()
+    page.send(type="look", place=7)
+    assert page.got == []
 
 
-@pytest.fixture
-def rows(candidates):
-    return pd.DataFrame(
-        {
-            "item": ["rosa", "lilium"],
-            "image": [candidates["image"].tolist()[:4], candidates["image"].tolist()[4:]],
-            "caption": ["rosa, 4 photos", "lilium, 3 photos"],
-        }
-    )
+def test_zoom_brings_the_full_photo_or_what_there_is(candidates, journal, browser, tmp_path):
+    Image.new("RGB", (3000, 2000), (200,) * 3).save(tmp_path / "raw.jpg")
+    candidates["full"] = [tmp_path / "raw.jpg", tmp_path / "gone.jpg", *candidates["image"][2:]]
+    page = browser(make(candidates, journal))
+    _, (jpeg,) = page.ask(type="zoom", place=0)
+    assert Image.open(io.BytesIO(jpeg)).size == (1600, 1067)
+    _, (jpeg,) = page.ask(type="zoom", place=1)
+    assert Image.open(io.BytesIO(jpeg)).size == (200, 100)
 
 
-def test_row_of_photos_is_decided_as_one(rows, journal):
-    gallery = Gallery(rows, journal, {"k": "keep", "d": "drop"}, title="Which classes mean?")
-    assert gallery.grid.rows
-    assert [len(tile["images"]) for tile in gallery.grid.page["tiles"]] == [4, 3]
-    assert len(gallery.grid.page["offsets"]) == 8
+def test_search_finds_classes_and_the_found_one_is_taken(candidates, journal, browser):
+    classes = [f"class {number:04d}" for number in range(5000)]
+    exemplars = {"class 0042": candidates["image"].tolist()[:1]}
+    gallery = make(candidates, journal, classes=classes, exemplars=exemplars)
+    page = browser(gallery)
+    told, jpegs = page.ask(type="search", text="004")
+    assert [one["label"] for one in told["found"]][:3] == ["class 0040", "class 0041", "class 0042"]
+    assert len(told["found"]) == 15 and len(jpegs) == 1
+    page.send(type="decide", places=[0], decision="relabel", label="class 0042")
+    assert journal.latest().loc["0000", "label"] == "class 0042"
+    page.send(type="decide", places=[1], decision="relabel", label="class 9999")
+    assert "no class of this contest" in page.now["error"]
+
+
+def test_relabel_is_no_decision_where_there_is_nothing_to_take(candidates, journal):
+    plain = candidates.drop(columns="suggested")
+    with pytest.raises(ValueError, match="'relabel' is not one of"):
+        make(plain, journal).decide("0000", "relabel", "rosa")
+    make(plain, journal, classes=["rosa"]).decide("0000", "relabel", "rosa")
+
+
+def test_row_of_photos_is_decided_as_one(rows, journal, browser):
+    gallery = make(rows, journal)
+    page = browser(gallery)
+    assert gallery.grid.setup["rows"]
+    told, jpegs = page.ask(type="tiles", **{"from": 0, "to": 9})
+    assert [len(tile["images"]) for tile in told["tiles"]] == [4, 3] and len(jpegs) == 7
+    told, jpegs = page.ask(type="zoom", place=0)
+    assert len(told["images"]) == len(jpegs) == 4
     gallery.decide("rosa", "drop")
     assert journal.latest()["decision"].to_dict() == {"rosa": "drop"}
     assert gallery.selected == "lilium"
 
 
-@pytest.mark.parametrize(
-    ("change", "named"),
-    [
-        (lambda table: table.drop(columns="caption"), "caption"),
-        (lambda table: table.assign(item=range(7)), "`item`"),
-        (lambda table: table.assign(item="same"), "twice in column `item`"),
-        (lambda table: table.assign(suggested=12), "`suggested`"),
-        (lambda table: table.assign(image=7), "`image`"),
-        (lambda table: table.assign(image=[["a"], *["b"] * 6]), "both paths and lists"),
-    ],
-)
-def test_wrong_candidates_are_named(candidates, journal, change, named):
-    with pytest.raises(ValueError, match=named):
-        make(change(candidates), journal)
-    with pytest.raises(ValueError, match=named):
-        contact_sheet(change(candidates))
+def test_long_rows_say_how_many_more_there_are(rows, journal, browser):
+    rows["image"] = [paths * 5 for paths in rows["image"]]
+    page = browser(make(rows, journal))
+    told, jpegs = page.ask(type="tiles", **{"from": 0, "to": 9})
+    assert [tile["more"] for tile in told["tiles"]] == [10, 5] and len(jpegs) == 20
+    assert len(page.ask(type="zoom", place=0)[1]) == 20
+
+
+def test_another_reviewers_decisions_arrive_with_the_next_action(candidates, journal, browser):
+    page = browser(make(candidates, journal))
+    journal.append("0005", "drop", reviewer="bob")
+    page.send(type="decide", places=[0], decision="keep")
+    assert page.now["changes"]["0005"]["decision"] == "drop"
+    journal.append("0000", "drop", reviewer="bob")
+    page.send(type="seek", cursor=0)
+    assert page.now["changes"]["0000"]["disputed"] == "ann: keep, bob: drop"
+
+
+def test_summary_follows_the_decisions(candidates, journal):
+    gallery = make(candidates, journal, summary=lambda made: f"{len(made)} so far")
+    assert gallery.grid.now["note"] == "0 so far"
+    gallery.decide("0000", "keep")
+    assert gallery.grid.now["note"] == "1 so far"
+
+
+def test_review_that_is_required(candidates, journal):
+    gallery = make(candidates, journal, asked=2)
+    gallery.require(False)
+    with pytest.raises(RuntimeError, match="2 of 2 candidates.*require_review"):
+        gallery.require(True)
+    journal.append("0000", "keep", reviewer="bob")
+    gallery.decide("0001", "keep")
+    gallery.require(True)
 
 
 @pytest.mark.parametrize(
-    "choices", [{}, {"keep": "keep"}, {"u": "unsure"}, {"K": "keep"}, {"x": "undo"}, {" ": "keep"}]
+    "choices",
+    [{}, {"keep": "keep"}, {"u": "unsure"}, {"1": "one"}, {"K": "k"}, {"x": "undo"}, {" ": "k"}],
 )
 def test_keys_that_cannot_be_used_are_refused(candidates, journal, choices):
     with pytest.raises(ValueError, match="choices"):
         Gallery(candidates, journal, choices, title="x")
 
 
-def test_gallery_without_candidates(candidates, journal):
+def test_gallery_without_candidates(candidates, journal, browser):
     gallery = make(candidates.head(0), journal)
-    assert gallery.selected is None and gallery.pages == 1
-    assert "no candidates" in repr(gallery)
-    assert gallery.grid.page["tiles"] == []
-    assert contact_sheet(candidates.head(0), title="Nothing").size[1] > 20
+    assert gallery.selected is None and "no candidates" in repr(gallery)
+    page = browser(gallery)
+    assert page.ask(type="tiles", **{"from": 0, "to": 9})[0]["tiles"] == []
+    gallery.require(True)
 
 
 def test_cut_lines_are_told(candidates, journal):
@@ -249,48 +291,9 @@ def test_cut_lines_are_told(candidates, journal):
     assert "1 cut line" in repr(make(candidates, journal))
 
 
-def shows_colour(sheet, colour):
-    """Whether the picture holds the colour, give or take what its palette makes of it."""
-    pixels = np.asarray(sheet.convert("RGB"), int)
-    return bool((np.abs(pixels - ImageColor.getrgb(colour)).max(axis=2) <= 12).any())
-
-
-def test_contact_sheet_frames_what_is_decided(candidates, journal):
-    plain = contact_sheet(candidates, columns=4, side=96)
-    # Two lines of cells: taller than one line, as wide as four cells.
-    one_line = contact_sheet(candidates.head(4), columns=4, side=96)
-    assert plain.width == one_line.width and plain.height > one_line.height
-    assert not shows_colour(plain, decision_colour("drop"))
-    journal.append("0001", "drop")
-    decided = contact_sheet(candidates, columns=4, side=96, journal=journal)
-    assert shows_colour(decided, decision_colour("drop"))
-    assert not shows_colour(decided, decision_colour("keep"))
-    changed = (
-        np.abs(np.asarray(decided.convert("RGB"), int) - np.asarray(plain.convert("RGB"), int))
-        .sum(axis=(0, 2))
-        .nonzero()[0]
-    )
-    cell = plain.width // 4
-    assert changed.min() >= cell and changed.max() < 2 * cell
-
-
-def test_contact_sheet_shows_the_photos_up_to_the_limit(candidates):
-    sheet = np.asarray(contact_sheet(candidates, columns=7, limit=3, side=64).convert("RGB"))
-    cell = sheet.shape[1] // 7
-    middles = [int(sheet[26 + 4 + 32, cell * place + cell // 2].mean()) for place in range(4)]
-    assert np.allclose(middles, [0, 30, 60, 255], atol=3)
-
-
-def test_contact_sheet_of_rows(rows, journal):
-    journal.append("lilium", "keep")
-    sheet = contact_sheet(rows, columns=4, side=96, title="Small classes", journal=journal)
-    assert shows_colour(sheet, decision_colour("keep"))
-    assert sheet.width == 4 * 104
-
-
-def test_colours_are_stable_and_distinct():
-    assert decision_colour("keep") != decision_colour("drop") != decision_colour("relabel")
-    assert decision_colour("unsure") == decision_colour("unsure")
+def test_nothing_is_read_before_somebody_looks(candidates, journal):
+    gone = candidates.assign(image="nowhere.jpg")
+    assert "7 candidates" in repr(make(gone, journal))
 
 
 def test_import_brings_no_training_library():
@@ -303,22 +306,19 @@ def test_import_brings_no_training_library():
 
 
 @pytest.mark.slow
-def test_executed_notebook_says_how_to_decide(candidates, journal, tmp_path):
-    """Without a browser a line of text stands where the gallery would be, and nothing waits."""
+def test_executed_notebook_shows_a_sheet_and_says_how_to_decide(candidates, journal, tmp_path):
+    """Without a browser a picture stands where the gallery would be, and nothing waits."""
     candidates.to_pickle(tmp_path / "candidates.pkl")
     code = (
         "import pandas as pd\n"
-        "from fgvc_utils.gallery import Gallery, contact_sheet\n"
+        "from fgvc_utils.gallery import Gallery\n"
         "from fgvc_utils.journal import Journal\n"
         f"candidates = pd.read_pickle({str(tmp_path / 'candidates.pkl')!r})\n"
         f"journal = Journal({str(journal.path)!r})\n"
         "Gallery(candidates, journal, {'k': 'keep'}, title='Which stay?')"
     )
     notebook = nbformat.v4.new_notebook(
-        cells=[
-            nbformat.v4.new_code_cell(code),
-            nbformat.v4.new_code_cell("contact_sheet(candidates, journal=journal)"),
-        ],
+        cells=[nbformat.v4.new_code_cell(code)],
         metadata={"kernelspec": {"name": "python3", "display_name": "x", "language": "python"}},
     )
     journal.append("0003", "keep")
@@ -326,8 +326,7 @@ def test_executed_notebook_says_how_to_decide(candidates, journal, tmp_path):
     executed = papermill.execute_notebook(
         tmp_path / "in.ipynb", tmp_path / "out.ipynb", store_widget_state=False
     )
-    outputs = executed.cells[0].outputs
-    texts = [output.data.get("text/plain", "") for output in outputs if "data" in output]
-    assert any("7 candidates, 1 of them decided" in text and "JupyterLab" in text for text in texts)
-    sheet = executed.cells[1].outputs[0].data
-    assert "image/png" in sheet and "image/jpeg" not in sheet
+    shown = [output.data for output in executed.cells[0].outputs if "data" in output]
+    (sheet,) = [data for data in shown if "image/png" in data]
+    assert "7 candidates, 1 of them decided" in sheet["text/plain"]
+    assert "JupyterLab" in sheet["text/plain"]

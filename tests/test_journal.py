@@ -11,7 +11,7 @@ from datetime import datetime
 import pytest
 
 from fgvc_utils import journal as journal_module
-from fgvc_utils.journal import COLUMNS, HEADER, Journal
+from fgvc_utils.journal import COLUMNS, HEADER, Decision, Journal, majority
 
 
 @pytest.fixture
@@ -54,8 +54,67 @@ def test_file_is_a_header_and_a_line_a_decision(journal):
 
 def test_reviewer_is_the_user_by_default(journal, monkeypatch):
     monkeypatch.setenv("LOGNAME", "carla")
+    monkeypatch.delenv("FGVC_REVIEWER", raising=False)
     journal.append("a", "keep")
-    assert journal.read()["reviewer"].tolist() == ["carla"]
+    monkeypatch.setenv("FGVC_REVIEWER", "Dora")
+    journal.append("b", "keep")
+    assert journal.read()["reviewer"].tolist() == ["carla", "Dora"]
+
+
+def test_a_reviewer_changes_their_own_mind_and_nobody_elses(journal):
+    journal.append("a", "keep", reviewer="ann")
+    journal.append("a", "drop", reviewer="bob")
+    journal.append("b", "relabel", "0012", reviewer="ann")
+    journal.append("b", "relabel", "0007", reviewer="bob")
+    journal.append("c", "keep", reviewer="ann")
+    journal.append("c", "keep", reviewer="bob")
+    # Nobody's decision replaces the other's: where two differ, none is in force.
+    assert journal.latest()["decision"].to_dict() == {"c": "keep"}
+    apart = journal.disagreements()
+    assert apart[["item", "reviewer", "decision", "label"]].to_numpy().tolist() == [
+        ["a", "ann", "keep", ""],
+        ["a", "bob", "drop", ""],
+        ["b", "ann", "relabel", "0012"],
+        ["b", "bob", "relabel", "0007"],
+    ]
+    journal.append("b", "undo", reviewer="bob")
+    journal.append("a", "drop", reviewer="ann")
+    assert journal.latest()["decision"].to_dict() == {"a": "drop", "b": "relabel", "c": "keep"}
+    assert journal.latest().loc["b", "reviewer"] == "ann"
+    assert journal.disagreements().empty
+
+
+def test_most_voices_win(journal):
+    for reviewer, decision in [("ann", "keep"), ("bob", "drop"), ("carla", "keep")]:
+        journal.append("a", decision, reviewer=reviewer)
+    assert journal.latest().loc["a", ["decision", "reviewer"]].tolist() == ["keep", "carla"]
+    assert len(journal.disagreements()) == 3
+    assert journal.voices() == {
+        "a": {"ann": ("keep", ""), "bob": ("drop", ""), "carla": ("keep", "")}
+    }
+    assert majority([]) is None
+    assert majority([("keep", ""), ("drop", "")]) is None
+
+
+def test_a_selection_is_written_whole_or_not_at_all(journal):
+    journal.append_all([Decision("a", "keep"), Decision("b", "relabel", "0012", "x")], "ann")
+    before, size = journal.path.read_bytes(), journal.size()
+    assert journal.read()["item"].tolist() == ["a", "b"] and size == len(before)
+    with pytest.raises(ValueError, match="`item`"):
+        journal.append_all([Decision("c", "keep"), Decision("", "keep")])
+    journal.append_all([])
+    limit = size + 60
+    script = (
+        "import resource, signal, sys; from fgvc_utils.journal import Decision, Journal\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))\n"
+        "Journal(sys.argv[1]).append_all([Decision('c', 'drop'), Decision('d', 'drop')])"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", script, journal.path], capture_output=True, text=True
+    )
+    assert run.returncode == 1 and "OSError" in run.stderr
+    assert journal.path.read_bytes() == before
 
 
 def test_last_line_wins_and_undo_goes_back_one(journal):

@@ -72,6 +72,30 @@ def test_the_top_gives_the_posterior_over_all_classes(top):
     np.testing.assert_allclose(got.values.sum(axis=1), 1, rtol=1e-5)
 
 
+def test_the_mean_of_posteriors_is_class_by_class():
+    random = np.random.default_rng(1)
+    labels = random.integers(0, 6, 50)
+    values = [random.dirichlet(np.full(7, 0.5), 50).astype(np.float32) for _ in range(3)]
+    together = posterior.mean([sparse(value, labels) for value in values])
+    np.testing.assert_allclose(dense(together, 7), np.mean(values, axis=0), atol=1e-6)
+    assert (together.best() == np.mean(values, axis=0).argmax(axis=1)).all()
+    one = posterior.mean([sparse(values[0], labels)])
+    np.testing.assert_allclose(dense(one, 7), values[0], atol=1e-6)
+
+
+def test_the_mean_of_different_classes_keeps_the_likeliest():
+    said = [np.array([[0.5, 0.3, 0.2, 0, 0]]), np.array([[0, 0, 0.2, 0.7, 0.1]])]
+    narrow = [
+        SparsePosterior(np.array([[0, 1, 2]]), said[0][:, :3].astype(np.float32)),
+        SparsePosterior(np.array([[3, 2, 4]]), said[1][:, [3, 2, 4]].astype(np.float32)),
+    ]
+    together = posterior.mean(narrow)
+    assert together.columns.tolist() == [[3, 0, 2]]
+    np.testing.assert_allclose(together.values, [np.array([0.35, 0.25, 0.2]) / 0.8], rtol=1e-6)
+    sure = posterior.mean([one.fixed(np.array([1])) for one in narrow])
+    assert sure.best().tolist() == [1] and sure.values.max() == 1
+
+
 def test_labels_may_be_others_than_those_judged():
     said, other = np.array([[0.6, 0.3, 0.1]]), np.array([1])
     read = reduced(said, [0])

@@ -16,7 +16,8 @@ NOTEBOOKS = sorted((PROJECT / "notebooks").glob("*.ipynb"))
 LEVELS = {
     "pipeline": (4, 0),
     "worker": (4, 0),
-    "gallery": (3, 0),
+    "gallery": (3, 1),
+    "sheets": (3, 0),
     "plots": (3, 0),
     "crossing": (3, 1),
     "noise": (3, 1),
@@ -26,6 +27,8 @@ LEVELS = {
     "launch": (2, 1),
     "fitting": (2, 0),
     "cleaning": (2, 0),
+    "review": (2, 0),
+    "candidates": (2, 0),
     "posterior": (2, 0),
     "ensembling": (2, 0),
     "submission": (2, 0),
@@ -35,6 +38,7 @@ LEVELS = {
     "reduction": (1, 1),
     "predictions": (1, 0),
     "images": (1, 1),
+    "thumbnails": (1, 0),
     "copies": (1, 0),
     "listing": (1, 0),
     "augment": (1, 0),
@@ -103,8 +107,17 @@ def test_notebooks_leave_the_heavy_imports_to_the_worker(path):
 
 
 def test_the_rooms_of_a_notebook_load_no_torch():
-    rooms = ["cleaning", "ensembling", "gallery", "images", "journal", "launch", "listing"]
-    rooms += ["plots", "stage", "submission", "tables"]
+    rooms = [
+        "candidates",
+        "cleaning",
+        "ensembling",
+        "gallery",
+        "images",
+        "journal",
+        "launch",
+        "listing",
+    ]
+    rooms += ["plots", "review", "sheets", "stage", "submission", "tables"]
     script = "import sys\n" + "\n".join(f"import fgvc_utils.{room}" for room in rooms)
     script += "\nprint(sorted({'torch', 'torchvision', 'fastai', 'timm'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)

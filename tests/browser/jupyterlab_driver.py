@@ -195,6 +195,22 @@ class OpenNotebook:
         self._evaluate("panel => panel.sessionContext.restartKernel()")
         self.wait_until_idle()
 
+    def run_code(self, code: str) -> None:
+        """Have the kernel run code that is in no cell; where it ends the kernel, wait for that."""
+        self._evaluate(
+            """(panel, code) => {
+              const kernel = panel.sessionContext.session.kernel;
+              const changed = new Promise((resolve) => {
+                kernel.statusChanged.connect((_, status) => {
+                  if (["autorestarting", "restarting", "dead"].includes(status)) resolve(status);
+                });
+              });
+              const done = kernel.requestExecute({ code }).done.catch(() => null);
+              return Promise.race([changed, done.then(() => null)]).then(() => null);
+            }""",
+            code,
+        )
+
     def save(self) -> None:
         """Save the notebook to its file."""
         self._evaluate("panel => panel.context.save()")

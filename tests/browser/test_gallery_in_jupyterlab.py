@@ -1,4 +1,4 @@
-"""A person decides in the gallery: by key, by mouse, over pages and kernel restarts."""
+"""A person decides in the gallery: by key, by mouse, in selections, over kernel restarts."""
 
 import os
 import shutil
@@ -15,30 +15,51 @@ from fgvc_utils.journal import Journal
 NASTY = "<img src=x onerror=\"document.title='broken'\"> & co"
 CANDIDATES = """
 import pandas as pd
-from fgvc_utils.gallery import Gallery, contact_sheet
+from fgvc_utils.gallery import Gallery
 from fgvc_utils.journal import Journal
+from fgvc_utils.sheets import contact_sheet
 items = [f"{number:04d}" for number in range(14)]
 candidates = pd.DataFrame({
     "item": items,
     "image": [f"photos/{item}.jpg" for item in items],
     "caption": [NASTY if item == "0001" else f"rose {item} · p 0.31" for item in items],
-    "suggested": ["0012" if item != "0003" else "" for item in items],
+    "label": ["rose" if number % 2 else "0012" for number in range(14)],
+    "suggestions": [
+        [("0012", 0.6), ("0007", 0.25), ("rose", 0.1)] if item != "0003" else [] for item in items
+    ],
+    "sure": [number * 5 % 14 / 14 for number in range(14)],
 })
-choices = {"k": "keep", "d": "drop", "r": "relabel"}
+names = ["rose", "0012", "0007", "Sea rocket", "Séneçon", *(f"class {n}" for n in range(5000))]
+exemplars = {"rose": candidates["image"].tolist()[7:12], "0012": candidates["image"].tolist()[:4]}
+choices = {"k": "keep", "d": "drop"}
 """
 GALLERY = """
 gallery = Gallery(candidates, Journal("decisions/02.csv"), choices, title="Which stay?",
-                  page_size=8, reviewer="ann")
+                  reviewer="ann", classes=names, exemplars=exemplars, sorts={"certainty": "sure"},
+                  summary=lambda made: f"{sum(d == 'drop' for d in made.values())} dropped")
 gallery
 """
 ROWS = """
 classes = pd.DataFrame({
     "item": ["rosa", "lilium"],
-    "image": [list(candidates["image"][:4]), list(candidates["image"][4:14])],
-    "caption": ["rosa: 4 photos", "lilium: 10 photos"],
+    "image": [list(candidates["image"][:4]), list(candidates["image"][2:14])],
+    "caption": ["rosa: 4 photos", "lilium: 12 photos"],
 })
 Gallery(classes, Journal("decisions/04.csv"), {"k": "keep", "d": "drop"},
-        title="Which classes show one subject?", reviewer="ann", thumbnail_side=96)
+        title="Which classes show one subject?", reviewer="ann", thumbnail_side=72)
+"""
+MANY = """
+from PIL import Image
+import pathlib
+pathlib.Path("many").mkdir(exist_ok=True)
+for number in range(40):
+    Image.new("RGB", (260, 260), f"hsl({number * 9}, 60%, 55%)").save(f"many/{number}.jpg")
+many = pd.DataFrame({
+    "item": [f"m{number:05d}" for number in range(10_000)],
+    "image": [f"many/{number % 40}.jpg" for number in range(10_000)],
+    "caption": [f"photo {number}" for number in range(10_000)],
+})
+Gallery(many, Journal("decisions/many.csv"), choices, title="Many", reviewer="ann")
 """
 
 
@@ -54,6 +75,7 @@ def lab_folder(tmp_path_factory):
     (folder / "photos" / "0006.jpg").write_text("<html>gone</html>")
     cells = [f"NASTY = {NASTY!r}\n{CANDIDATES}", GALLERY, "1 + 1", ROWS]
     cells.append('contact_sheet(candidates, journal=Journal("decisions/02.csv"), title="So far")')
+    cells.append(MANY)
     notebook = nbformat.v4.new_notebook(
         cells=[nbformat.v4.new_code_cell(cell.strip()) for cell in cells],
         metadata={
@@ -88,10 +110,15 @@ class Screen:
 
     def __init__(self, notebook, cell=1):
         self.cell = notebook.cell(cell)
+        self.page = notebook.page
         self.keyboard = notebook.page.keyboard
         self.tiles = self.cell.locator(".fgvc-tile")
         self.selected = self.cell.locator(".fgvc-selected")
+        self.picked = self.cell.locator(".fgvc-picked")
         self.status = self.cell.locator(".fgvc-status")
+        self.scroller = self.cell.locator(".fgvc-scroller")
+        self.panel = self.cell.locator(".fgvc-panel")
+        self.progress = self.cell.locator(".fgvc-progress")
 
     def tile(self, item):
         return self.cell.locator(f'.fgvc-tile[data-item="{item}"]')
@@ -107,7 +134,16 @@ class Screen:
         expect(self.tile(item).locator(".fgvc-mark")).to_have_text(decision)
 
     def expect_progress(self, text):
-        expect(self.cell.get_by_text(text, exact=True)).to_be_visible()
+        expect(self.progress).to_contain_text(text)
+
+    def expect_saved(self):
+        expect(self.status).not_to_contain_text("saving")
+
+    def columns(self):
+        tops = [
+            tile.evaluate("tile => tile.getBoundingClientRect().top") for tile in self.tiles.all()
+        ]
+        return tops.count(tops[0])
 
 
 def picture(notebook, name):
@@ -116,23 +152,24 @@ def picture(notebook, name):
         notebook.page.screenshot(path=Path(folder) / f"{name}.png")
 
 
-def test_first_page_is_drawn(notebook):
+def test_first_screen_is_drawn(notebook):
     screen = Screen(notebook)
-    expect(screen.tiles).to_have_count(8)
-    photos = screen.cell.locator("img.fgvc-photo")
-    expect(photos).to_have_count(6)
+    expect(screen.tiles).to_have_count(14)
+    photos = screen.cell.locator(".fgvc-canvas img.fgvc-photo")
+    expect(photos).to_have_count(12)
     for photo in photos.all():
         assert photo.evaluate("async image => { await image.decode(); return image.naturalWidth; }")
     screen.expect_selected("0000")
     screen.expect_progress("decided 0 of 14")
-    screen.expect_progress("page 1 of 2")
-    for key in ("k", "d", "r", "u"):
-        expect(screen.cell.locator("kbd", has_text=key)).to_be_visible()
+    expect(screen.cell.locator(".fgvc-note")).to_have_text("0 dropped")
+    for key in ("k", "d", "1–5", "/", "z", "u", "U"):
+        expect(screen.cell.locator(".fgvc-keys kbd", has_text=key).first).to_be_visible()
     expect(screen.tile("0000")).to_contain_text("→ 0012")
     expect(screen.tile("0005").locator(".fgvc-missing")).to_have_text("missing0005.jpg")
     expect(screen.tile("0006").locator(".fgvc-missing")).to_have_text("unreadable0006.jpg")
-    # The line for notebooks without a browser has gone.
+    # The sheet and the line for notebooks without a browser have gone.
     expect(screen.cell.get_by_text("open this notebook in JupyterLab")).to_have_count(0)
+    expect(screen.cell.locator(".jp-RenderedImage")).to_have_count(0)
 
 
 def test_names_are_text_and_never_markup(notebook):
@@ -145,22 +182,23 @@ def test_keys_decide_and_stay_in_the_gallery(notebook, journal):
     screen = Screen(notebook)
     before = notebook.sources()
     screen.tile("0000").click()
-    # In JupyterLab's command mode `d` `d` deletes the cell, `r` makes it raw, `k` goes up.
-    screen.press("d", "d", "k", "r")
+    # In JupyterLab's command mode `d` `d` deletes the cell, `k` goes up, `1` makes a heading.
+    screen.press("d", "d", "k", "1")
     screen.expect_mark("0002", "keep")
     # 0003 has no suggestion to relabel it with.
     expect(screen.status).to_contain_text("no suggested label")
     screen.expect_selected("0003")
-    screen.press("ArrowRight", "r", "b", "a", "x", "Enter", "z")
-    screen.expect_mark("0004", "relabel")
+    screen.press("ArrowRight", "2", "b", "a", "x")
+    screen.expect_mark("0004", "relabel → 0007")
     screen.expect_progress("decided 4 of 14")
+    expect(screen.cell.locator(".fgvc-note")).to_have_text("2 dropped")
     assert notebook.sources() == before
     lines = journal.read()
     assert lines["item"].tolist() == ["0000", "0001", "0002", "0004"]
     assert lines["decision"].tolist() == ["drop", "drop", "keep", "relabel"]
-    assert lines["label"].tolist() == ["", "", "", "0012"]
+    assert lines["label"].tolist() == ["", "", "", "0007"]
     assert set(lines["reviewer"]) == {"ann"}
-    assert lines["shown"].iloc[0] == "rose 0000 · p 0.31 → 0012"
+    assert lines["shown"].iloc[0] == "rose 0000 · p 0.31 → 0012, → 0007, → rose"
     picture(notebook, "decided_by_key")
 
 
@@ -192,15 +230,171 @@ def test_mouse_decides(notebook, journal):
     assert journal.latest()["decision"].to_dict() == {"0004": "drop"}
 
 
+def test_panel_shows_the_class_and_what_it_may_be_instead(notebook, journal):
+    screen = Screen(notebook)
+    screen.tile("0001").click()
+    expect(screen.panel.locator(".fgvc-heading").first).to_have_text("given: rose")
+    suggestions = screen.panel.locator(".fgvc-suggestion")
+    expect(suggestions).to_have_count(3)
+    expect(suggestions.nth(0)).to_contain_text("10012")
+    expect(suggestions.nth(0)).to_contain_text("0.60")
+    expect(suggestions.nth(2)).to_contain_text("(given)")
+    # Five of the class, three of each suggestion that has exemplars, and the photo itself.
+    expect(screen.panel.locator("img.fgvc-photo")).to_have_count(1 + 5 + 3 + 0 + 3)
+    suggestions.nth(1).click()
+    screen.expect_mark("0001", "relabel → 0007")
+    screen.expect_selected("0002")
+    expect(screen.panel.locator(".fgvc-heading").first).to_have_text("given: 0012")
+    assert journal.latest().loc["0001", "label"] == "0007"
+    picture(notebook, "panel")
+
+
+def test_class_is_searched_by_typing(notebook, journal):
+    screen = Screen(notebook)
+    screen.tile("0000").click()
+    screen.press("/")
+    found = notebook.page.locator(".fgvc-search .fgvc-hit")
+    notebook.page.locator(".fgvc-input").press_sequentially("sene")
+    expect(found).to_have_text(["Séneçon"])
+    picture(notebook, "search")
+    screen.press("Enter")
+    screen.expect_mark("0000", "relabel → Séneçon")
+    # Escape leaves, and typed letters were no decisions.
+    screen.press("/")
+    notebook.page.locator(".fgvc-input").press_sequentially("dk class 499")
+    expect(found).to_have_text(["no class has this in its name"])
+    screen.press("Escape")
+    expect(notebook.page.locator(".fgvc-search")).to_have_count(0)
+    screen.press("/")
+    notebook.page.locator(".fgvc-input").press_sequentially("class 499")
+    expect(found).to_have_count(11)
+    screen.press("ArrowDown", "ArrowDown", "Enter")
+    screen.expect_mark("0001", "relabel → class 4991")
+    assert journal.read()["label"].tolist() == ["Séneçon", "class 4991"]
+
+
+def test_selections_by_mouse_are_decided_at_once(notebook, journal):
+    screen = Screen(notebook)
+    screen.tile("0001").click()
+    screen.tile("0004").click(modifiers=["Shift"])
+    expect(screen.picked).to_have_count(4)
+    expect(screen.status).to_have_text("4 chosen")
+    screen.press("d")
+    screen.expect_mark("0004", "drop")
+    screen.tile("0007").click()
+    screen.tile("0009").click(modifiers=["Control"])
+    expect(screen.picked).to_have_count(2)
+    screen.press("k")
+    screen.expect_mark("0009", "keep")
+    screen.expect_mark("0008", "")
+    assert journal.latest()["decision"].to_dict() == dict.fromkeys(
+        ["0001", "0002", "0003", "0004"], "drop"
+    ) | dict.fromkeys(["0007", "0009"], "keep")
+    screen.press("u", "u")
+    screen.expect_progress("decided 0 of 14")
+    screen.press("Shift+U", "Control+Shift+Z")
+    screen.expect_progress("decided 6 of 14")
+    screen.press("Control+z")
+    screen.expect_progress("decided 4 of 14")
+
+
+def test_drag_chooses_what_it_covers(notebook, journal):
+    screen = Screen(notebook)
+    columns = screen.columns()
+    assert 2 < columns < 14
+    first, last = screen.tile("0001").bounding_box(), screen.tile("0002").bounding_box()
+    mouse = notebook.page.mouse
+    mouse.move(first["x"] + 30, first["y"] + 30)
+    mouse.down()
+    mouse.move(last["x"] + 20, last["y"] + 60, steps=4)
+    mouse.move(last["x"] + 40, last["y"] + last["height"] + 40, steps=4)
+    picture(notebook, "drag")
+    mouse.up()
+    expect(screen.picked).to_have_count(4)
+    screen.press("d")
+    screen.expect_progress("decided 4 of 14")
+    below = [f"{columns + number:04d}" for number in (1, 2)]
+    assert sorted(journal.latest().index) == sorted(["0001", "0002", *below])
+
+
+def test_selections_by_key(notebook, journal):
+    screen = Screen(notebook)
+    screen.tile("0000").click()
+    screen.press("Shift+ArrowRight", "Shift+ArrowRight")
+    expect(screen.picked).to_have_count(3)
+    screen.press("Escape")
+    expect(screen.picked).to_have_count(0)
+    screen.press("Space", "ArrowRight")
+    expect(screen.picked).to_have_count(0)
+    screen.press("Control+a")
+    expect(screen.picked).to_have_count(14)
+    screen.press("d")
+    screen.expect_progress("decided 14 of 14")
+    screen.press("u")
+    screen.expect_progress("decided 0 of 14")
+    assert len(journal.read()) == 28
+
+
+def test_zoom_shows_the_photo_and_keys_go_on(notebook, journal):
+    screen = Screen(notebook)
+    screen.tile("0000").click()
+    screen.press("z")
+    zoomed = notebook.page.locator(".fgvc-zoom img")
+    expect(zoomed).to_have_attribute("alt", "0000.jpg")
+    assert zoomed.evaluate("image => image.decode().then(() => image.naturalWidth)") == 320
+    picture(notebook, "zoom")
+    screen.press("k")
+    expect(zoomed).to_have_attribute("alt", "0001.jpg")
+    screen.press("Escape")
+    expect(notebook.page.locator(".fgvc-zoom")).to_have_count(0)
+    screen.expect_mark("0000", "keep")
+    screen.tile("0002").dblclick()
+    expect(zoomed).to_have_attribute("alt", "0002.jpg")
+    zoomed.click()
+    expect(notebook.page.locator(".fgvc-zoom")).to_have_count(0)
+    assert journal.read()["item"].tolist() == ["0000"]
+
+
+def test_order_and_narrowing(notebook, journal):
+    screen = Screen(notebook)
+    screen.tile("0000").click()
+    screen.press("d", "k")
+    screen.expect_progress("decided 2 of 14")
+    screen.cell.get_by_label("show", exact=True).select_option("undecided")
+    expect(screen.tiles).to_have_count(12)
+    screen.expect_selected("0002")
+    screen.cell.get_by_label("sort", exact=True).select_option("certainty")
+    screen.expect_selected("0003")  # 0000 is decided, 0003 has the lowest but one
+    screen.press("d")
+    screen.expect_mark("0003", "drop")  # it stays in view until the order is applied again
+    screen.cell.get_by_label("descending").check()
+    expect(screen.tile("0003")).to_have_count(0)
+    screen.expect_selected("0011")
+    text = screen.cell.get_by_label("narrow to a text")
+    text.fill("0012")
+    text.press("Enter")
+    expect(screen.tiles).to_have_count(11)
+    screen.cell.get_by_label("show", exact=True).select_option("drop")
+    text.fill("")
+    text.press("Enter")
+    expect(screen.tiles).to_have_count(2)
+    screen.cell.get_by_label("show", exact=True).select_option("disputed")
+    expect(screen.cell.get_by_text("nothing to show here")).to_be_visible()
+    assert journal.read()["item"].tolist() == ["0000", "0001", "0003"]
+
+
 def test_cursor_keys_move_over_the_grid(notebook):
     screen = Screen(notebook)
     screen.tile("0000").click()
-    tops = [tile.evaluate("tile => tile.offsetTop") for tile in screen.tiles.all()]
-    columns = tops.count(tops[0])
+    columns = screen.columns()
     assert 1 < columns < 8
     screen.press("ArrowDown")
     screen.expect_selected(f"{columns:04d}")
     screen.press("ArrowRight", "ArrowUp", "ArrowLeft", "ArrowLeft")
+    screen.expect_selected("0000")
+    screen.press("End")
+    screen.expect_selected("0013")
+    screen.press("Home")
     screen.expect_selected("0000")
 
 
@@ -216,39 +410,28 @@ def test_selected_photo_is_in_sight(notebook):
     notebook.page.set_viewport_size(WINDOW)
 
 
-def test_undo_takes_back_what_the_journal_then_says(notebook, journal):
-    screen = Screen(notebook)
-    screen.tile("0000").click()
-    screen.press("k", "d")
-    screen.expect_progress("decided 2 of 14")
-    screen.press("u")
-    screen.expect_mark("0001", "")
-    screen.expect_mark("0000", "keep")
-    screen.expect_selected("0001")
-    screen.expect_progress("decided 1 of 14")
-    assert journal.read()["decision"].tolist() == ["keep", "drop", "undo"]
-
-
-def test_pages_turn_by_button_by_key_and_by_deciding(notebook, journal):
-    screen = Screen(notebook)
-    screen.cell.get_by_role("button", name="Next page").click()
-    screen.expect_selected("0008")
-    expect(screen.tiles).to_have_count(6)
-    screen.expect_progress("page 2 of 2")
-    expect(screen.cell.get_by_role("button", name="Next page")).to_be_disabled()
-    screen.press("k")
-    screen.expect_mark("0008", "keep")
-    screen.press("PageUp")
-    screen.expect_selected("0000")
-    screen.tile("0007").click()
-    screen.press("k")
-    # The first undecided one from there on is behind the one decided already.
-    screen.expect_selected("0009")
-    screen.cell.get_by_role("button", name="Previous page").click()
-    screen.expect_mark("0007", "keep")
-    screen.cell.get_by_role("button", name="Next undecided").click()
-    screen.expect_selected("0000")
-    assert journal.read()["item"].tolist() == ["0008", "0007"]
+def test_ten_thousand_candidates_in_one_grid(notebook, lab_folder):
+    notebook.run_cell(5)
+    screen = Screen(notebook, cell=5)
+    expect(screen.tile("m00000").locator("img")).to_be_visible()
+    assert screen.tiles.count() < 100
+    screen.tile("m00000").click()
+    screen.press("End")
+    screen.expect_selected("m09999")
+    expect(screen.tile("m09999").locator("img")).to_be_visible()
+    assert screen.tiles.count() < 100
+    screen.press("d")
+    # The next undecided one is the first.
+    screen.expect_selected("m00000")
+    screen.press("End")
+    screen.expect_mark("m09999", "drop")
+    screen.scroller.evaluate("scroller => { scroller.scrollTop = scroller.scrollHeight / 2; }")
+    expect(screen.tile("m05000").locator("img")).to_be_visible()
+    expect(screen.cell.locator(".fgvc-waiting")).to_have_count(0)
+    middle = [int(tile.get_attribute("data-item")[1:]) for tile in screen.tiles.all()]
+    assert 4500 < min(middle) and max(middle) < 5500
+    latest = Journal(lab_folder / "decisions" / "many.csv").latest()
+    assert latest["decision"].to_dict() == {"m09999": "drop"}
 
 
 def test_fast_keys_each_meet_their_own_photo(notebook, journal):
@@ -257,9 +440,26 @@ def test_fast_keys_each_meet_their_own_photo(notebook, journal):
     pressed = ["k", "d", "d", "k", "d", "k", "k"]
     screen.press(*pressed)
     screen.expect_progress("decided 7 of 14")
+    screen.expect_progress("looks a minute")
     lines = journal.read()
     assert lines["item"].tolist() == [f"{number:04d}" for number in range(7)]
     assert lines["decision"].str[0].tolist() == pressed
+
+
+def test_another_reviewer_at_the_same_time(notebook, journal):
+    screen = Screen(notebook)
+    screen.tile("0000").click()
+    screen.press("k")
+    screen.expect_mark("0000", "keep")
+    journal.append("0000", "drop", reviewer="bob")
+    journal.append("0002", "drop", reviewer="bob")
+    screen.press("k")
+    screen.expect_mark("0001", "keep")
+    screen.expect_mark("0000", "keep ≠")
+    screen.expect_mark("0002", "drop")
+    screen.cell.get_by_label("show", exact=True).select_option("disputed")
+    expect(screen.tiles).to_have_count(1)
+    assert journal.latest()["decision"].to_dict() == {"0001": "keep", "0002": "drop"}
 
 
 def test_restarted_kernel_shows_earlier_decisions(notebook, journal):
@@ -295,8 +495,7 @@ def test_decision_without_a_kernel_is_not_shown(notebook, journal):
 
 def test_reloaded_browser_page_goes_on(notebook, journal):
     screen = Screen(notebook)
-    screen.cell.get_by_role("button", name="Next page").click()
-    screen.expect_selected("0008")
+    screen.tile("0008").click()
     screen.press("k", "d")
     screen.expect_progress("decided 2 of 14")
     notebook.save()
@@ -304,7 +503,7 @@ def test_reloaded_browser_page_goes_on(notebook, journal):
     screen = Screen(notebook)
     screen.expect_mark("0009", "drop")
     screen.expect_selected("0010")
-    expect(screen.cell.locator("img.fgvc-photo")).to_have_count(6)
+    expect(screen.cell.locator(".fgvc-canvas img.fgvc-photo")).to_have_count(12)
     screen.tile("0011").click()
     screen.press("k")
     screen.expect_mark("0011", "keep")
@@ -328,6 +527,12 @@ def test_row_of_photos_is_decided_as_one(notebook, lab_folder):
     screen = Screen(notebook, cell=3)
     expect(screen.tiles).to_have_count(2)
     expect(screen.tile("lilium").locator(".fgvc-photo")).to_have_count(10)
+    expect(screen.tile("lilium").locator(".fgvc-more")).to_have_text("+2")
+    screen.tile("lilium").click()
+    screen.press("l")
+    expect(notebook.page.locator(".fgvc-zoom .fgvc-photo")).to_have_count(12)
+    picture(notebook, "look_closer")
+    screen.press("Escape")
     screen.tile("rosa").click()
     screen.press("k")
     screen.expect_mark("rosa", "keep")
@@ -342,10 +547,11 @@ def test_row_of_photos_is_decided_as_one(notebook, lab_folder):
 def test_text_is_readable_in_both_themes(notebook, theme):
     screen = Screen(notebook)
     screen.tile("0000").click()
-    screen.press("k", "d", "r")
+    screen.press("k", "d", "1")
     screen.expect_progress("decided 3 of 14")
     notebook.set_theme(theme)
-    for name in (".fgvc-caption", ".fgvc-hint", ".fgvc-key span", ".fgvc-name", ".fgvc-suggested"):
+    names = (".fgvc-caption", ".fgvc-hint", ".fgvc-key span", ".fgvc-name", ".fgvc-suggested")
+    for name in (*names, ".fgvc-heading", ".fgvc-progress", ".fgvc-note", ".fgvc-label"):
         contrast = screen.cell.locator(name).last.evaluate(CONTRAST)
         assert contrast >= 4.5, f"{name} has contrast {contrast:.1f} in {theme}"
     picture(notebook, theme.replace(" ", "_"))

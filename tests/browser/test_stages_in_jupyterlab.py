@@ -1,5 +1,6 @@
 """A person opens the cleaning notebooks in JupyterLab and decides in each one's gallery."""
 
+import re
 from pathlib import Path
 
 import nbformat
@@ -49,20 +50,25 @@ class Chair:
         self.journal = Journal(folder / "outputs/tiny/decisions" / f"{stage}.csv")
         self.table_path = folder / "outputs/tiny/tables" / f"{stage}.parquet"
         sources = self.notebook.sources()
-        self.gallery = next(i for i, text in enumerate(sources) if text.startswith("Gallery("))
+        self.gallery = next(i for i, text in enumerate(sources) if "review = Gallery(" in text)
         for number in range(self.gallery + 1):
             self.notebook.run_cell(number)
         self.tiles = self.notebook.cell(self.gallery).locator(".fgvc-tile")
 
-    def press(self, place: int | str, key: str, decision: str) -> str:
-        """Click a tile (by place or item), press a key, wait for its mark; returns the item."""
+    def tile(self, place: int | str):
+        """A tile by place or item."""
         if isinstance(place, int):
             place = self.tiles.nth(place).get_attribute("data-item")
-        tile = self.notebook.cell(self.gallery).locator(f'.fgvc-tile[data-item="{place}"]')
+        return self.notebook.cell(self.gallery).locator(f'.fgvc-tile[data-item="{place}"]')
+
+    def press(self, place: int | str, key: str, decision: str) -> str:
+        """Click a tile, press a key, wait for its mark; returns the item."""
+        tile = self.tile(place)
+        item = tile.get_attribute("data-item")
         tile.click()
         self.notebook.page.keyboard.press(key)
-        expect(tile.locator(".fgvc-mark")).to_have_text(decision)
-        return place
+        expect(tile.locator(".fgvc-mark")).to_have_text(re.compile(rf"^{decision}"))
+        return item
 
     def finish(self):
         """Run the cells after the gallery; returns the stage's table by image."""
@@ -73,26 +79,61 @@ class Chair:
 
 def test_picks_in_01_train_the_noise_model(open_notebook, lab_folder):
     chair = Chair(open_notebook, lab_folder, "01_noise")
-    last = chair.tiles.count() - 1
-    noise = {chair.press(place, "n", "noise") for place in range(4)}
-    normal = {chair.press(last - place, "g", "normal") for place in range(4)}
+    items = [tile.get_attribute("data-item") for tile in chair.tiles.all()]
+    noise = {chair.press(item, "n", "noise") for item in items[:4]}
+    # The last ones by the mouse alone, as one selection.
+    chair.tile(items[-4]).click()
+    chair.tile(items[-1]).click(modifiers=["Shift"])
+    chair.notebook.cell(chair.gallery).locator(".fgvc-key", has_text="normal").click()
+    expect(chair.tile(items[-1]).locator(".fgvc-mark")).to_have_text("normal")
+    chair.notebook.page.keyboard.press("u")
+    expect(chair.tile(items[-1]).locator(".fgvc-mark")).to_have_text("")
+    chair.notebook.page.keyboard.press("Shift+U")
+    expect(chair.tile(items[-1]).locator(".fgvc-mark")).to_have_text("normal")
     table = chair.finish()
     assert set(table.index[table["reason"] == "human: noise"]) == noise
-    assert set(table.index[table["reason"] == "human: kept"]) == normal
+    assert set(table.index[table["reason"] == "human: kept"]) == set(items[-4:])
     by_rule = table.loc[table["reason"].str.startswith("noise:"), "reason"]
     assert by_rule.str.contains("picked by hand").all()
 
 
 @pytest.mark.parametrize("stage", ["02_coarse", "03_fine"])
-def test_a_kept_label_returns_and_a_suggested_one_is_taken(open_notebook, lab_folder, stage):
+def test_labels_are_kept_taken_and_searched_and_outlive_the_kernel(
+    open_notebook, lab_folder, stage
+):
     chair = Chair(open_notebook, lab_folder, stage)
-    kept = chair.press(0, "k", "keep")
-    relabelled = chair.press(1, "r", "relabel")
-    table = chair.finish()
+    items = [tile.get_attribute("data-item") for tile in chair.tiles.all()]
+    kept = chair.press(items[0], "k", "keep")
+    taken = chair.press(items[1], "1", "relabel")
+    chair.tile(items[2]).click()
+    page = chair.notebook.page
+    page.keyboard.press("/")
+    wanted = tables.classes_of(tables.read_table(chair.table_path))[-1]
+    page.locator(".fgvc-input").press_sequentially(wanted)
+    expect(page.locator(".fgvc-search .fgvc-hit").first).to_have_text(wanted)
+    page.keyboard.press("Enter")
+    expect(chair.tile(items[2]).locator(".fgvc-mark")).to_have_text(f"relabel → {wanted}")
+
+    kill_kernel(chair.notebook)
+    again = Chair(open_notebook, lab_folder, stage)
+    expect(again.tile(kept).locator(".fgvc-mark")).to_have_text("keep")
+    expect(again.tile(items[2]).locator(".fgvc-mark")).to_have_text(f"relabel → {wanted}")
+    assert again.notebook.cell(again.gallery).locator(".fgvc-selected").get_attribute(
+        "data-item"
+    ) not in {kept, taken, items[2]}
+    table = again.finish()
     assert table.loc[kept, ["status", "reason"]].tolist() == ["keep", "human: kept"]
-    row = table.loc[relabelled]
+    assert table.loc[items[2], ["status", "label"]].tolist() == ["keep", wanted]
+    row = table.loc[taken]
     assert (row["status"], row["reason"]) == ("keep", "human: relabelled")
-    assert row["label"] == chair.journal.latest().loc[relabelled, "label"] != row["given"]
+    assert row["label"] == chair.journal.latest().loc[taken, "label"]
+    assert chair.journal.read()["shown"].str.match("(drop|relabel): ").all()
+
+
+def kill_kernel(notebook):
+    """End the kernel's process as a crash would, and wait until JupyterLab has seen it."""
+    notebook.run_code("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+    notebook.wait_until_idle()
 
 
 def test_a_class_is_dropped_in_04(open_notebook, lab_folder):
@@ -101,6 +142,12 @@ def test_a_class_is_dropped_in_04(open_notebook, lab_folder):
     shown = [tile.get_attribute("data-item") for tile in chair.tiles.all()]
     living = set(before.loc[tables.kept(before), "label"])
     dropped = next(label for label in shown if label in living)
+    chair.tile(dropped).click()
+    page = chair.notebook.page
+    page.keyboard.press("l")
+    of_class = before[(before["given"] == dropped) & (before["stage"] != "01_noise")]
+    expect(page.locator(".fgvc-zoom img")).to_have_count(len(of_class))
+    page.keyboard.press("Escape")
     chair.press(dropped, "d", "drop")
     table = chair.finish()
     of_class = table[(table["label"] == dropped) & (table["split"] == "train")]

@@ -1,0 +1,79 @@
+"""Small JPEGs of photos, made when they are first asked for and kept while there is room."""
+
+import io
+from collections import OrderedDict
+from pathlib import Path
+from threading import Lock
+
+from PIL import Image, ImageOps
+
+# Of 10,000 thumbnails of 128 px, about 4 KB each, this keeps all.
+KEPT_BYTES = 64 * 2**20
+
+
+def thumbnail(path: str | Path, side: int) -> Image.Image:
+    """A photo as RGB, upright, its longer side at most `side` pixels.
+
+    Raises OSError where the file is not there or Pillow cannot read it.
+    """
+    try:
+        with Image.open(path) as image:
+            # A JPEG can be decoded at a fraction of its size, which is most of the time saved.
+            image.draft("RGB", (side * 2, side * 2))
+            upright = ImageOps.exif_transpose(image)
+            upright.thumbnail((side, side))
+            return upright.convert("RGB")
+    except OSError:
+        raise
+    # Pillow's readers raise many kinds of error on damaged files.
+    except Exception as error:
+        raise OSError(f"{path}: {error}") from error
+
+
+class Thumbnails:
+    """JPEGs by path and size, the latest `kept_bytes` of them in memory; for several threads."""
+
+    def __init__(self, kept_bytes: int = KEPT_BYTES):
+        self._kept_bytes = kept_bytes
+        self._bytes = 0
+        self._kept: OrderedDict[tuple[str, int], tuple[bytes, str]] = OrderedDict()
+        self._lock = Lock()
+
+    def jpeg(self, path: str | Path, side: int) -> tuple[bytes, str]:
+        """A JPEG, its longer side at most `side` pixels, and an empty string.
+
+        Where the file cannot be shown: no bytes, and what is wrong, `missing` or `unreadable`.
+        """
+        key = (str(path), side)
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key]
+        made = _jpeg(path, side)
+        with self._lock:
+            if key not in self._kept:
+                self._kept[key] = made
+                self._bytes += len(made[0])
+            while self._bytes > self._kept_bytes and len(self._kept) > 1:
+                self._bytes -= len(self._kept.popitem(last=False)[1][0])
+        return made
+
+    def image(self, path: str | Path, side: int) -> Image.Image:
+        """The same as a picture. Raises OSError where the file cannot be shown."""
+        jpeg, problem = self.jpeg(path, side)
+        if problem == "missing":
+            raise FileNotFoundError(f"{path} is not there")
+        if problem:
+            raise OSError(f"{path} cannot be read as a picture")
+        return Image.open(io.BytesIO(jpeg))
+
+
+def _jpeg(path: str | Path, side: int) -> tuple[bytes, str]:
+    try:
+        written = io.BytesIO()
+        thumbnail(path, side).save(written, "JPEG", quality=85)
+        return written.getvalue(), ""
+    except FileNotFoundError:
+        return b"", "missing"
+    except OSError:
+        return b"", "unreadable"
