@@ -223,6 +223,8 @@ def looks_against_rule(decisions: pd.DataFrame) -> pd.DataFrame:
     relabel) and a colon. Rows: the rule's word; columns: the person's, where `relabel` with
     another class than the first suggestion counts as `another class`. Cells count images.
     """
+    if decisions.empty:
+        return pd.DataFrame()
     rule = decisions["shown"].str.partition(":")[0]
     first = decisions["shown"].str.partition("→ ")[2]
     theirs = decisions["decision"].astype(object)

@@ -189,3 +189,4 @@ def test_looks_beside_what_the_rule_had_said():
         "another class": 0, "drop": 1, "keep": 0, "relabel": 1,
     }  # fmt: skip
     assert cleaning.looks_against_rule(looks.head(0)).empty
+    assert cleaning.looks_against_rule(looks.tail(1)).empty
