@@ -85,7 +85,8 @@ CELLS = {
 READY = """count => {
   const cell = window.jupyterapp.shell.currentWidget.content.widgets[1].node;
   const photos = [...cell.querySelectorAll('.jp-OutputArea img')];
-  return photos.filter((photo) => photo.complete && photo.naturalWidth > 0).length >= count;
+  const decoded = photos.filter((photo) => photo.complete && photo.naturalWidth > 0);
+  return decoded.length + cell.querySelectorAll('.fgvc-drawn').length >= count;
 }"""
 
 

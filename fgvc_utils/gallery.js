@@ -15,22 +15,20 @@ function element(tag, className, text) {
   return made;
 }
 
-// The photos of a message, as addresses to be revoked; null where there is none.
-function addresses(sizes, buffer) {
+// The JPEGs of a message; null where there is none.
+function pictures(sizes, buffer) {
   const bytes = new Uint8Array(buffer.buffer, buffer.byteOffset, buffer.byteLength);
   let at = 0;
   return sizes.map((size) => {
-    const part = bytes.subarray(at, (at += size));
-    return size ? URL.createObjectURL(new Blob([part], { type: "image/jpeg" })) : null;
+    const part = bytes.slice(at, (at += size));
+    return size ? new Blob([part], { type: "image/jpeg" }) : null;
   });
 }
 
-function revoke(urls) {
-  urls.forEach((url) => url && URL.revokeObjectURL(url));
-}
-
-function photo(image, url) {
-  if (url === null || url === undefined) {
+// A canvas and no <img>: browsers keep decoded images long after the last one is gone, which adds
+// up to hundreds of megabytes over ten thousand photos.
+function photo(image, jpeg) {
+  if (!jpeg) {
     const placeholder = element("div", "fgvc-photo fgvc-missing");
     placeholder.append(
       element("div", "fgvc-problem", image.problem),
@@ -39,19 +37,23 @@ function photo(image, url) {
     placeholder.title = `${image.problem}: ${image.name}`;
     return placeholder;
   }
-  const made = element("img", "fgvc-photo");
-  made.src = url;
-  made.alt = image.name;
+  const made = element("canvas", "fgvc-photo");
+  made.setAttribute("role", "img");
+  made.setAttribute("aria-label", image.name);
   made.title = image.name;
-  made.draggable = false;
+  createImageBitmap(jpeg).then((bitmap) => {
+    made.width = bitmap.width;
+    made.height = bitmap.height;
+    made.getContext("bitmaprenderer").transferFromImageBitmap(bitmap);
+    made.classList.add("fgvc-drawn");
+  });
   return made;
 }
 
 // Something kept for a while, the oldest thrown away first.
 class Kept {
-  constructor(most, drop) {
+  constructor(most) {
     this.most = most;
-    this.drop = drop;
     this.map = new Map();
   }
   get(key) {
@@ -61,18 +63,14 @@ class Kept {
     return this.map.has(key);
   }
   set(key, value, spare = () => false) {
-    if (this.map.has(key)) this.drop(this.map.get(key));
     this.map.delete(key);
     this.map.set(key, value);
     for (const old of this.map.keys()) {
       if (this.map.size <= this.most) break;
-      if (spare(old)) continue;
-      this.drop(this.map.get(old));
-      this.map.delete(old);
+      if (!spare(old)) this.map.delete(old);
     }
   }
   clear() {
-    for (const value of this.map.values()) this.drop(value);
     this.map.clear();
   }
 }
@@ -123,8 +121,8 @@ function render({ model, el }) {
   let anchor = 0;
   const picked = new Set();
   let tiles = new Map(); // place in view → its element, for those near the window
-  const known = new Kept(KEPT_TILES, (tile) => revoke(tile.urls));
-  const looks = new Kept(KEPT_LOOKS, (look) => revoke(look.urls));
+  const known = new Kept(KEPT_TILES);
+  const looks = new Kept(KEPT_LOOKS);
   let asking = new Map(); // id of a request → the places it will bring
   let sent = 0;
   let waitingFor = null; // the id of the action that the kernel has not answered yet
@@ -134,7 +132,6 @@ function render({ model, el }) {
   let overlay = null;
   let search = null;
   let zoomed = null;
-  let zoomUrls = [];
   let lookTimer = 0;
 
   // What goes to the kernel.
@@ -247,7 +244,7 @@ function render({ model, el }) {
     tile.classList.remove("fgvc-waiting");
     tile.dataset.item = told.item;
     const photos = element("div", "fgvc-photos");
-    told.images.forEach((image, i) => photos.append(photo(image, told.urls[i])));
+    told.images.forEach((image, i) => photos.append(photo(image, told.jpegs[i])));
     if (told.more) photos.append(element("div", "fgvc-more", `+${told.more}`));
     const caption = element("div", "fgvc-caption", told.caption);
     caption.title = told.caption;
@@ -616,7 +613,7 @@ function render({ model, el }) {
   }
 
   function onLook(told, buffer) {
-    looks.set(told.item, { ...told, urls: addresses(told.sizes, buffer) });
+    looks.set(told.item, { ...told, jpegs: pictures(told.sizes, buffer) });
     if (known.get(cursor)?.item === told.item) {
       drawLook(looks.get(told.item));
       // The next one is likely to be looked at next.
@@ -629,7 +626,7 @@ function render({ model, el }) {
     let at = 0;
     const strip = (images) => {
       const made = element("div", "fgvc-strip");
-      images.forEach((image) => made.append(photo(image, told.urls[at++])));
+      images.forEach((image) => made.append(photo(image, told.jpegs[at++])));
       return made;
     };
     const main = strip(told.images);
@@ -673,8 +670,6 @@ function render({ model, el }) {
     overlay = null;
     zoomed = null;
     search = null;
-    revoke(zoomUrls);
-    zoomUrls = [];
   }
 
   function toggleZoom() {
@@ -696,10 +691,9 @@ function render({ model, el }) {
 
   function onZoom(told, buffer) {
     if (!overlay || told.ask !== zoomed) return;
-    revoke(zoomUrls);
-    zoomUrls = addresses(told.sizes, buffer);
+    const jpegs = pictures(told.sizes, buffer);
     const photos = element("div", told.images.length > 1 ? "fgvc-many" : "fgvc-one");
-    told.images.forEach((image, i) => photos.append(photo(image, zoomUrls[i])));
+    told.images.forEach((image, i) => photos.append(photo(image, jpegs[i])));
     const help = setup.choices.map((c) => `${c.key} ${c.decision}`).join(" · ");
     const text = `${told.caption} — ${help} · arrows move · z or Esc closes`;
     overlay.replaceChildren(photos, element("div", "fgvc-caption", text));
@@ -713,7 +707,7 @@ function render({ model, el }) {
     const list = element("div", "fgvc-found");
     list.setAttribute("role", "listbox");
     overlay.append(input, list);
-    search = { root: overlay, input, list, found: [], at: 0, ask: null, urls: [] };
+    search = { root: overlay, input, list, found: [], at: 0, ask: null };
     const wanted = () => {
       search.ask = ask({ type: "search", text: input.value });
     };
@@ -738,7 +732,6 @@ function render({ model, el }) {
   }
 
   function leaveSearch() {
-    revoke(search?.urls ?? []);
     closeOverlay();
     root.focus({ preventScroll: true });
   }
@@ -752,13 +745,12 @@ function render({ model, el }) {
 
   function onSearch(told, buffer) {
     if (!search || told.ask !== search.ask) return;
-    revoke(search.urls);
-    search.urls = addresses(told.sizes, buffer);
+    const jpegs = pictures(told.sizes, buffer);
     let at = 0;
-    search.found = told.found.map((one) => {
-      const urls = one.images.map(() => search.urls[at++]);
-      return { ...one, urls };
-    });
+    search.found = told.found.map((one) => ({
+      ...one,
+      jpegs: one.images.map(() => jpegs[at++]),
+    }));
     search.at = 0;
     search.answered = told.ask;
     drawFound();
@@ -770,7 +762,7 @@ function render({ model, el }) {
         const row = element("div", i === search.at ? "fgvc-hit fgvc-at" : "fgvc-hit");
         row.setAttribute("role", "option");
         row.append(element("span", "fgvc-name", one.label));
-        one.images.forEach((image, k) => row.append(photo(image, one.urls[k])));
+        one.images.forEach((image, k) => row.append(photo(image, one.jpegs[k])));
         row.addEventListener("click", () => take(one));
         return row;
       }),
@@ -794,12 +786,12 @@ function render({ model, el }) {
   function onTiles(told, buffer) {
     asking.delete(told.ask);
     if (told.view !== view) return;
-    const urls = addresses(told.sizes, buffer);
+    const jpegs = pictures(told.sizes, buffer);
     let at = 0;
     told.tiles.forEach((tile, i) => {
       const place = told.begin + i;
-      const own = urls.slice(at, (at += tile.images.length));
-      known.set(place, { ...tile, urls: own }, (old) => tiles.has(old));
+      const own = jpegs.slice(at, (at += tile.images.length));
+      known.set(place, { ...tile, jpegs: own }, (old) => tiles.has(old));
       if (tiles.has(place)) fill(place, tiles.get(place));
     });
     layOut();

@@ -146,7 +146,7 @@ def test_a_class_is_dropped_in_04(open_notebook, lab_folder):
     page = chair.notebook.page
     page.keyboard.press("l")
     of_class = before[(before["given"] == dropped) & (before["stage"] != "01_noise")]
-    expect(page.locator(".fgvc-zoom img")).to_have_count(len(of_class))
+    expect(page.locator(".fgvc-zoom canvas")).to_have_count(len(of_class))
     page.keyboard.press("Escape")
     chair.press(dropped, "d", "drop")
     table = chair.finish()
