@@ -536,6 +536,8 @@ function render({ model, el }) {
   }
 
   function onDrag(event) {
+    // Let go outside of the window, where nobody tells.
+    if (event.buttons === 0) drag = null;
     if (!drag) return;
     const at = pointIn(event);
     const { from } = drag;

@@ -94,6 +94,42 @@ def test_a_second_call_skips_everything_and_a_changed_parameter_only_what_follow
 
 
 @pytest.mark.slow
+def test_executed_notebooks_show_what_a_person_would_be_asked(finished):
+    for stage, galleries in {"01_noise": 2, "02_coarse": 1, "03_fine": 1, "04_lowq": 1}.items():
+        executed = nbformat.read(finished / f"outputs/tiny/{stage}.ipynb", as_version=4)
+        shown = [
+            out.data
+            for cell in executed.cells
+            for out in cell.get("outputs", [])
+            if "data" in out
+            and "open this notebook in JupyterLab" in out.data.get("text/plain", "")
+        ]
+        assert len(shown) == galleries, stage
+        assert all("image/png" in data for data in shown), stage
+
+
+@pytest.mark.slow
+def test_a_required_review_stops_there_and_says_what_to_do(finished):
+    required = {**TINY_CONTEST["03_fine"], "require_review": True}
+    other = TINY_CONTEST | {"outputs": str(finished / "outputs"), "03_fine": required}
+    (finished / "required.yaml").write_text(yaml.safe_dump(other))
+    stopped = run_pipeline(finished, "--only", "03_fine", file="required.yaml")
+    assert stopped.returncode != 0
+    said = stopped.stdout + stopped.stderr
+    assert "wait for a look" in said and "require_review: false" in said
+    # What was there before the stop is there still, and the sheet shows what to look at.
+    assert tables.read_table(finished / "outputs/tiny/tables/03_fine.parquet") is not None
+    executed = nbformat.read(finished / "outputs/tiny/03_fine.ipynb", as_version=4)
+    pictures = [
+        out
+        for cell in executed.cells
+        for out in cell.get("outputs", [])
+        if "image/png" in out.get("data", {})
+    ]
+    assert pictures
+
+
+@pytest.mark.slow
 def test_only_and_from_choose_the_stages(finished):
     only = run_pipeline(finished, "--dry-run", "--only", "03_fine").stdout
     assert [line.split(":")[0] for line in only.splitlines() if ": run," in line] == ["03_fine"]
