@@ -434,8 +434,8 @@ def confirmed_classes(table: pd.DataFrame) -> pd.Series:
 def decisions(crossing: Crossing, learnt: Posteriors) -> pd.DataFrame:
     """What `posterior.decide` says of the images asked, by image_id.
 
-    Columns given, suggested (a class name, or empty where the image shows none), best, sure, own
-    and verdict.
+    Columns given, suggested (a class name, or empty where the image shows none), best, sure, own,
+    none and verdict.
     """
     asked = crossing.table.loc[crossing.asked]
     classes = learnt.said.classes
@@ -478,7 +478,8 @@ def rank_verdict(crossing: Crossing, said: Reduced, kept: pd.Series) -> pd.DataF
     """The decision by rank in the form of `decisions`: what is not kept is dropped.
 
     `sure` is the probability of the best class and `own` that of the label, by the network that
-    judged the image last.
+    judged the image last. These networks do not know "none of the classes"; how unsure they are of
+    any stands for it.
     """
     asked = crossing.table.loc[crossing.asked]
     said = said.of(asked["image_id"])
@@ -490,6 +491,7 @@ def rank_verdict(crossing: Crossing, said: Reduced, kept: pd.Series) -> pd.DataF
             "best": best,
             "sure": said.top_probabilities[:, 0].astype(np.float32),
             "own": said.label_probability.astype(np.float32),
+            "none": 1 - said.top_probabilities[:, 0].astype(np.float32),
             "verdict": np.where(kept[asked.index], "keep", "drop"),
         },
         index=said.image_ids,

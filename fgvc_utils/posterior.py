@@ -127,29 +127,28 @@ def decide(
     """What becomes of each image: a row an image.
 
     `best` (int) is the likeliest class or `classes`, their number, for "none of them"; `sure` its
-    posterior, `own` the posterior of the image's own label. `verdict` is `keep` where the own label
-    is the likeliest, `relabel` where another class is, and surer than `relabel_bar`, else `drop`.
+    posterior, `own` the posterior of the image's own label, `none` that of "none of them".
+    `verdict` is `keep` where the own label is the likeliest, `relabel` where another class is, and
+    surer than `relabel_bar`, else `drop`.
     """
     best = posterior.best()
     sure = posterior.values.max(axis=1)
     verdict = np.where((best < classes) & (sure > relabel_bar), "relabel", "drop").astype(object)
     verdict[best == labels] = "keep"
     own = posterior.of(labels)
-    return pd.DataFrame({"best": best, "sure": sure, "own": own, "verdict": verdict})
+    none = posterior.of(np.full(len(labels), classes))
+    return pd.DataFrame({"best": best, "sure": sure, "own": own, "none": none, "verdict": verdict})
 
 
 def worth(decision: pd.DataFrame) -> np.ndarray:
-    """How much a person's look at each image is worth, float64 (images,), the larger the more.
+    """How likely a person's look is to change what an image teaches, float64 (images,).
 
-    `decision` has the columns suggested, sure and verdict. A look pays where it is likely to give
-    the next model an image it would not have had, or to take a wrong one away: a dropped image pays
-    by how sure its likeliest class is, a relabelled one by how unsure. What probably shows no class
-    pays little.
+    `decision` has the columns sure, none and verdict. A dropped image teaches nothing, so a look
+    changes that if it shows any class; a relabelled one if it shows another than was taken.
     """
-    sure = decision["sure"].to_numpy(dtype=np.float64)
-    dropped = (decision["verdict"] == "drop").to_numpy()
-    shows_none = (decision["suggested"] == "").to_numpy()
-    return np.where(shows_none, 1 - sure, np.where(dropped, sure, 1 - sure))
+    shows_one = 1 - decision["none"].to_numpy(dtype=np.float64)
+    another = 1 - decision["sure"].to_numpy(dtype=np.float64)
+    return np.where((decision["verdict"] == "drop").to_numpy(), shows_one, another)
 
 
 @dataclass(frozen=True)

@@ -122,12 +122,13 @@ def test_decide():
     assert decided["verdict"].tolist() == ["keep", "relabel", "drop", "drop"]
     assert decided["best"].tolist() == [0, 1, 1, 2]
     np.testing.assert_allclose(decided["own"], [0.6, 0.1, 0.3, 0.1], rtol=1e-6)
+    np.testing.assert_allclose(decided["none"], [0.1, 0.1, 0.2, 0.8], rtol=1e-6)
 
 
-def test_a_look_pays_where_a_class_is_likely_and_unsure():
-    rows = [("drop", "a", 0.65), ("drop", "a", 0.3), ("relabel", "b", 0.95), ("drop", "", 0.9)]
-    frame = pd.DataFrame(rows, columns=["verdict", "suggested", "sure"])
-    assert np.argsort(-posterior.worth(frame)).tolist()[:2] == [0, 1]
+def test_a_look_pays_where_it_is_likely_to_change_what_is_taught():
+    rows = [("drop", 0.65, 0.1), ("drop", 0.3, 0.25), ("relabel", 0.95, 0.0), ("drop", 0.9, 0.9)]
+    frame = pd.DataFrame(rows, columns=["verdict", "sure", "none"])
+    np.testing.assert_allclose(posterior.worth(frame), [0.9, 0.75, 0.05, 0.1])
 
 
 def test_planted_errors_are_errors_of_both_kinds():
