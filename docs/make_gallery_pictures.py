@@ -24,7 +24,7 @@ from jupyterlab_driver import OpenNotebook, browser_page, find_browser, jupyterl
 
 # What is pressed before the picture is taken, after a click on the tile of that number.
 ACTS = {
-    "01_noise": [(0, "n"), (1, "n"), (2, "n"), (-1, "g"), (-2, "g")],
+    "01_noise": [(0, "n"), (1, "n"), (2, "n"), (3, "n")],
     "03_fine": [(0, "1"), (1, "k"), (2, "2"), (3, None)],
     "04_lowq": [(0, "d"), (1, "k"), (2, None)],
 }

@@ -141,14 +141,17 @@ def decide(
 
 
 def worth(decision: pd.DataFrame) -> np.ndarray:
-    """How likely a person's look is to change what an image teaches, float64 (images,).
+    """How much a person's look at each image is worth, float64 (images,), the larger the more.
 
-    `decision` has the columns sure, none and verdict. A dropped image teaches nothing, so a look
-    changes that if it shows any class; a relabelled one if it shows another than was taken.
+    `decision` has the columns sure, none and verdict. It is how likely the look is to change what
+    the image teaches: a dropped image teaches nothing, so if it shows any class; a relabelled one
+    if it shows another than was taken. Among dropped ones, what the networks know half teaches
+    them half as much (uncertainty sampling, Lewis and Gale, 1994).
     """
     shows_one = 1 - decision["none"].to_numpy(dtype=np.float64)
-    another = 1 - decision["sure"].to_numpy(dtype=np.float64)
-    return np.where((decision["verdict"] == "drop").to_numpy(), shows_one, another)
+    sure = decision["sure"].to_numpy(dtype=np.float64)
+    dropped = (decision["verdict"] == "drop").to_numpy()
+    return np.where(dropped, shows_one * (1 - sure / 2), 1 - sure)
 
 
 @dataclass(frozen=True)
