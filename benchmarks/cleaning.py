@@ -315,8 +315,8 @@ def run_contest(contest: Contest) -> list[dict]:
     rows.append(scored(contest, "our default", ours))
     _, planted = crossing.planted_check(cross, learnt, none)
     rows[-1] |= {f"planted_{key}": value for key, value in planted.items()}
-    looks = crossing.by_worth(decided, LOOKS)
-    said = answer(contest, looks)
+    order, wanted = crossing.review_order(decided, [], LOOKS)
+    said = answer(contest, order[:wanted])
     known = said.where(said != "", posteriors.NONE).reindex(coarse["image_id"], fill_value="")
     again, *_ = posterior_stage(contest, coarse, known.set_axis(coarse.index), "03_looks")
     rows.append(

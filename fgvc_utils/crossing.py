@@ -499,46 +499,42 @@ def rank_verdict(crossing: Crossing, said: Reduced, kept: pd.Series) -> pd.DataF
     return verdict.astype({"verdict": object})
 
 
-def by_worth(decided: pd.DataFrame, share: float) -> list[str]:
-    """The images a person should look at first: `share` of those not kept as they came."""
-    order = _doubtful_by_worth(decided)
-    return order[: round(len(order) * share)]
-
-
-def _doubtful_by_worth(decided: pd.DataFrame) -> list[str]:
-    doubtful = decided[decided["verdict"] != "keep"]
-    order = np.argsort(-posterior.worth(doubtful), kind="stable")
-    return doubtful.index[order].tolist()
-
-
 def review_order(verdict: pd.DataFrame, seen: Sequence[str], share: float) -> tuple[list[str], int]:
-    """The images of a review in the order of their worth, and how many of them are asked for.
+    """The images not kept as they came, by the worth of a look, and how many are asked for.
 
     `seen` are those that somebody has decided on already; they stand first, so that they can be
     seen and changed, and count towards the `share` of the negatives that is asked for.
     """
-    fresh = [image for image in _doubtful_by_worth(verdict) if image not in set(seen)]
+    known = set(seen)
+    doubtful = verdict[verdict["verdict"] != "keep"]
+    by_worth = doubtful.index[np.argsort(-posterior.worth(doubtful), kind="stable")]
+    fresh = [image for image in by_worth if image not in known]
     wanted = round((len(seen) + len(fresh)) * share)
     return [*seen, *fresh], max(wanted, len(seen))
 
 
-def suggestions(judgement: "Judgement", count: int = 5) -> dict[str, list[tuple[str, float]]]:
-    """What each judged image may show: image_id → (class, probability), the likeliest first.
+def suggestions(
+    judgement: Judgement, image_ids: Sequence[str], count: int = 5
+) -> dict[str, list[tuple[str, float]]]:
+    """What images may show: image_id → (class, probability), the likeliest first.
 
-    "None of the classes" is not among them; the probabilities are what is left beside it.
+    "None of the classes" is not among them; the probabilities are what is left beside it. Images
+    that the judgement does not know are left out.
     """
+    said = judgement.said if judgement.learnt is None else judgement.learnt.said
+    known = [image for image in image_ids if image in said.image_ids]
     if judgement.learnt is None:
-        said = judgement.said
-        columns, values, ids = said.top_classes, said.top_probabilities, said.image_ids
-        classes = said.classes
+        told = said.of(known)
+        columns, values = told.top_classes, told.top_probabilities
     else:
-        ids, classes = judgement.learnt.said.image_ids, judgement.learnt.said.classes
-        columns, values = judgement.learnt.posterior.columns, judgement.learnt.posterior.values
+        told = judgement.learnt.of(known)
+        columns, values = told.columns, told.values
+    names = np.array(said.classes, object)
     order = np.argsort(-values.astype(np.float32), axis=1, kind="stable")[:, : count + 1]
     columns = np.take_along_axis(columns, order, axis=1)
     values = np.take_along_axis(values, order, axis=1).astype(float)
     found = {}
-    for image, numbers, shares in zip(ids, columns, values, strict=True):
-        pairs = [(classes[n], share) for n, share in zip(numbers, shares, strict=True) if share > 0]
+    for image, found_names, shares in zip(known, names[columns], values, strict=True):
+        pairs = [(name, share) for name, share in zip(found_names, shares, strict=True) if share]
         found[image] = [pair for pair in pairs if pair[0] != posterior.NONE][:count]
     return found
