@@ -331,6 +331,10 @@ function render({ model, el }) {
 
   function decide(decision, more = {}) {
     if (now.count === 0) return;
+    if (picked.size === 0 && !known.has(cursor)) {
+      tell("this photo is not here yet; nothing was decided");
+      return;
+    }
     const places = chosen();
     picked.clear();
     markAll();
