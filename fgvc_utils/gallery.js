@@ -133,6 +133,7 @@ function render({ model, el }) {
   let search = null;
   let zoomed = null;
   let lookTimer = 0;
+  let hidden = false; // nothing could be laid out when it was last tried
 
   // What goes to the kernel.
 
@@ -191,6 +192,11 @@ function render({ model, el }) {
   }
 
   function layOut() {
+    // JupyterLab hides outputs for moments, while its theme changes for one: nothing has a size.
+    if (scroller.clientHeight === 0 || canvas.clientWidth === 0) {
+      hidden = true;
+      return;
+    }
     const across = columns();
     const rows = Math.ceil(now.count / across);
     canvas.style.height = `${Math.max(0, rows * (tileHeight + GAP) - GAP)}px`;
@@ -859,7 +865,12 @@ function render({ model, el }) {
   let frame = 0;
   const later = () => {
     cancelAnimationFrame(frame);
-    frame = requestAnimationFrame(layOut);
+    frame = requestAnimationFrame(() => {
+      const back = hidden && scroller.clientHeight > 0;
+      hidden = false;
+      if (back) select(cursor);
+      else layOut();
+    });
   };
   scroller.addEventListener("scroll", later);
   const watcher = new ResizeObserver(later);
