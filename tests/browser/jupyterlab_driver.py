@@ -144,7 +144,14 @@ class OpenNotebook:
             arg=self._path,
             timeout=WAIT_MS,
         )
-        self._evaluate("panel => panel.context.ready.then(() => panel.sessionContext.ready)")
+        # Asked again and again: a promise of a kernel that restarts meanwhile is never kept.
+        self.page.wait_for_function(
+            """() => {
+              const panel = window.jupyterapp.shell.currentWidget;
+              return panel.context.isReady && panel.sessionContext.isReady;
+            }""",
+            timeout=WAIT_MS,
+        )
         self.wait_until_idle()
 
     def wait_until_idle(self) -> None:
