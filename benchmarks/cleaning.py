@@ -16,8 +16,10 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -39,6 +41,7 @@ from fgvc_utils import (
 from fgvc_utils import posterior as posteriors
 from fgvc_utils.distributed import Processes
 from fgvc_utils.jobs import Job, is_done, write_job
+from fgvc_utils.launch import KEEPS_MEMORY
 from fgvc_utils.predictions import Store
 from fgvc_utils.progress import Progress
 from fgvc_utils.reduction import Reduced
@@ -208,6 +211,12 @@ def answer(contest: Contest, image_ids: list[str]) -> pd.Series:
     return true.where(true.isin(classes), "")
 
 
+def as_known(table: pd.DataFrame, said: pd.Series) -> pd.Series:
+    """A reviewer's answers (by image_id) as what is known of each row: a class, none, or empty."""
+    known = said.where(said != "", posteriors.NONE).reindex(table["image_id"], fill_value="")
+    return known.set_axis(table.index)
+
+
 def with_answers(contest: Contest, table: pd.DataFrame, said: pd.Series) -> pd.DataFrame:
     """A table with a reviewer's answers in force."""
     table = table.copy()
@@ -263,14 +272,18 @@ def readable(contest: Contest, train: pd.DataFrame) -> np.ndarray:
     return (files[train["image_id"]] != "").to_numpy()
 
 
+def for_cleanlab(said: Reduced, labels: pd.Series) -> tuple[np.ndarray, np.ndarray]:
+    """Label numbers and probabilities as cleanlab takes them; `labels` by image_id."""
+    probability = said.dense().astype(np.float64)
+    probability /= probability.sum(axis=1, keepdims=True)
+    return pd.Index(said.classes).get_indexer(labels[said.image_ids]), probability
+
+
 def cleanlab_rows(contest: Contest, table: pd.DataFrame, said: Reduced, suffix: str) -> list[dict]:
     """Every filter of cleanlab on the same out-of-fold probabilities."""
     from cleanlab.filter import find_label_issues
 
-    probability = said.dense().astype(np.float64)
-    probability /= probability.sum(axis=1, keepdims=True)
-    by_id = table.set_index("image_id")
-    numbers = pd.Index(said.classes).get_indexer(by_id.loc[said.image_ids, "label"])
+    numbers, probability = for_cleanlab(said, table.set_index("image_id")["label"])
     rows = []
     for name in FILTERS:
         issues = find_label_issues(numbers, probability, filter_by=name, n_jobs=1)
@@ -317,8 +330,7 @@ def run_contest(contest: Contest) -> list[dict]:
     rows[-1] |= {f"planted_{key}": value for key, value in planted.items()}
     order, wanted = crossing.review_order(decided, [], LOOKS)
     said = answer(contest, order[:wanted])
-    known = said.where(said != "", posteriors.NONE).reindex(coarse["image_id"], fill_value="")
-    again, *_ = posterior_stage(contest, coarse, known.set_axis(coarse.index), "03_looks")
+    again, *_ = posterior_stage(contest, coarse, as_known(coarse, said), "03_looks")
     rows.append(
         scored(contest, "our default + looks", with_answers(contest, again, said), len(said))
     )
@@ -368,10 +380,16 @@ def human_rank_row(contest: Contest, coarse: pd.DataFrame, by_rank: pd.DataFrame
     return scored(contest, "original's loop + human share", again, len(said))
 
 
-def summary(rows: pd.DataFrame) -> pd.DataFrame:
-    """Mean over seeds with the half-width of a 95 % interval (Student's t) of f1 and top1."""
+def half_widths(groups: Any) -> pd.DataFrame:
+    """Half-width of the 95 % interval of each group's mean (Student's t), columns `name±`."""
     from scipy.stats import t
 
+    n = groups.size()
+    return groups.std().mul(t.ppf(0.975, n - 1) / np.sqrt(n), axis=0).add_suffix("±")
+
+
+def summary(rows: pd.DataFrame) -> pd.DataFrame:
+    """Mean over seeds with the half-width of a 95 % interval (Student's t) of f1 and top1."""
     figures = [
         "looks",
         "precision",
@@ -385,10 +403,7 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
     ]
     groups = rows.groupby(["contest", "method"], sort=False)
     mean = groups[figures].mean()
-    n = groups.size()
-    for name in ("f1", "top1"):
-        mean[f"{name}±"] = groups[name].std() * t.ppf(0.975, n - 1) / np.sqrt(n)
-    return mean
+    return mean.join(half_widths(groups[["f1", "top1"]]))
 
 
 def closing(rows: pd.DataFrame, contest: str) -> dict:
@@ -414,31 +429,40 @@ def closing(rows: pd.DataFrame, contest: str) -> dict:
 
 def keep_memory() -> None:
     """Start again with an allocator that keeps what it has: else pages are cleared for each fit."""
-    names = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_")
-    if not set(names) & set(os.environ):
-        wanted = dict.fromkeys(names, str(2**32))
-        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | wanted)
+    if not KEEPS_MEMORY.keys() & os.environ.keys():
+        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | KEEPS_MEMORY)
 
 
-def main() -> None:
+def arguments(description: str) -> argparse.Namespace:
+    """The command line: contests, seeds and the folder of the work; starts again where it must."""
     keep_memory()
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=description.splitlines()[0])
     parser.add_argument("--contests", nargs="+", default=["demo", "grocery-web"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--work", type=Path, help="keep the work there, to go on later")
-    given = parser.parse_args()
+    return parser.parse_args()
+
+
+def contests(given: argparse.Namespace) -> Iterator[Contest]:
+    """Each contest and seed in turn; says how long each took."""
     torch.set_num_threads(stage.processors())
     with tempfile.TemporaryDirectory() as temporary:
-        work = given.work or Path(temporary)
-        rows, right = [], []
+        work = (given.work or Path(temporary)).resolve()
         for name in given.contests:
             for seed in given.seeds:
                 started = time.monotonic()
-                contest = prepare(name, seed, work.resolve())
-                rows += run_contest(contest)
-                right.append({"contest": name, "seed": seed, **on_right_labels(contest)})
+                yield prepare(name, seed, work)
                 print(f"{name}, seed {seed}: {time.monotonic() - started:.0f} s", flush=True)
-                print(pd.DataFrame(right).round(4).to_string(), flush=True)
+
+
+def main() -> None:
+    given = arguments(__doc__)
+    rows, right = [], []
+    for contest in contests(given):
+        rows += run_contest(contest)
+        lost = on_right_labels(contest)
+        right.append({"contest": contest.name, "seed": contest.seed, **lost})
+        print(pd.DataFrame(right).round(4).to_string(), flush=True)
     table = pd.DataFrame(rows)
     with pd.option_context("display.width", 250, "display.max_columns", 40, "display.max_rows", 99):
         print(summary(table).round(3).to_string())

@@ -8,19 +8,13 @@ first. After the looks the rounds go on, as in the notebook. The score is the te
 small model of `cleaning.py`, trained on what is then kept. Last line: JSON.
 """
 
-import argparse
 import json
-import tempfile
-import time
-from pathlib import Path
 
 import cleaning as benchmark
 import numpy as np
 import pandas as pd
-import torch
 
-from fgvc_utils import crossing, stage
-from fgvc_utils import posterior as posteriors
+from fgvc_utils import crossing
 
 SHARES = (0.05, 0.10, 0.20)
 ORDERS = ("our order", "random order", "cleanlab's order")
@@ -31,10 +25,8 @@ def cleanlab_order(coarse: pd.DataFrame, learnt: crossing.Posteriors) -> list[st
     from cleanlab.rank import get_label_quality_scores
 
     said = learnt.said
-    probability = said.dense().astype(np.float64)
-    probability /= probability.sum(axis=1, keepdims=True)
-    given = coarse.set_index("image_id").loc[said.image_ids, "given"]
-    numbers = pd.Index(said.classes).get_indexer(given)
+    given = coarse.set_index("image_id")["given"]
+    numbers, probability = benchmark.for_cleanlab(said, given)
     quality = get_label_quality_scores(numbers, probability, method="self_confidence")
     return said.image_ids[np.argsort(quality, kind="stable")].tolist()
 
@@ -59,8 +51,7 @@ def run(contest: benchmark.Contest) -> list[dict]:
     for name, order in orders(contest.seed, coarse, decided, learnt).items():
         for share in SHARES:
             said = benchmark.answer(contest, order[: round(len(order) * share)])
-            known = said.where(said != "", posteriors.NONE)
-            known = known.reindex(coarse["image_id"], fill_value="").set_axis(coarse.index)
+            known = benchmark.as_known(coarse, said)
             folder = f"03_{ORDERS.index(name)}_{share:.2f}"
             again, *_ = benchmark.posterior_stage(contest, coarse, known, folder)
             table = benchmark.with_answers(contest, again, said)
@@ -94,36 +85,20 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
 
     `gain` is the mean of each seed's top-1 less its top-1 without looks: a paired difference.
     """
-    from scipy.stats import t
-
     keys = ["contest", "order", "share"]
     without = rows[rows["share"] == 0].set_index(["contest", "seed", "order"])["top1"]
     index = pd.MultiIndex.from_frame(rows[["contest", "seed", "order"]])
     rows = rows.assign(gain=rows["top1"].to_numpy() - without[index].to_numpy())
     groups = rows.groupby(keys, sort=False)
     mean = groups[["looks", "changed", "f1", "top1", "gain"]].mean()
-    n = groups.size()
-    for name in ("top1", "gain"):
-        mean[f"{name}±"] = groups[name].std() * t.ppf(0.975, n - 1) / np.sqrt(n)
-    return mean
+    return mean.join(benchmark.half_widths(groups[["top1", "gain"]]))
 
 
 def main() -> None:
-    benchmark.keep_memory()
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--contests", nargs="+", default=["demo", "grocery-web"])
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--work", type=Path, help="keep the work there, to go on later")
-    given = parser.parse_args()
-    torch.set_num_threads(stage.processors())
+    given = benchmark.arguments(__doc__)
     rows = []
-    with tempfile.TemporaryDirectory() as temporary:
-        work = given.work or Path(temporary)
-        for name in given.contests:
-            for seed in given.seeds:
-                started = time.monotonic()
-                rows += run(benchmark.prepare(name, seed, work.resolve()))
-                print(f"{name}, seed {seed}: {time.monotonic() - started:.0f} s", flush=True)
+    for contest in benchmark.contests(given):
+        rows += run(contest)
     table = summary(pd.DataFrame(rows))
     with pd.option_context("display.width", 200, "display.max_rows", 99):
         print(table.round(4).to_string())

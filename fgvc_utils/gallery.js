@@ -82,7 +82,7 @@ function render({ model, el }) {
   if (!colours.has("relabel")) colours.set("relabel", setup.relabel_colour);
   const suggests = setup.suggests;
   const tileWidth = setup.side + TILE_EDGE;
-  const lines = setup.rows ? 1 : suggests ? 2 : 1;
+  const lines = suggests && !setup.rows ? 2 : 1;
   const tileHeight = setup.side + TILE_EDGE + lines * TEXT_LINE;
 
   const root = element("div", "fgvc-gallery");

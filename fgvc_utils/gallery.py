@@ -167,7 +167,7 @@ class Gallery:
     @property
     def decisions(self) -> dict[str, str]:
         """Item → decision that stands, for the candidates that have one."""
-        standing = {item: self.review.standing(place) for item, place in self._positions()}
+        standing = {item: self.review.standing(n) for n, item in enumerate(self.review.items)}
         return {item: one.decision for item, one in standing.items() if one.decision}
 
     @property
@@ -225,9 +225,6 @@ class Gallery:
         if len(self._candidates):
             display(self.grid)
 
-    def _positions(self) -> list[tuple[str, int]]:
-        return list(self.review.position.items())
-
     def _build(self) -> None:
         review = self.review
         self._grid = Grid(
@@ -235,7 +232,6 @@ class Gallery:
                 "title": self.title,
                 "side": self._side,
                 "rows": self._rows,
-                "images_a_row": IMAGES_A_ROW,
                 "choices": [
                     {"key": key, "decision": decision, "colour": decision_colour(decision)}
                     for key, decision in self._choices.items()
@@ -244,7 +240,6 @@ class Gallery:
                 "suggests": self._suggests,
                 "searches": len(review.classes),
                 "panel": bool(self._exemplars) or self._suggests,
-                "reviewer": review.reviewer,
                 "sorts": review.sorts,
                 "shows": review.shows,
             }

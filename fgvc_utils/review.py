@@ -67,6 +67,7 @@ class Review:
         self.choices = list(choices)
         self.reviewer = reviewer_name() if reviewer is None else reviewer
         self.classes = list(classes)
+        self._known_classes = set(self.classes)
         self._folded = [_folded(name) for name in self.classes]
         self._sorts = _checked_sorts(self.candidates, sorts or {})
         self.items: list[str] = self.candidates["item"].tolist()
@@ -188,7 +189,7 @@ class Review:
                 which = f"suggestion {suggestion}" if suggestion > 1 else "suggested label"
                 raise ValueError(f"{row['item']!r} has no {which} to relabel it with")
             label = names[max(suggestion, 1) - 1]
-        if self.classes and label not in self.classes:
+        if self.classes and label not in self._known_classes:
             raise ValueError(f"{label!r} is no class of this contest")
         return Decision(row["item"], decision, label, row["shown"])
 

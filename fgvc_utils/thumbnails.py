@@ -58,15 +58,6 @@ class Thumbnails:
                 self._bytes -= len(self._kept.popitem(last=False)[1][0])
         return made
 
-    def image(self, path: str | Path, side: int) -> Image.Image:
-        """The same as a picture. Raises OSError where the file cannot be shown."""
-        jpeg, problem = self.jpeg(path, side)
-        if problem == "missing":
-            raise FileNotFoundError(f"{path} is not there")
-        if problem:
-            raise OSError(f"{path} cannot be read as a picture")
-        return Image.open(io.BytesIO(jpeg))
-
 
 def _jpeg(path: str | Path, side: int) -> tuple[bytes, str]:
     try:

@@ -2,5 +2,28 @@
 
 import signal
 
+import pytest
+from small_candidates import photos, rows_of
+
+from fgvc_utils.journal import Journal
+
 # A shell that starts the tests in the background may ignore interrupts for all that follows.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture
+def journal(tmp_path):
+    """An empty journal."""
+    return Journal(tmp_path / "decisions" / "02_coarse.csv")
+
+
+@pytest.fixture
+def candidates(tmp_path):
+    """Seven photos; see `small_candidates.photos`."""
+    return photos(tmp_path)
+
+
+@pytest.fixture
+def rows(candidates):
+    """The same photos as two rows."""
+    return rows_of(candidates)

@@ -9,27 +9,10 @@ import numpy as np
 import papermill
 import pytest
 from PIL import Image
-from small_candidates import photos, rows_of
 
 from fgvc_utils.gallery import Gallery
-from fgvc_utils.journal import Journal
 
 CHOICES = {"k": "keep", "d": "drop"}
-
-
-@pytest.fixture
-def journal(tmp_path):
-    return Journal(tmp_path / "decisions" / "02_coarse.csv")
-
-
-@pytest.fixture
-def candidates(tmp_path):
-    return photos(tmp_path)
-
-
-@pytest.fixture
-def rows(candidates):
-    return rows_of(candidates)
 
 
 def make(candidates, journal, **options):

@@ -96,6 +96,17 @@ def test_most_voices_win(journal):
     assert majority([("keep", ""), ("drop", "")]) is None
 
 
+def with_room(limit, call, path):
+    """Call the journal at `path` where a file may have `limit` bytes, as on a disk that is full."""
+    script = (
+        "import resource, signal, sys; from fgvc_utils.journal import Decision, Journal\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))\n"
+        f"Journal(sys.argv[1]).{call}"
+    )
+    return subprocess.run([sys.executable, "-c", script, path], capture_output=True, text=True)
+
+
 def test_a_selection_is_written_whole_or_not_at_all(journal):
     journal.append_all([Decision("a", "keep"), Decision("b", "relabel", "0012", "x")], "ann")
     before, size = journal.path.read_bytes(), journal.size()
@@ -104,14 +115,8 @@ def test_a_selection_is_written_whole_or_not_at_all(journal):
         journal.append_all([Decision("c", "keep"), Decision("", "keep")])
     journal.append_all([])
     limit = size + 60
-    script = (
-        "import resource, signal, sys; from fgvc_utils.journal import Decision, Journal\n"
-        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))\n"
-        "Journal(sys.argv[1]).append_all([Decision('c', 'drop'), Decision('d', 'drop')])"
-    )
-    run = subprocess.run(
-        [sys.executable, "-c", script, journal.path], capture_output=True, text=True
+    run = with_room(
+        limit, "append_all([Decision('c', 'drop'), Decision('d', 'drop')])", journal.path
     )
     assert run.returncode == 1 and "OSError" in run.stderr
     assert journal.path.read_bytes() == before
@@ -259,15 +264,7 @@ def test_full_disk_is_an_error_and_the_next_decision_finds_its_place(journal):
     """A limit on the file size stops the write in the middle of the line, as a full disk would."""
     journal.append("a", "keep")
     limit = journal.path.stat().st_size + 10
-    script = (
-        "import resource, signal, sys; from fgvc_utils.journal import Journal\n"
-        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))\n"
-        "Journal(sys.argv[1]).append('second', 'drop')"
-    )
-    run = subprocess.run(
-        [sys.executable, "-c", script, journal.path], capture_output=True, text=True
-    )
+    run = with_room(limit, "append('second', 'drop')", journal.path)
     assert run.returncode == 1 and "OSError" in run.stderr and "01_noise.csv" in run.stderr
     assert journal.path.stat().st_size == limit
     assert journal.latest()["decision"].to_dict() == {"a": "keep"}

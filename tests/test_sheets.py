@@ -3,25 +3,8 @@
 import numpy as np
 import pytest
 from PIL import ImageColor
-from small_candidates import photos, rows_of
 
-from fgvc_utils.journal import Journal
 from fgvc_utils.sheets import contact_sheet, decision_colour
-
-
-@pytest.fixture
-def journal(tmp_path):
-    return Journal(tmp_path / "decisions" / "02_coarse.csv")
-
-
-@pytest.fixture
-def candidates(tmp_path):
-    return photos(tmp_path)
-
-
-@pytest.fixture
-def rows(candidates):
-    return rows_of(candidates)
 
 
 def shows_colour(sheet, colour):
