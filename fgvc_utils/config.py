@@ -21,6 +21,7 @@ NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 CountOrZero = Annotated[int, Field(ge=0)]
 FolderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+Ratio = Annotated[float, Field(ge=1, le=3)]
 Pixels = Annotated[int, Field(ge=16, le=4096)]
 Table = Literal["01_noise", "02_coarse", "03_fine", "04_lowq"]
 
@@ -94,7 +95,7 @@ class Shared(Parameters):
     rendezvous: str
     device: Literal["auto", "cpu", "cuda"]
     threads: CountOrZero
-    workers: CountOrZero
+    workers: Annotated[int, Field(ge=-1)]
 
     @property
     def folder(self) -> Path:
@@ -129,7 +130,7 @@ class Features(Network):
     fit: Literal["head", "full"]
     optimiser: Literal["lbfgs", "radam", "sgd", "adam"]
     lbfgs_steps: Count
-    test_ratio: Annotated[float, Field(ge=1, le=3)]
+    test_ratio: Ratio
     epochs: Count
     rate: Positive
     sgd_rate: Positive
@@ -231,7 +232,7 @@ class CrossParams(Shared, Features):
 class LowQualityParams(Shared, Network):
     """04_lowq."""
 
-    test_ratio: Annotated[float, Field(ge=1, le=3)]
+    test_ratio: Ratio
     small_class: Count
     neighbours: Count
     drop_below: Share
@@ -245,8 +246,11 @@ class Recipe(Parameters):
     name: FolderName
     table: Table
     held_out_fold: Annotated[int, Field(ge=-1)]
-    train_ratio: Annotated[float, Field(ge=1, le=3)]
-    test_ratio: Annotated[float, Field(ge=1, le=3)]
+    decoded_gb: NotNegative
+    random_crop: bool
+    train_ratio: Ratio
+    test_ratio: Ratio
+    test_ratios: list[Ratio]
     epochs: Count
     base_lr: Positive
     radam_lr: Positive
@@ -254,17 +258,22 @@ class Recipe(Parameters):
     momentum: Share
     weight_decay: NotNegative
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
+    ema_decay: Annotated[float, Field(ge=0, lt=1)]
+    rate_sweep_steps: CountOrZero
     dropout: Annotated[float, Field(ge=0, lt=1)]
     drop_path: Annotated[float, Field(ge=0, lt=1)]
     global_batch: Count
     micro_batch: Count
-    precision: Literal["float32", "bfloat16"]
+    precision: Literal["auto", "float32", "bfloat16"]
+    gradient_checkpointing: bool
+    changes_on: Literal["auto", "workers", "device"]
     balance: Literal["none", "oversample", "prior"]
     keep_prior: bool
     keep_empty: bool
     feature_views: CountOrZero
     mix: Literal["none", "cutmix", "mixup"]
     mix_probability: Share
+    mix_alpha: Positive
     colour_jitter: Share
     flip_probability: Share
     quarter_turn_probability: Share
@@ -298,6 +307,8 @@ class DistillParams(Shared, Network, Recipe):
     teachers: list[str]
     variant: Literal["A", "B"]
     temperature: Positive
+    teacher_views: CountOrZero
+    fold_clean: bool
 
     @model_validator(mode="after")
     def _labels_for_balance(self) -> "DistillParams":

@@ -55,6 +55,18 @@ class Processes:
             dist.barrier()
 
 
+def workers_of(device: str, workers: int) -> int:
+    """Processes that prepare pictures for this one; -1 chooses.
+
+    On a CPU they would only take the cores of the training itself; on CUDA the machine's cores are
+    shared among its ranks, one of each for the rank itself.
+    """
+    if workers >= 0:
+        return workers
+    ranks = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    return max(1, len(os.sched_getaffinity(0)) // ranks - 1) if device == "cuda" else 0
+
+
 @contextmanager
 def joined(device: str, workers: int, timeout_minutes: float) -> Iterator[Processes]:
     """Join the group of this launch's processes; it is left again when the block ends."""
@@ -67,7 +79,7 @@ def joined(device: str, workers: int, timeout_minutes: float) -> Iterator[Proces
         backend = "nccl" if device == "cuda" else "gloo"
         dist.init_process_group(backend, timeout=timedelta(minutes=timeout_minutes))
     try:
-        yield Processes(rank, count, place, workers)
+        yield Processes(rank, count, place, workers_of(place.type, workers))
     finally:
         if count > 1:
             dist.destroy_process_group()

@@ -46,7 +46,8 @@ class Hardware:
     device: "cpu", "cuda", or "auto" for CUDA where there is one.
     timeout_minutes: how long nodes wait for each other at the start; the worker uses it for its
         collective operations too.
-    workers: processes a rank that prepare pictures; 0 lets the rank do it itself.
+    workers: processes a rank that prepare pictures; 0 lets the rank do it itself, -1 does so on a
+        CPU and shares the cores among the ranks on CUDA.
     """
 
     processes: int = 1
@@ -56,10 +57,10 @@ class Hardware:
     threads: int = 0
     device: str = "auto"
     timeout_minutes: float = 30
-    workers: int = 0
+    workers: int = -1
 
     def __post_init__(self) -> None:
-        for name, least in (("processes", 1), ("nodes", 1), ("threads", 0), ("workers", 0)):
+        for name, least in (("processes", 1), ("nodes", 1), ("threads", 0), ("workers", -1)):
             value = getattr(self, name)
             if not isinstance(value, int) or value < least:
                 raise ValueError(f"{name} is {value!r}; give a whole number of at least {least}")

@@ -312,10 +312,11 @@ def training_job(
         "paste_probability", "paste_smallest", "shuffle_probability", "shuffle_most",
     )  # fmt: skip
     same = (
-        "backbone", "weights", "size", "train_ratio", "test_ratio", "dropout", "drop_path",
-        "precision", "epochs", "base_lr", "radam_lr", "radam_share", "momentum", "weight_decay",
-        "label_smoothing", "global_batch", "micro_batch", "balance", "keep_prior", "keep_empty",
-        "mix", "mix_probability", "seed",
+        "backbone", "weights", "size", "random_crop", "train_ratio", "test_ratio", "dropout",
+        "drop_path", "precision", "gradient_checkpointing", "changes_on", "epochs", "base_lr",
+        "radam_lr", "radam_share", "momentum", "weight_decay", "label_smoothing", "ema_decay",
+        "global_batch", "micro_batch", "balance", "keep_prior", "keep_empty", "mix",
+        "mix_probability", "mix_alpha", "seed",
     )  # fmt: skip
     return Job(
         name=name,
@@ -328,10 +329,31 @@ def training_job(
         teachers=[str(teacher / "predictions") for teacher in teachers],
         teacher_weight=teacher_weight,
         temperature=getattr(cfg, "temperature", 1.0),
+        teacher_views=getattr(cfg, "teacher_views", 0) if teachers else 0,
+        fold_clean=getattr(cfg, "fold_clean", False),
         keep=["logits", "features", *(["augmented"] if cfg.feature_views else [])],
         augmented_views=cfg.feature_views,
         **{field: getattr(cfg, field) for field in same},
     )
+
+
+def as_trained(job: Job) -> dict[str, Any]:
+    """What to change in a job to let the network that `job` trained predict without training."""
+    return {"fit": "none", "trained": str(Path(job.folder) / "weights.safetensors")}
+
+
+def ratio_job(job: Job, rows: pd.DataFrame, ratio: float) -> Rows:
+    """The held-out images, predicted by a job's network at another test ratio."""
+    folder = Path(job.folder) / "ratios" / f"{ratio:g}"
+    changes = as_trained(job) | {
+        "name": f"{job.name} at test ratio {ratio:g}",
+        "folder": str(folder),
+        "rows": str(folder / "rows.parquet"),
+        "test_ratio": ratio,
+        "keep": ["logits"],
+        "keep_weights": False,
+    }
+    return job.model_copy(update=changes), rows.assign(predict=rows["validate"])
 
 
 def augmentation_sheet(job: Job, rows: pd.DataFrame, draws: int) -> Image.Image:
