@@ -43,7 +43,7 @@ from fgvc_utils.feed import (
 )
 from fgvc_utils.files import whole_file
 from fgvc_utils.heads import Head
-from fgvc_utils.jobs import Job, job_digest
+from fgvc_utils.jobs import Job, fitted_images, job_digest
 from fgvc_utils.losses import Objective
 from fgvc_utils.predictions import Store, label_ranks, same_classes
 from fgvc_utils.progress import Progress
@@ -83,12 +83,6 @@ class PictureNetwork(nn.Module):
         return self.body.get_classifier()
 
 
-def trained_on(folder: Path) -> set[str]:
-    """Ids of the images that the job in a folder was fitted on."""
-    rows = pd.read_parquet(folder / "rows.parquet", columns=["image_id", "fit"])
-    return set(rows.loc[rows["fit"], "image_id"])
-
-
 class Material:
     """A job's rows with their targets, and the data sets over them."""
 
@@ -124,7 +118,7 @@ class Material:
             place = np.full(len(self.ids), -1)
             spoken = self.fit_rows
             if self.job.fold_clean:
-                fitted = trained_on(Path(teacher.folder).parent)
+                fitted = fitted_images(teacher.folder.parent)
                 spoken = spoken[[self.ids[row] not in fitted for row in spoken]]
             place[spoken] = teacher.rows_of([self.ids[row] for row in spoken])
             places.append(place)

@@ -152,6 +152,12 @@ def read_job(path: Path) -> Job:
     return Job(**read_json(path))
 
 
+def fitted_images(folder: Path) -> set[str]:
+    """Ids of the images that the job in a folder was fitted on."""
+    rows = pd.read_parquet(folder / "rows.parquet", columns=["image_id", "fit"])
+    return set(rows.loc[rows["fit"], "image_id"])
+
+
 def job_digest(job: Job) -> str:
     """What a job's result hangs on: its record, its rows, the stores and weights it reads."""
     digest = hashlib.sha256(job.model_dump_json().encode())

@@ -12,7 +12,7 @@ from PIL import Image
 
 from fgvc_utils import config
 from fgvc_utils.files import read_json, whole_file
-from fgvc_utils.jobs import Job, is_done, read_job, write_job
+from fgvc_utils.jobs import Job, fitted_images, is_done, read_job, write_job
 from fgvc_utils.launch import Hardware, launch
 from fgvc_utils.predictions import Store, same_classes, softmax
 
@@ -335,6 +335,45 @@ def training_job(
         augmented_views=cfg.feature_views,
         **{field: getattr(cfg, field) for field in same},
     )
+
+
+def view_jobs(student: Job, rows: pd.DataFrame, teachers: Sequence[Path]) -> list[Rows]:
+    """Let each teacher speak of the very random views that the student will see, no training.
+
+    `rows` are the student's; its recipe, size and seed make the views, so that teacher and student
+    agree on them (Beyer et al., Knowledge distillation: a good teacher is patient and consistent,
+    CVPR 2022). The student's `teachers` are then the stores of these jobs.
+    """
+    jobs = []
+    for teacher in teachers:
+        own = read_job(teacher / "job.json")
+        folder = Path(student.folder) / "views" / teacher.name
+        changes = as_trained(own) | {
+            "name": f"{student.name}: views of {teacher.name}",
+            "folder": str(folder),
+            "rows": str(folder / "rows.parquet"),
+            "backbone": own.backbone,
+            "balance": own.balance,
+            "keep_prior": own.keep_prior,
+            "keep_empty": own.keep_empty,
+            "keep": ["views"],
+            "keep_weights": False,
+            "teachers": [],
+            "teacher_weight": own.teacher_weight,
+        }
+        # Its own train images stay marked: which classes it knows, and whom it may not teach.
+        known = fitted_images(teacher)
+        seen = rows.assign(fit=rows["image_id"].isin(known), validate=False, predict=rows["fit"])
+        jobs.append((student.model_copy(update=changes), seen))
+    return jobs
+
+
+def taught_cleanly(teachers: Sequence[Path], image_ids: pd.Series) -> pd.Series:
+    """Whether at least one teacher was not trained on an image, boolean, in the images' order."""
+    clean = np.zeros(len(image_ids), dtype=bool)
+    for teacher in teachers:
+        clean |= ~image_ids.isin(fitted_images(teacher)).to_numpy()
+    return pd.Series(clean, index=image_ids.index)
 
 
 def as_trained(job: Job) -> dict[str, Any]:
