@@ -1,13 +1,16 @@
 """A job to a fitted network: fastai's Learner in each process, with a few callbacks of ours."""
 
 import warnings
+from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 from safetensors.torch import save_file
+from timm.optim import SGDW
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, Dataset
@@ -19,7 +22,7 @@ with warnings.catch_warnings():
     from fastai.callback.core import Callback, CancelBatchException
     from fastai.data.core import DataLoaders
     from fastai.learner import Learner
-    from fastai.optimizer import SGD, Adam, Optimizer, RAdam
+    from fastai.optimizer import OptimWrapper
 
 from fgvc_utils import augment, backbones, balance
 from fgvc_utils.config import accumulation
@@ -43,6 +46,11 @@ from fgvc_utils.progress import Progress
 
 STANDARDISE_ROWS = 20_000
 LAST = "last.pt"
+# fastai's settings of optimisers that take all weights in a few calls, where its own take them one
+# by one, which a GPU waits for. Weight decay is decoupled in all (Loshchilov and Hutter, 2019).
+FASTAI = {"betas": (0.9, 0.99), "eps": 1e-5}
+RADAM = partial(torch.optim.RAdam, decoupled_weight_decay=True, **FASTAI)
+ADAM = partial(torch.optim.AdamW, **FASTAI)
 
 
 class PictureNetwork(nn.Module):
@@ -226,19 +234,17 @@ class Steps(Callback):
             self.switch = round(self.total * job.radam_share)
         self.done = 0
 
-    def optimiser(self, step: int) -> tuple[type, float]:
+    def optimiser(self, step: int) -> tuple[Callable, float]:
         """Which optimiser takes a step, and its highest rate."""
+        sgd = partial(SGDW, momentum=self.job.momentum)
         if self.job.optimiser == "radam+sgd":
-            return (RAdam, self.job.radam_lr) if step < self.switch else (SGD, self.job.base_lr)
-        return {"radam": RAdam, "sgd": SGD, "adam": Adam}[self.job.optimiser], self.job.base_lr
+            return (RADAM, self.job.radam_lr) if step < self.switch else (sgd, self.job.base_lr)
+        return {"radam": RADAM, "sgd": sgd, "adam": ADAM}[self.job.optimiser], self.job.base_lr
 
-    def make_optimiser(self, parameters: list) -> Optimizer:
+    def make_optimiser(self, parameters: list) -> OptimWrapper:
         """The optimiser for the step that comes next."""
         kind, rate = self.optimiser(self.done)
-        decay = self.job.weight_decay
-        if kind is SGD:
-            return SGD(parameters, lr=rate, mom=self.job.momentum, wd=decay)
-        return kind(parameters, lr=rate, wd=decay)
+        return OptimWrapper(parameters, kind, lr=rate, weight_decay=self.job.weight_decay)
 
     def before_train(self) -> None:
         self.batches.epoch = self.epoch
@@ -326,7 +332,7 @@ class Account(Callback):
         self.learn.model.load_state_dict(last["network"])
         self.steps.done = last["steps"]
         self.learn.opt = self.steps.make_optimiser(self.learn.splitter(self.learn.model))
-        self.learn.opt.load_state_dict(_to(last["optimiser"], self.processes.device))
+        self.learn.opt.load_state_dict(last["optimiser"])
         self.history, self.start_epoch = last["history"], last["epoch"] + 1
         self.progress.note(self.job.name, f"goes on after epoch {self.start_epoch}")
 
@@ -363,31 +369,16 @@ class Account(Callback):
             self._keep_last(plain)
 
     def _keep_last(self, network: nn.Module) -> None:
-        optimiser = self.learn.opt.state_dict()
         state = {
             "digest": job_digest(self.job),
             "epoch": self.epoch,
             "steps": self.steps.done,
             "network": network.state_dict(),
-            "optimiser": {
-                "state": [dict(state) for state in optimiser["state"]],
-                "hypers": [dict(hyper) for hyper in optimiser["hypers"]],
-            },
+            "optimiser": self.learn.opt.state_dict(),
             "history": self.history,
         }
         with whole_file(self.last_file) as temporary:
             torch.save(state, temporary)
-
-
-def _to(value: object, device: torch.device) -> object:
-    """Move the tensors inside lists and dicts to a device."""
-    if isinstance(value, torch.Tensor):
-        return value.to(device)
-    if isinstance(value, dict):
-        return {key: _to(part, device) for key, part in value.items()}
-    if isinstance(value, list):
-        return [_to(part, device) for part in value]
-    return value
 
 
 @torch.no_grad()
