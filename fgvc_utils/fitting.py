@@ -1,7 +1,7 @@
 """A job to a fitted network: fastai's Learner in each process, with a few callbacks of ours."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -194,6 +194,23 @@ def loader(dataset: Dataset, batches: object, processes: Processes) -> DataLoade
         pin_memory=processes.device.type == "cuda",
         persistent_workers=False,
     )
+
+
+class OnDevice:
+    """A loader's batches, on their way to a device while it still works on the ones before.
+
+    Left to fastai, each copy would wait for all the work before it.
+    """
+
+    def __init__(self, batches: DataLoader, device: torch.device) -> None:
+        self.batches, self.device = batches, device
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[list[torch.Tensor]]:
+        for batch in self.batches:
+            yield [tensor.to(self.device, non_blocking=True) for tensor in batch]
 
 
 class Distributed(Callback):
@@ -465,7 +482,7 @@ def _fit_by_steps(
     if job.precision == "bfloat16":
         callbacks.append(Autocast(processes.device.type))
     objective = Objective(job.label_smoothing, job.teacher_weight, job.temperature)
-    loaders = DataLoaders(train, [], path=Path(job.folder), device=processes.device)
+    loaders = DataLoaders(OnDevice(train, processes.device), [], path=Path(job.folder))
     learner = Learner(
         loaders, network, objective, cbs=callbacks, path=Path(job.folder), wd=job.weight_decay
     )
