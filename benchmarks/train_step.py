@@ -1,7 +1,7 @@
 """The kit's training loop beside a bare PyTorch loop, on batches that lie ready in memory.
 
 `python benchmarks/train_step.py [--device cuda] [--backbone NAME --size 224] [--batch 32]
-[--accumulate 1] [--precision bfloat16] [--steps 4] [--blocks 12] [--seeds 0 1 2]` trains the same
+[--accumulate 1] [--precision bfloat16] [--steps 2] [--blocks 24] [--seeds 0 1 2]` trains the same
 network twice from the same weights: by `fitting.fit` (fastai's Learner and the kit's callbacks) and
 by a loop of forward, loss, backward and step. Both take the same batches, uint8 in the host's
 memory (pinned for a GPU), the same soft targets with label smoothing 0.2, RAdam for the first half
@@ -109,8 +109,8 @@ class InMemory(Material):
             whole = (pictures, targets)
             self.batches.append(tuple(t.pin_memory() for t in whole) if pin else whole)
 
-    def train_set(self) -> Dataset:
-        """The ready batches in turn, whichever rows are asked for."""
+    def train_set(self, **how: object) -> Dataset:
+        """The ready batches in turn, whichever rows are asked for and however."""
         return ReadyBatches(self.batches, self.before)
 
 
@@ -321,8 +321,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--batch", type=int, help="images a micro-batch")
     parser.add_argument("--accumulate", type=int, default=1, help="micro-batches a step")
     parser.add_argument("--precision", choices=list(AGREES))
-    parser.add_argument("--steps", type=int, default=4, help="optimiser steps a block")
-    parser.add_argument("--blocks", type=int, default=12, help="of each loop and seed; even")
+    parser.add_argument("--steps", type=int, help="optimiser steps a block: 2, or 10 on a GPU")
+    parser.add_argument("--blocks", type=int, default=24, help="of each loop and seed; even")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     options = parser.parse_args()
     if options.blocks < 4 or options.blocks % 2:
@@ -331,6 +331,9 @@ def arguments() -> argparse.Namespace:
     if options.device == "cuda" and not there:
         parser.error("--device is cuda, but torch sees no CUDA GPU here; give cpu")
     options.device = options.device or ("cuda" if there else "cpu")
+    # Short turns, so that other work on the cores meets both loops; on a GPU each turn ends in a
+    # wait for the device, which would hide what a loop gains by running ahead of it.
+    options.steps = options.steps or (10 if options.device == "cuda" else 2)
     return options
 
 
