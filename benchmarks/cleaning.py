@@ -12,8 +12,6 @@ it. A seed of the demo draws another demo; on grocery-web it cuts other folds. L
 
 import argparse
 import json
-import os
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -24,6 +22,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from allocator import keep_memory
 
 from fgvc_utils import (
     cleaning,
@@ -41,7 +40,6 @@ from fgvc_utils import (
 from fgvc_utils import posterior as posteriors
 from fgvc_utils.distributed import Processes
 from fgvc_utils.jobs import Job, is_done, write_job
-from fgvc_utils.launch import KEEPS_MEMORY
 from fgvc_utils.predictions import Store
 from fgvc_utils.progress import Progress
 from fgvc_utils.reduction import Reduced
@@ -425,12 +423,6 @@ def closing(rows: pd.DataFrame, contest: str) -> dict:
         "looks": of.loc["our default + looks", "looks"],
     }
     return {key: round(float(value), 4) for key, value in figures.items()}
-
-
-def keep_memory() -> None:
-    """Start again with an allocator that keeps what it has: else pages are cleared for each fit."""
-    if not KEEPS_MEMORY.keys() & os.environ.keys():
-        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | KEEPS_MEMORY)
 
 
 def arguments(description: str) -> argparse.Namespace:

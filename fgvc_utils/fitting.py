@@ -2,8 +2,10 @@
 
 import time
 import warnings
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ import pandas as pd
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from timm.optim import SGDW
 from timm.utils import ModelEmaV3
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -24,7 +27,7 @@ with warnings.catch_warnings():
     from fastai.callback.schedule import valley
     from fastai.data.core import DataLoaders
     from fastai.learner import Learner
-    from fastai.optimizer import SGD, Adam, Optimizer, RAdam
+    from fastai.optimizer import OptimWrapper
 
 from fgvc_utils import augment, backbones, balance
 from fgvc_utils.config import accumulation
@@ -54,6 +57,11 @@ LAST = "last.pt"
 SWEEP_LOW, SWEEP_HIGH = 1e-5, 1.0
 # A sweep ends when the loss is so many times its lowest.
 SWEEP_STOP = 3.0
+# fastai's settings of optimisers that take all weights in a few calls, where its own take them one
+# by one, which a GPU waits for. Weight decay is decoupled in all (Loshchilov and Hutter, 2019).
+FASTAI = {"betas": (0.9, 0.99), "eps": 1e-5}
+RADAM = partial(torch.optim.RAdam, decoupled_weight_decay=True, **FASTAI)
+ADAM = partial(torch.optim.AdamW, **FASTAI)
 
 
 class PictureNetwork(nn.Module):
@@ -273,6 +281,27 @@ def loader(dataset: Dataset, batches: object, processes: Processes) -> DataLoade
     )
 
 
+class OnDevice:
+    """A loader's batches, on their way to a device while it still works on the ones before.
+
+    Left to fastai, each copy would wait for all the work before it. With `changes` the random
+    changes are made there, from the epochs and keys that stand between pictures and targets.
+    """
+
+    def __init__(
+        self, batches: DataLoader, device: torch.device, changes: Changes | None = None
+    ) -> None:
+        self.batches, self.device, self.changes = batches, device, changes
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[list[torch.Tensor]]:
+        for pictures, *keyed, targets in self.batches:
+            batch = [t.to(self.device, non_blocking=True) for t in (pictures, targets)]
+            yield batch if self.changes is None else self.changes(*batch, keyed[0].tolist())
+
+
 class Distributed(Callback):
     """Wrap the network in DistributedDataParallel while it trains, and only then."""
 
@@ -312,24 +341,22 @@ class Steps(Callback):
             self.switch = round(self.total * job.radam_share)
         self.done = 0
 
-    def optimiser(self, step: int) -> tuple[type, float]:
+    def optimiser(self, step: int) -> tuple[Callable, float]:
         """Which optimiser takes a step, and its highest rate."""
+        sgd = partial(SGDW, momentum=self.job.momentum)
         if self.job.optimiser == "radam+sgd":
-            return (RAdam, self.job.radam_lr) if step < self.switch else (SGD, self.job.base_lr)
-        return {"radam": RAdam, "sgd": SGD, "adam": Adam}[self.job.optimiser], self.job.base_lr
+            return (RADAM, self.job.radam_lr) if step < self.switch else (sgd, self.job.base_lr)
+        return {"radam": RADAM, "sgd": sgd, "adam": ADAM}[self.job.optimiser], self.job.base_lr
 
     def rate_of(self, step: int) -> float:
         """The learning rate of a step: one cosine over all of them, to zero."""
         _, highest = self.optimiser(step)
         return float(highest * 0.5 * (1 + np.cos(np.pi * step / self.total)))
 
-    def make_optimiser(self, parameters: list) -> Optimizer:
+    def make_optimiser(self, parameters: list) -> OptimWrapper:
         """The optimiser for the step that comes next."""
         kind, rate = self.optimiser(self.done)
-        decay = self.job.weight_decay
-        if kind is SGD:
-            return SGD(parameters, lr=rate, mom=self.job.momentum, wd=decay)
-        return kind(parameters, lr=rate, wd=decay)
+        return OptimWrapper(parameters, kind, lr=rate, weight_decay=self.job.weight_decay)
 
     def before_train(self) -> None:
         self.batches.epoch = self.epoch
@@ -425,20 +452,6 @@ class Autocast(Callback):
         self.context.__exit__(None, None, None)
 
 
-class ChangesOnDevice(Callback):
-    """Make the random changes of a batch where it is trained on."""
-
-    order = -10
-
-    def __init__(self, changes: Changes) -> None:
-        self.changes = changes
-
-    def before_batch(self) -> None:
-        pictures, items = self.learn.xb
-        pictures, targets = self.changes(pictures, self.learn.yb[0], items.tolist())
-        self.learn.xb, self.learn.yb = (pictures,), (targets,)
-
-
 class Average(Callback):
     """The exponential moving average of the weights over the steps (Polyak and Juditsky, 1992).
 
@@ -499,7 +512,7 @@ class Account(Callback):
             self.average.network.load_state_dict(last["average"])
         self.steps.done = last["steps"]
         self.learn.opt = self.steps.make_optimiser(self.learn.splitter(self.learn.model))
-        self.learn.opt.load_state_dict(_to(last["optimiser"], self.processes.device))
+        self.learn.opt.load_state_dict(last["optimiser"])
         self.history, self.start_epoch = last["history"], last["epoch"] + 1
         self.progress.note(self.job.name, f"goes on after epoch {self.start_epoch}")
 
@@ -556,32 +569,17 @@ class Account(Callback):
             self._keep_last(plain)
 
     def _keep_last(self, network: nn.Module) -> None:
-        optimiser = self.learn.opt.state_dict()
         state = {
             "digest": job_digest(self.job),
             "epoch": self.epoch,
             "steps": self.steps.done,
             "network": network.state_dict(),
             "average": {} if self.average is None else self.average.network.state_dict(),
-            "optimiser": {
-                "state": [dict(state) for state in optimiser["state"]],
-                "hypers": [dict(hyper) for hyper in optimiser["hypers"]],
-            },
+            "optimiser": self.learn.opt.state_dict(),
             "history": self.history,
         }
         with whole_file(self.last_file) as temporary:
             torch.save(state, temporary)
-
-
-def _to(value: object, device: torch.device) -> object:
-    """Move the tensors inside lists and dicts to a device."""
-    if isinstance(value, torch.Tensor):
-        return value.to(device)
-    if isinstance(value, dict):
-        return {key: _to(part, device) for key, part in value.items()}
-    if isinstance(value, list):
-        return [_to(part, device) for part in value]
-    return value
 
 
 @torch.no_grad()
@@ -672,17 +670,17 @@ def _learner(
 ) -> Learner:
     """A fastai Learner over the job's train images, with the callbacks that every fit has."""
     later = changes_later(job, processes.device)
-    train = loader(material.train_set(changes_later=later), steps.batches, processes)
+    batches = loader(material.train_set(changes_later=later), steps.batches, processes)
+    changes = material.changes(mix=True) if later else None
+    train = OnDevice(batches, processes.device, changes)
     callbacks = [steps, *callbacks]
-    if later:
-        callbacks.append(ChangesOnDevice(material.changes(mix=True)))
     if processes.count > 1:
         callbacks.append(Distributed(processes))
     dtype = autocast_dtype(job.precision, processes.device)
     if dtype is not None:
         callbacks.append(Autocast(processes.device.type, dtype))
     objective = Objective(job.label_smoothing, job.teacher_weight, job.temperature)
-    loaders = DataLoaders(train, [], path=Path(job.folder), device=processes.device)
+    loaders = DataLoaders(train, [], path=Path(job.folder))
     learner = Learner(
         loaders, network, objective, cbs=callbacks, path=Path(job.folder), wd=job.weight_decay
     )

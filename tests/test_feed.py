@@ -57,6 +57,23 @@ def test_oversampled_rows_come_as_often_as_they_stand():
     assert len(rows) == 40 and Counter(seen) == Counter(rows.tolist())
 
 
+def test_two_processes_share_an_epoch_of_oversampled_rows_in_equal_parts():
+    rows = oversample(np.repeat([0, 1, 2], [30, 7, 2]), 1 / 2, seed=0)
+    assert len(rows) == 60  # three steps of 16, and 12 rows left to the other epochs
+    for epoch in range(3):
+        shares = []
+        for rank in range(2):
+            batches = GlobalBatches(rows, 4, 2, 2, rank, seed=5)
+            batches.epoch = epoch
+            assert batches.steps == 3 and [len(batch) for batch in batches] == [4] * 6
+            shares.append(Counter(row for batch in batches for _, row in batch))
+        # A row may come once for each time it stands, whichever process gets it.
+        both = shares[0] + shares[1]
+        assert both.total() == 48 and both <= Counter(rows.tolist())
+        alone = steps_of(rows, 4, 4, 1, epoch)
+        assert both == Counter(row for step in alone for batch in step for row in batch)
+
+
 def test_in_turn():
     batches = list(InTurn(np.array([5, 3, 9]), 2, epoch=4))
     assert batches == [[(4, 5), (4, 3)], [(4, 9)]] and len(InTurn(np.arange(5), 2)) == 3

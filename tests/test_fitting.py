@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,8 @@ from small_jobs import CLASSES, draw_pictures, small_job
 
 from fgvc_utils import backbones, balance
 from fgvc_utils.distributed import Processes
-from fgvc_utils.fitting import Material, fit, new_network
+from fgvc_utils.feed import GlobalBatches
+from fgvc_utils.fitting import Material, Steps, fit, new_network
 from fgvc_utils.jobs import Job, is_done, job_digest, write_job
 from fgvc_utils.launch import Hardware, launch
 from fgvc_utils.predicting import MASKED
@@ -70,27 +73,37 @@ def difference(one: dict, other: dict) -> float:
 # --- one process and two -----------------------------------------------------------------------
 
 
+def both_ways(folder: Path, rows: pd.DataFrame, **changes: object) -> dict:
+    """The same fits on one process and on two: a pair of jobs for each kind of network."""
+    networks = {"plain": "test_convnext", "norm": "test_efficientnet"}
+    made = {
+        name: [small_job(folder / f"{name}-{n}", backbone=backbone, **changes) for n in (1, 2)]
+        for name, backbone in networks.items()
+    }
+    files = [[write_job(job, rows) for job in pair] for pair in made.values()]
+    torch.set_num_threads(1)
+    for one, _ in made.values():
+        carry_out(one, Processes(), Progress(None))
+    launch([two for _, two in files], folder / "launch", TWO)
+    return {name: tuple(pair) for name, pair in made.items()}
+
+
 @pytest.fixture(scope="module")
 def pairs(rows: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> dict:
     """The same fits as 1 process × 16 × 2 and as 2 processes × 16 × 1."""
-    folder = tmp_path_factory.mktemp("pairs")
-    networks = {"plain": "test_convnext", "norm": "test_efficientnet"}
     held = rows.assign(validate=np.arange(len(rows)) % 5 == 0)
     held["fit"] = ~held["validate"]
-    made = {}
-    for name, backbone in networks.items():
-        jobs = [
-            small_job(folder / f"{name}-{n}", backbone=backbone, epochs=3, keep_every_step=True)
-            for n in (1, 2)
-        ]
-        made[name] = [job.model_copy(update={"keep": ["logits", "features"]}) for job in jobs]
-        files = [write_job(job, held) for job in made[name]]
-        made[name].append(files)
-    torch.set_num_threads(1)
-    for one, *_ in made.values():
-        carry_out(one, Processes(), Progress(None))
-    launch([files[1] for *_, files in made.values()], folder / "launch", TWO)
-    return {name: (one, two) for name, (one, two, _) in made.items()}
+    kept = {"keep_every_step": True, "keep": ["logits", "features"]}
+    return both_ways(tmp_path_factory.mktemp("pairs"), held, epochs=3, **kept)
+
+
+@pytest.fixture(scope="module")
+def large_pairs(rows: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> dict:
+    """Ten steps of 256 images, as 1 process × 64 × 4 and as 2 processes × 64 × 2."""
+    again = rows.iloc[np.arange(512) % len(rows)].reset_index(drop=True)
+    again["image_id"] = [f"{n:03d}" for n in range(len(again))]
+    cut = {"global_batch": 256, "micro_batch": 64, "keep_every_step": True, "keep": []}
+    return both_ways(tmp_path_factory.mktemp("large"), again, epochs=5, **cut)
 
 
 @pytest.mark.slow
@@ -104,6 +117,26 @@ def test_two_processes_take_the_steps_of_one_that_accumulates(pairs: dict, name:
     logs = [pd.read_csv(Path(job.folder) / "log.csv") for job in pairs[name]]
     np.testing.assert_allclose(logs[0]["train_loss"], logs[1]["train_loss"], atol=1e-5)
     assert (logs[0]["n"] == 40).all() and (logs[1]["n"] == 40).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["plain", "norm"])
+def test_two_processes_take_the_steps_of_one_at_a_large_batch(
+    large_pairs: dict, name: str, record_property: Callable[[str, object], None]
+):
+    """Four gradients are added in another order on two processes, which is all that differs."""
+    one, two = (steps(job) for job in large_pairs[name])
+    assert len(one) == len(two) == 10
+    assert difference(one[0], one[9]) > 1e-3
+    assert max(difference(a, b) for a, b in zip(one, two, strict=True)) < 1e-5
+    logs = [pd.read_csv(Path(job.folder) / "log.csv") for job in large_pairs[name]]
+    np.testing.assert_allclose(logs[0]["train_loss"], logs[1]["train_loss"], atol=1e-5)
+    # BatchNorm averages over the images of one process: no equality is asked for, only told.
+    running = [key for key in one[9] if key.endswith(("running_mean", "running_var"))]
+    if running:
+        apart = max(float((one[9][key] - two[9][key]).abs().max()) for key in running)
+        record_property("largest difference of running statistics", apart)
+        print(f"{name}: running statistics differ by at most {apart:.3g}")
 
 
 @pytest.mark.slow
@@ -250,6 +283,38 @@ def test_the_state_of_another_job_is_not_taken_up(rows: pd.DataFrame, tmp_path: 
     through = alone(small_job(tmp_path / "through", base_lr=0.02), rows)
     alone(other, rows)
     assert difference(weights(other), weights(through)) == 0
+
+
+# --- the optimisers ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["radam", "sgd", "adam"])
+def test_the_optimisers_step_as_those_of_fastai(kind: str, tmp_path: Path):
+    """Ten steps on a small layer, with momentum and decoupled weight decay."""
+    from fastai.optimizer import SGD, Adam, RAdam
+
+    job = small_job(tmp_path, optimiser=kind, base_lr=0.05, momentum=0.8, weight_decay=0.1)
+    peers = {
+        "radam": partial(RAdam, lr=0.05, wd=0.1),
+        "sgd": partial(SGD, lr=0.05, mom=0.8, wd=0.1),
+        "adam": partial(Adam, lr=0.05, wd=0.1),
+    }
+    torch.manual_seed(0)
+    inputs, targets = torch.randn(64, 5), torch.randn(64, 3)
+    ours, theirs = (torch.nn.Linear(5, 3) for _ in range(2))
+    theirs.load_state_dict(ours.state_dict())
+    start = ours.weight.detach().clone()
+    steps = Steps(job, GlobalBatches(np.arange(320), 32, 1, 1, 0, seed=0))
+    optimisers = steps.make_optimiser(list(ours.parameters())), peers[kind](theirs.parameters())
+    for _ in range(10):
+        for layer, optimiser in zip((ours, theirs), optimisers, strict=True):
+            torch.nn.functional.mse_loss(layer(inputs), targets).backward()
+            optimiser.step()
+            optimiser.zero_grad()
+    assert float((ours.weight.detach() - start).abs().max()) > 0.05
+    # torch's RAdam adds eps before it corrects the bias of the second moment, fastai's after it.
+    near = 2e-4 if kind == "radam" else 1e-6
+    torch.testing.assert_close(ours.weight, theirs.weight, rtol=0, atol=near)
 
 
 # --- done, and done again ----------------------------------------------------------------------
