@@ -1,15 +1,20 @@
 """Figures from tables and arrays. Each function returns a matplotlib figure for a cell to show."""
 
 import io
+import math
+import re
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fgvc_utils import tables
 
 BLUE, ORANGE, GREY, GREEN = "#0072b2", "#d55e00", "#9a9a9a", "#009e73"
+# One after another for lines of one kind: the palette of Okabe and Ito (2008).
+LINES = (BLUE, ORANGE, GREEN, "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 
 
 class Picture(Figure):
@@ -117,20 +122,106 @@ def agreement(judged: pd.DataFrame, drop_below: float, title: str) -> Figure:
     return figure
 
 
+def _panels(count: int, title: str, height: float = 3) -> tuple[Figure, list]:
+    """A figure of `count` panels side by side, titled at its upper left."""
+    figure = Picture(figsize=(max(5, 4 * count), height), layout="constrained")
+    panels = list(figure.subplots(1, count, squeeze=False)[0])
+    for axes in panels:
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.suptitle(title, x=0.01, ha="left", fontsize="large")
+    return figure, panels
+
+
 def learning_curve(log: pd.DataFrame, title: str) -> Figure:
-    """Train loss and, where a fold is held out, its loss and top-1 by epoch."""
-    figure = Picture(figsize=(8, 3), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    left.plot(log["epoch"], log["train_loss"], color=GREY, label="train")
-    left.set(xlabel="epoch", ylabel="loss")
-    left.set_title(title, loc="left")
-    if "top1" in log:
-        left.plot(log["epoch"], log["loss"], color=BLUE, label="held out")
-        right.plot(log["epoch"], log["top1"], color=BLUE, label="top-1")
-        right.plot(log["epoch"], log["top5"], color=GREEN, label="top-5")
-        right.set(xlabel="epoch", ylim=(0, 1))
-        right.legend(frameon=False)
-    left.legend(frameon=False)
+    """The epochs of a fit: its loss, how it does on held-out images, and its throughput.
+
+    `log` has a row an epoch: epoch, train_loss; where a fold is held out top1, top5 and loss; in
+    logs that recorded it images_per_second, and waiting (0 to 1), the share of the training time in
+    which the loop waited for pictures. Panels without data are left out.
+    """
+    told = [name for name in ("top1", "images_per_second") if name in log]
+    figure, (losses, *others) = _panels(1 + len(told), title)
+    losses.plot(log["epoch"], log["train_loss"], "o-", ms=3, color=GREY, label="train")
+    losses.set(xlabel="epoch", ylabel="loss")
+    if "loss" in log:
+        losses.plot(log["epoch"], log["loss"], "o-", ms=3, color=BLUE, label="held out")
+    losses.legend(frameon=False)
+    for name, axes in zip(told, others, strict=True):
+        _held_out(axes, log) if name == "top1" else _throughput(axes, log)
+    for axes in (losses, *others):
+        axes.locator_params(axis="x", integer=True)
+    return figure
+
+
+def _held_out(axes: Axes, log: pd.DataFrame) -> None:
+    """Top-1 and top-5 of the held-out images by epoch."""
+    axes.plot(log["epoch"], log["top1"], "o-", ms=3, color=BLUE, label="top-1")
+    axes.plot(log["epoch"], log["top5"], "o-", ms=3, color=GREEN, label="top-5")
+    axes.set(xlabel="epoch", ylabel="share of held-out images", ylim=(0, 1.02))
+    axes.legend(frameon=False)
+
+
+def _throughput(axes: Axes, log: pd.DataFrame) -> None:
+    """Images a second as bars, and where it is known the share of waiting on a second scale."""
+    axes.bar(log["epoch"], log["images_per_second"], color=GREY, label="images a second")
+    mean = f", {log['seconds'].mean():.3g} s each on average" if "seconds" in log else ""
+    axes.set(xlabel=f"epoch{mean}", ylabel="images a second")
+    if "waiting" in log:
+        share = axes.twinx()
+        share.plot(log["epoch"], log["waiting"], "o-", ms=3, color=ORANGE)
+        share.set_ylim(0, 1.02)
+        share.set_ylabel("share of time waiting for pictures", color=ORANGE)
+        share.spines[["top"]].set_visible(False)
+
+
+def epochs_of(events: Sequence[dict]) -> pd.DataFrame:
+    """The `figures` events of a launch as a table: a row an event, in order.
+
+    Columns job, epoch, epochs (of how many; missing where the event tells of no epoch) and
+    train_loss, loss and top1 as floats, missing where the event has none. The epoch is read from
+    the event's text ("epoch 2/5"); an event that tells of none counts as the job's next.
+    """
+    rows = []
+    for event in events:
+        job, numbers = event["job"], event["numbers"]
+        told = re.match(r"epoch (\d+)/(\d+)", event["text"])
+        earlier = sum(row["job"] == job for row in rows)
+        epoch, epochs = (int(told[1]), int(told[2])) if told else (earlier + 1, math.nan)
+        values = {name: _number(numbers.get(name)) for name in ("train_loss", "loss", "top1")}
+        rows.append({"job": job, "epoch": epoch, "epochs": epochs, **values})
+    return pd.DataFrame(rows, columns=["job", "epoch", "epochs", "train_loss", "loss", "top1"])
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else float(value)
+
+
+def live_curves(events: Sequence[dict]) -> Figure:
+    """The epochs of a launch while it runs: train loss, held-out loss and top-1, a line a job.
+
+    `events` are the `figures` events of `progress`, in order. The axes are as long as the longest
+    job, so that one sees how much is left. Panels without data are left out.
+    """
+    told = epochs_of(events)
+    jobs = list(dict.fromkeys(told["job"]))
+    panels = {"train_loss": "train loss", "loss": "held-out loss", "top1": "held-out top-1"}
+    panels = {name: text for name, text in panels.items() if told[name].notna().any()}
+    title = jobs[0] if len(jobs) == 1 else f"{len(jobs)} jobs so far"
+    figure, axes = _panels(max(1, len(panels)), title)
+    last = max(told[["epoch", "epochs"]].max().max(), 2) if len(told) else 2
+    for panel, (name, text) in zip(axes, panels.items(), strict=False):
+        for number, job in enumerate(jobs):
+            of_job = told[told["job"] == job]
+            colour = LINES[number % len(LINES)]
+            panel.plot(of_job["epoch"], of_job[name], "o-", ms=3, color=colour, label=job)
+        newest = told[name].dropna().iloc[-1]
+        panel.set_title(f"{text}, now {newest:.3g}", loc="left", fontsize="medium")
+        panel.set(xlabel="epoch", xlim=(0.5, last + 0.5))
+        panel.locator_params(axis="x", integer=True)
+        if name == "top1":
+            panel.set_ylim(0, 1.02)
+    if 1 < len(jobs) <= len(LINES):
+        axes[0].legend(frameon=False, fontsize="small")
     return figure
 
 

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -91,8 +91,16 @@ def job_rows(inventory: pd.DataFrame, **columns: Any) -> pd.DataFrame:
     return rows[readable & (rows["fit"] | rows["validate"] | rows["predict"])]
 
 
-def run_jobs(jobs: list[Rows], cfg: config.Shared, stage: str) -> None:
+def run_jobs(
+    jobs: list[Rows],
+    cfg: config.Shared,
+    stage: str,
+    picture: Callable[[list[dict]], Any] | None = None,
+) -> None:
     """Write the jobs with their rows and launch those that are not done; shows progress.
+
+    `picture`, such as `plots.live_curves`, makes a figure of the epochs so far; it is shown in the
+    cell and kept up to date.
 
     Raises ParameterError where a global batch cannot be cut up, ValueError where rows are off, and
     what `launch` raises, first of all a rank's own traceback.
@@ -106,7 +114,7 @@ def run_jobs(jobs: list[Rows], cfg: config.Shared, stage: str) -> None:
         if is_done(job):
             print(f"{job.name}: done before")
     if open_files:
-        launch(open_files, cfg.folder / "launches" / stage, hardware(cfg))
+        launch(open_files, cfg.folder / "launches" / stage, hardware(cfg), picture=picture)
 
 
 def work_folder(cfg: config.Shared, stage: str, name: str) -> str:

@@ -1,4 +1,4 @@
-"""Every figure is drawn and shown as a PNG."""
+"""Every figure is drawn and shown as a PNG, and its lines are the numbers it was given."""
 
 import io
 
@@ -23,6 +23,12 @@ ROUNDS = pd.DataFrame(
 LOG = pd.DataFrame(
     {"epoch": [1, 2], "train_loss": [2.0, 1.0], "loss": [2.0, 1.5], "top1": [0.1, 0.5], "top5": 0.9}
 )
+MEASURED = LOG.assign(images_per_second=[50.0, 80.0], waiting=[0.4, 0.1], seconds=[6.0, 4.0])
+EVENTS = [
+    {"job": "a", "text": "epoch 1/4", "numbers": {"train_loss": 2.0, "loss": 3.0, "top1": 0.25}},
+    {"job": "a", "text": "epoch 2/4", "numbers": {"train_loss": 1.0, "loss": None, "top1": 0.5}},
+    {"job": "b", "text": "7 evaluations", "numbers": {"train_loss": 0.5}},
+]
 JUDGED = pd.DataFrame({"images": [3, 9], "agreement": [0.0, 0.7]}, index=["a", "b"])
 
 
@@ -37,6 +43,9 @@ JUDGED = pd.DataFrame({"images": [3, 9], "agreement": [0.0, 0.7]}, index=["a", "
         lambda: plots.agreement(JUDGED, 0.1, "t"),
         lambda: plots.learning_curve(LOG, "t"),
         lambda: plots.learning_curve(LOG[["epoch", "train_loss"]], "t"),
+        lambda: plots.learning_curve(MEASURED, "t"),
+        lambda: plots.live_curves(EVENTS),
+        lambda: plots.live_curves([]),
         lambda: plots.accuracy_by_size(pd.Series({"a": 3}), pd.Series({"a": 0.5}), "t"),
         lambda: plots.bars(pd.Series({"one": 0.5, "two": 0.7}), "t", "top-1"),
         lambda: plots.assigned(np.array([0, 0, 1]), np.array([0, 1, 1]), 2, ["a", "b"]),
@@ -54,3 +63,37 @@ def test_class_losses_shows_the_share_left_out():
         for bar in plots.class_losses(label_table(), "02_coarse", "t").axes[0].patches
     ]
     assert heights == [pytest.approx(1 / 3), 0]
+
+
+def points(axes, line=0):
+    """The points of a line of a panel, as a list of pairs."""
+    return [tuple(map(float, point)) for point in axes.lines[line].get_xydata()]
+
+
+def test_the_learning_curve_shows_throughput_and_waiting_where_the_log_has_them():
+    losses, held_out, speed, waiting = plots.learning_curve(MEASURED, "t").axes
+    assert points(losses) == [(1, 2), (2, 1)] and points(losses, 1) == [(1, 2), (2, 1.5)]
+    assert points(held_out) == [(1, 0.1), (2, 0.5)]
+    assert [bar.get_height() for bar in speed.patches] == [50, 80]
+    assert points(waiting) == [(1, 0.4), (2, 0.1)] and waiting.get_ylim()[0] == 0
+    assert speed.get_xlabel() == "epoch, 5 s each on average"
+
+
+def test_the_learning_curve_of_an_old_log_has_the_panels_it_has_data_for():
+    assert len(plots.learning_curve(LOG, "t").axes) == 2
+    assert len(plots.learning_curve(LOG[["epoch", "train_loss"]], "t").axes) == 1
+
+
+def test_live_curves_are_a_line_a_job_and_as_long_as_the_longest_job():
+    train, loss, top1 = plots.live_curves(EVENTS).axes
+    assert points(train) == [(1, 2), (2, 1)] and points(train, 1) == [(1, 0.5)]
+    assert [line.get_label() for line in train.lines] == ["a", "b"]
+    assert points(loss)[0] == (1, 3) and np.isnan(points(loss)[1][1])
+    assert points(top1) == [(1, 0.25), (2, 0.5)]
+    assert train.get_xlim() == (0.5, 4.5)
+    assert top1.get_title(loc="left") == "held-out top-1, now 0.5"
+
+
+def test_live_curves_leave_out_what_nobody_measures():
+    (train,) = plots.live_curves(EVENTS[2:]).axes
+    assert points(train) == [(1, 0.5)]
