@@ -16,6 +16,9 @@ BLUE, ORANGE, GREY, GREEN = "#0072b2", "#d55e00", "#9a9a9a", "#009e73"
 # One after another for lines of one kind: the palette of Okabe and Ito (2008).
 LINES = (BLUE, ORANGE, GREEN, "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 
+# Steps of a learning-rate sweep that weigh most in its smoothed loss.
+SWEEP_SPAN = 10
+
 
 class Picture(Figure):
     """A figure that a notebook shows as PNG by itself, without pyplot and its global state."""
@@ -222,6 +225,51 @@ def live_curves(events: Sequence[dict]) -> Figure:
             panel.set_ylim(0, 1.02)
     if 1 < len(jobs) <= len(LINES):
         axes[0].legend(frameon=False, fontsize="small")
+    return figure
+
+
+def rate_sweep(sweep: pd.DataFrame, suggested: float, title: str) -> Figure:
+    """The train loss while the learning rate rises step by step, and the rate that is suggested.
+
+    `sweep` has a row a step: lr and loss as floats; steps without a finite loss are left out. The
+    line is a mean of the steps so far that weighs the newest ones most (exponential, corrected for
+    its start), as in the range test of Smith (2017, Cyclical learning rates).
+    """
+    shown = sweep[np.isfinite(sweep["loss"])]
+    smooth = shown["loss"].ewm(span=SWEEP_SPAN).mean()
+    figure, axes = _figure(title)
+    axes.plot(shown["lr"], shown["loss"], ".", ms=3, color=GREY, label="each step")
+    axes.plot(shown["lr"], smooth, color=BLUE, label="smoothed")
+    axes.axvline(suggested, color=ORANGE, label=f"suggested: {suggested:.3g}")
+    axes.set(xscale="log", xlabel="learning rate (log)", ylabel="train loss")
+    if len(shown):
+        # The end of a sweep is a loss that explodes; it would press all else to the floor.
+        low, start = smooth.min(), smooth.iloc[0]
+        spread = max(start - low, 0.05 * abs(start), 1e-6)
+        axes.set_ylim(low - 0.3 * spread, start + 0.7 * spread)
+    axes.legend(frameon=False)
+    return figure
+
+
+def ratio_sweep(frame: pd.DataFrame, used: float, title: str) -> Figure:
+    """Held-out top-1 at several test ratios with their intervals, and the ratio in use.
+
+    `frame` has a row a ratio: ratio, top1, low and high as floats.
+    """
+    ordered = frame.sort_values("ratio")
+    figure, axes = _figure(title)
+    below, above = ordered["top1"] - ordered["low"], ordered["high"] - ordered["top1"]
+    axes.errorbar(
+        ordered["ratio"], ordered["top1"], [below, above], fmt="o-", color=BLUE, capsize=3
+    )
+    for ratio, top1 in zip(ordered["ratio"], ordered["top1"], strict=True):
+        axes.annotate(
+            f"{top1:.3f}", (ratio, top1), (5, 5), textcoords="offset points", fontsize="small"
+        )
+    # Behind the interval of the ratio in use, which it would hide.
+    axes.axvline(used, color=ORANGE, lw=8, alpha=0.4, zorder=0, label=f"in use: {used:g}")
+    axes.set(xlabel="test ratio: shorter side / size before the centre crop", ylabel="top-1")
+    axes.legend(frameon=False)
     return figure
 
 

@@ -181,9 +181,9 @@ class Follower:
 class LivePicture:
     """A figure of the `figures` events so far, in a display of its own that is updated in place.
 
-    `picture` takes those events and returns a matplotlib figure. It is called when new ones came, at
-    most every PICTURE_SECONDS. A picture that cannot be drawn never ends what it shows: the first
-    error is printed as a note, and the next events get another try.
+    `picture` takes those events and returns a matplotlib figure. It is called when new ones came,
+    at most every PICTURE_SECONDS. A picture that cannot be drawn never ends what it shows: the
+    first error is printed as a note, and the next events get another try.
     """
 
     def __init__(self, picture: Callable[[list[dict]], Any]):

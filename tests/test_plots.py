@@ -29,6 +29,10 @@ EVENTS = [
     {"job": "a", "text": "epoch 2/4", "numbers": {"train_loss": 1.0, "loss": None, "top1": 0.5}},
     {"job": "b", "text": "7 evaluations", "numbers": {"train_loss": 0.5}},
 ]
+SWEEP = pd.DataFrame({"lr": [0.001, 0.01, 0.1, 1.0, 10.0], "loss": [2.0, 1.5, 1.0, 90.0, np.nan]})
+RATIOS = pd.DataFrame(
+    {"ratio": [1.35, 1.0], "top1": [0.7, 0.6], "low": [0.65, 0.5], "high": [0.8, 0.65]}
+)
 JUDGED = pd.DataFrame({"images": [3, 9], "agreement": [0.0, 0.7]}, index=["a", "b"])
 
 
@@ -46,6 +50,8 @@ JUDGED = pd.DataFrame({"images": [3, 9], "agreement": [0.0, 0.7]}, index=["a", "
         lambda: plots.learning_curve(MEASURED, "t"),
         lambda: plots.live_curves(EVENTS),
         lambda: plots.live_curves([]),
+        lambda: plots.rate_sweep(SWEEP, 0.01, "t"),
+        lambda: plots.ratio_sweep(RATIOS, 1.35, "t"),
         lambda: plots.accuracy_by_size(pd.Series({"a": 3}), pd.Series({"a": 0.5}), "t"),
         lambda: plots.bars(pd.Series({"one": 0.5, "two": 0.7}), "t", "top-1"),
         lambda: plots.assigned(np.array([0, 0, 1]), np.array([0, 1, 1]), 2, ["a", "b"]),
@@ -97,3 +103,30 @@ def test_live_curves_are_a_line_a_job_and_as_long_as_the_longest_job():
 def test_live_curves_leave_out_what_nobody_measures():
     (train,) = plots.live_curves(EVENTS[2:]).axes
     assert points(train) == [(1, 0.5)]
+
+
+def test_the_rate_sweep_marks_the_suggestion_and_keeps_the_explosion_from_the_scale():
+    (axes,) = plots.rate_sweep(SWEEP, 0.01, "t").axes
+    assert axes.get_xscale() == "log"
+    # The step whose loss is no number is left out.
+    assert points(axes) == [(0.001, 2), (0.01, 1.5), (0.1, 1), (1, 90)]
+    # Two steps, weighed 1 and 9 / 11: a span of ten steps.
+    assert points(axes, 1)[:2] == [(0.001, 2), (0.01, pytest.approx((1.5 + 2 * 9 / 11) * 11 / 20))]
+    assert axes.lines[2].get_xdata()[0] == 0.01
+    assert axes.get_legend().get_texts()[2].get_text() == "suggested: 0.01"
+    assert axes.get_ylim()[1] < 10
+
+
+def test_the_rate_sweep_of_a_loss_that_only_rises_is_drawn():
+    rising = SWEEP.assign(loss=[1.0, 2.0, 3.0, 4.0, np.inf])
+    low, high = plots.rate_sweep(rising, 0.001, "t").axes[0].get_ylim()
+    assert low < 1 < high
+
+
+def test_the_ratio_sweep_is_in_order_with_its_intervals():
+    (axes,) = plots.ratio_sweep(RATIOS, 1.35, "t").axes
+    assert points(axes) == [(1, 0.6), (1.35, 0.7)]
+    bars = [segment[:, 1].tolist() for segment in axes.collections[0].get_segments()]
+    assert bars == [pytest.approx([0.5, 0.65]), pytest.approx([0.65, 0.8])]
+    assert [text.get_text() for text in axes.texts] == ["0.600", "0.700"]
+    assert axes.get_legend().get_texts()[0].get_text() == "in use: 1.35"
