@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from fgvc_utils import tables
+from fgvc_utils import mistakes, tables
 
 BLUE, ORANGE, GREY, GREEN = "#0072b2", "#d55e00", "#9a9a9a", "#009e73"
 # One after another for lines of one kind: the palette of Okabe and Ito (2008).
@@ -273,11 +273,66 @@ def ratio_sweep(frame: pd.DataFrame, used: float, title: str) -> Figure:
     return figure
 
 
-def accuracy_by_size(sizes: pd.Series, accuracy: pd.Series, title: str) -> Figure:
-    """Held-out accuracy of each class against the number of its train images."""
-    figure, axes = _figure(title)
-    axes.scatter(sizes.reindex(accuracy.index), accuracy, color=BLUE, alpha=0.7)
-    axes.set(xlabel="train images of the class", ylabel="held-out accuracy", ylim=(-0.03, 1.03))
+def accuracy_by_size(
+    sizes: pd.Series, accuracy: pd.Series, title: str, images: pd.Series | None = None
+) -> Figure:
+    """Held-out accuracy of each class against the number of its train images.
+
+    All by class; with `images`, the held-out images of each class, a line shows the mean of classes
+    of like size (`mistakes.by_size`) with its 95 % interval and the number of images. Classes
+    without a train image have no place on the logarithmic axis; the label counts them.
+    """
+    figure, axes = _figure(title, height=3.6)
+    of_class = sizes.reindex(accuracy.index).fillna(0)
+    there = of_class > 0
+    axes.scatter(of_class[there], accuracy[there], color=GREY, alpha=0.6, label="a class")
+    if images is not None:
+        binned = mistakes.by_size(sizes, accuracy, images)
+        # The middle of a bin on the logarithmic axis.
+        middle = np.sqrt(binned["smallest"] * binned["largest"])
+        below, above = binned["accuracy"] - binned["low"], binned["high"] - binned["accuracy"]
+        label = "classes of like size, 95 %"
+        axes.errorbar(
+            middle, binned["accuracy"], [below, above], fmt="o-", color=BLUE, capsize=3, label=label
+        )
+        for x, n in zip(middle, binned["n"], strict=True):
+            axes.annotate(f"n {n}", (x, 1.06), ha="center", fontsize="small", color=BLUE)
+    without = f"; {(~there).sum()} without any are not shown" if (~there).any() else ""
+    axes.set(xlabel=f"train images of the class (log){without}", ylabel="held-out accuracy")
+    axes.set(xscale="log", ylim=(-0.03, 1.14))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
+def sisters(counts: pd.DataFrame, title: str) -> Figure:
+    """The confusion matrix of sister classes: labels down, predictions across, counts of images.
+
+    `counts` is what `mistakes.sisters` returns. Right answers are blue, mistakes the more orange
+    the larger their share of the class; empty cells are blank.
+    """
+    if counts.empty:
+        figure, axes = _figure(title, height=1)
+        axes.text(0, 0.5, "no class was taken for another one", va="center")
+        axes.set_axis_off()
+        return figure
+    values = counts.to_numpy()
+    share = values / np.maximum(values.sum(axis=1, keepdims=True), 1)
+    side = 1.4 + 0.27 * len(counts)
+    figure, axes = _figure(title, width=max(5, side + 0.5), height=max(2.5, side))
+    own = np.zeros_like(share, dtype=bool)
+    np.fill_diagonal(own, True)
+    for shown, colours in ((own, "Blues"), (~own, "Oranges")):
+        # Not the whole of the palette: the counts must be readable on its darkest.
+        axes.imshow(np.where(shown & (values > 0), share, np.nan), cmap=colours, vmin=0, vmax=1.6)
+    for row, column in zip(*np.nonzero(values), strict=True):
+        text = str(values[row, column])
+        axes.text(column, row, text, ha="center", va="center", fontsize="small")
+    axes.set_xticks(range(len(counts.columns)), counts.columns, rotation=90, fontsize="small")
+    axes.set_yticks(range(len(counts)), counts.index, fontsize="small")
+    axes.set(xlabel="predicted", ylabel="label")
+    axes.spines[["left", "bottom"]].set_visible(False)
+    axes.tick_params(length=0)
     return figure
 
 

@@ -33,6 +33,7 @@ SWEEP = pd.DataFrame({"lr": [0.001, 0.01, 0.1, 1.0, 10.0], "loss": [2.0, 1.5, 1.
 RATIOS = pd.DataFrame(
     {"ratio": [1.35, 1.0], "top1": [0.7, 0.6], "low": [0.65, 0.5], "high": [0.8, 0.65]}
 )
+SISTERS = pd.DataFrame({"a": [5, 2], "b": [0, 1], "others": [1, 0]}, index=["a", "b"])
 JUDGED = pd.DataFrame({"images": [3, 9], "agreement": [0.0, 0.7]}, index=["a", "b"])
 
 
@@ -53,6 +54,11 @@ JUDGED = pd.DataFrame({"images": [3, 9], "agreement": [0.0, 0.7]}, index=["a", "
         lambda: plots.rate_sweep(SWEEP, 0.01, "t"),
         lambda: plots.ratio_sweep(RATIOS, 1.35, "t"),
         lambda: plots.accuracy_by_size(pd.Series({"a": 3}), pd.Series({"a": 0.5}), "t"),
+        lambda: plots.accuracy_by_size(
+            pd.Series({"a": 3}), pd.Series({"a": 0.5}), "t", pd.Series({"a": 4})
+        ),
+        lambda: plots.sisters(SISTERS, "t"),
+        lambda: plots.sisters(SISTERS.iloc[:0, 2:], "no mistakes at all"),
         lambda: plots.bars(pd.Series({"one": 0.5, "two": 0.7}), "t", "top-1"),
         lambda: plots.assigned(np.array([0, 0, 1]), np.array([0, 1, 1]), 2, ["a", "b"]),
     ],
@@ -130,3 +136,34 @@ def test_the_ratio_sweep_is_in_order_with_its_intervals():
     assert bars == [pytest.approx([0.5, 0.65]), pytest.approx([0.65, 0.8])]
     assert [text.get_text() for text in axes.texts] == ["0.600", "0.700"]
     assert axes.get_legend().get_texts()[0].get_text() == "in use: 1.35"
+
+
+def test_the_matrix_of_sisters_writes_every_count_that_is_not_nought():
+    (axes,) = plots.sisters(SISTERS, "t").axes
+    written = {text.get_position(): text.get_text() for text in axes.texts}
+    assert written == {(0, 0): "5", (2, 0): "1", (0, 1): "2", (1, 1): "1"}
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["a", "b", "others"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b"]
+    right, wrong = (np.ma.filled(image.get_array().astype(float), -1) for image in axes.images)
+    assert right.round(3).tolist() == [[0.833, -1, -1], [-1, 0.333, -1]]
+    assert wrong.round(3).tolist() == [[-1, -1, 0.167], [0.667, -1, -1]]
+
+
+def test_accuracy_by_size_shows_the_mean_of_like_sizes_with_its_interval():
+    sizes = pd.Series({"a": 4, "b": 7, "c": 100})
+    accuracy = pd.Series({"a": 0.5, "b": 1.0, "c": 0.9, "d": 0.0})
+    images = pd.Series({"a": 6, "b": 2, "c": 10, "d": 1})
+    (axes,) = plots.accuracy_by_size(sizes, accuracy, "t", images).axes
+    assert axes.get_xscale() == "log"
+    assert axes.collections[0].get_offsets().tolist() == [[4, 0.5], [7, 1], [100, 0.9]]
+    # Five of the eight images of a and b are right; the bins are 4 to 7 and 64 to 127.
+    assert points(axes) == [(pytest.approx(28**0.5), 5 / 8), (pytest.approx(8128**0.5), 0.9)]
+    low, high = axes.collections[1].get_segments()[0][:, 1]
+    assert (low, high) == (pytest.approx(0.3057, abs=5e-4), pytest.approx(0.8632, abs=5e-4))
+    assert [text.get_text() for text in axes.texts] == ["n 8", "n 10"]
+    assert "1 without any" in axes.get_xlabel()
+
+
+def test_accuracy_by_size_without_counts_shows_the_classes_alone():
+    (axes,) = plots.accuracy_by_size(pd.Series({"a": 3}), pd.Series({"a": 0.5}), "t").axes
+    assert len(axes.lines) == 0 and axes.collections[0].get_offsets().tolist() == [[3, 0.5]]

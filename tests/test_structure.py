@@ -31,6 +31,7 @@ LEVELS = {
     "candidates": (2, 0),
     "posterior": (2, 0),
     "ensembling": (2, 0),
+    "mistakes": (2, 0),
     "submission": (2, 0),
     "jobs": (1, 3),
     "convex": (1, 1),
@@ -117,6 +118,7 @@ def test_the_rooms_of_a_notebook_load_no_torch():
         "journal",
         "launch",
         "listing",
+        "mistakes",
     ]
     rooms += ["plots", "review", "sheets", "stage", "submission", "tables"]
     script = "import sys\n" + "\n".join(f"import fgvc_utils.{room}" for room in rooms)
