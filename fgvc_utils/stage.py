@@ -1,5 +1,6 @@
 """What every notebook does at its edges: find the run's files, make jobs of rows, launch them."""
 
+import math
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -12,11 +13,17 @@ from PIL import Image
 
 from fgvc_utils import config
 from fgvc_utils.files import read_json, whole_file
+from fgvc_utils.intervals import wilson
 from fgvc_utils.jobs import Job, is_done, read_job, write_job
 from fgvc_utils.launch import Hardware, launch
 from fgvc_utils.predictions import Store, same_classes, softmax
 
 Rows = tuple[Job, pd.DataFrame]
+# Fields of a job that the table of models always shows, and those that make no other network.
+ALWAYS_SHOWN = {"backbone", "size", "teachers", "balance", "mix", "epochs"}
+NO_RECIPE = {"name", "folder", "rows", "classes", "stores", "augmentation"} | {
+    "keep", "reduce_to", "augmented_views", "keep_weights", "keep_every_step",
+}  # fmt: skip
 
 
 def hardware(cfg: config.Shared) -> Hardware:
@@ -412,20 +419,69 @@ def layer_jobs(
 
 
 def model_table(cfg: config.Shared) -> pd.DataFrame:
-    """All trained models of the run with their parameters and figures, a row a model."""
+    """All trained models of the run, the best first: how they do, how they differ, what they cost.
+
+    A row a model. Columns: model; top1 of the held-out images with low and high, its 95 % interval
+    (Wilson 1927), and n, their number; backbone, size, table (where the report tells it), learns
+    from, balance, mix and epochs; every other parameter in which the models differ; seconds, and
+    the mean images_per_second and waiting of the epochs where the log has them. What was not
+    measured is missing. Prints how many parameters are the same for all.
+    """
+    folders = trained_models(cfg)
+    jobs = [read_job(folder / "job.json") for folder in folders]
+    parameters = pd.DataFrame([_parameters(job) for job in jobs], dtype=object)
+    # As text: lists are compared too, and a parameter that one model lacks is a difference.
+    differ = [name for name in parameters if parameters[name].map(repr).nunique() > 1]
+    if same := parameters.shape[1] - len(differ):
+        print(f"{same} more parameters are the same for all; job.json beside each model holds them")
+    tables_of = _recorded_tables(cfg)
     rows = []
-    for folder in trained_models(cfg):
-        job, done = read_job(folder / "job.json"), read_json(folder / "done.json")
-        taught = "student" if job.teachers else "labels"
-        row = {
-            "model": folder.name,
-            "backbone": job.backbone,
-            "size": job.size,
-            "learns from": taught,
-        }
+    for folder, job, own in zip(folders, jobs, parameters.to_dict("records"), strict=True):
+        done = read_json(folder / "done.json")
+        row = {"model": folder.name, **_judged(done["figures"])}
+        row |= {"backbone": job.backbone, "size": job.size, "table": tables_of.get(folder.name)}
+        row |= {"learns from": _learns_from(job)}
         row |= {"balance": job.balance, "mix": job.mix, "epochs": job.epochs}
-        rows.append(row | {"top1": done["figures"].get("top1"), "seconds": done["seconds"]})
-    return pd.DataFrame(rows)
+        row |= {name: own[name] for name in differ}
+        rows.append(row | {"seconds": done["seconds"], **_throughput(folder / "log.csv")})
+    found = pd.DataFrame(rows)
+    if not tables_of:
+        found = found.drop(columns="table")
+    return found.sort_values(["top1", "model"], ascending=[False, True], ignore_index=True)
+
+
+def _parameters(job: Job) -> dict[str, Any]:
+    """What of a job may make a difference, besides what the table of models always shows."""
+    told = job.model_dump() | job.augmentation
+    return {name: value for name, value in told.items() if name not in ALWAYS_SHOWN | NO_RECIPE}
+
+
+def _learns_from(job: Job) -> str:
+    """The names of a student's teachers, with the labels unless these have no say."""
+    taught = [Path(teacher).parent.name for teacher in job.teachers]
+    return " + ".join(taught if job.teacher_weight == 1 else ["labels", *taught])
+
+
+def _recorded_tables(cfg: config.Shared) -> dict[str, str]:
+    """Model → the label table it learnt from, by the sections of the report."""
+    report = read_json(cfg.report) if cfg.report.is_file() else {}
+    sections = {section.partition("-")[2]: figures for section, figures in report.items()}
+    return {name: figures["table"] for name, figures in sections.items() if "table" in figures}
+
+
+def _judged(figures: dict) -> dict[str, float]:
+    """Top-1 of the held-out images with its interval; all NaN where no fold is held out."""
+    if not figures.get("n"):
+        return dict.fromkeys(("top1", "low", "high", "n"), math.nan)
+    top1, n = figures["top1"], int(figures["n"])
+    low, high = wilson(round(top1 * n), n)
+    return {"top1": top1, "low": low, "high": high, "n": n}
+
+
+def _throughput(log_file: Path) -> dict[str, float]:
+    """Means over the epochs of what a log tells of its speed."""
+    log = pd.read_csv(log_file) if log_file.is_file() else pd.DataFrame()
+    return {name: log[name].mean() for name in ("images_per_second", "waiting") if name in log}
 
 
 def scores_of_all(store: Store, image_ids: pd.Series) -> np.ndarray:
