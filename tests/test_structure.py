@@ -16,6 +16,7 @@ NOTEBOOKS = sorted((PROJECT / "notebooks").glob("*.ipynb"))
 LEVELS = {
     "pipeline": (4, 0),
     "worker": (4, 0),
+    "augment_sheet": (3, 1),
     "gallery": (3, 1),
     "sheets": (3, 0),
     "plots": (3, 0),
@@ -110,6 +111,7 @@ def test_notebooks_leave_the_heavy_imports_to_the_worker(path):
 
 def test_the_rooms_of_a_notebook_load_no_torch():
     rooms = [
+        "augment_sheet",
         "candidates",
         "cleaning",
         "ensembling",
