@@ -4,15 +4,18 @@ import base64
 import io
 import logging
 import time
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import papermill
 import pytest
 from matplotlib.figure import Figure
 from PIL import Image
+from small_jobs import draw_pictures, small_job
 
-from fgvc_utils import plots, progress
+from fgvc_utils import launch, plots, progress, stage
 from fgvc_utils.progress import Progress, follow
 
 
@@ -154,3 +157,20 @@ def test_papermill_keeps_the_last_picture_and_logs_none(tmp_path: Path, caplog):
     printed = [line for line in lines if line.startswith("job:")]
     assert "".join(printed) == "job: epoch 1/2  train_loss 1\njob: epoch 2/2  train_loss 0.5\n"
     assert not any("png" in line or "Figure" in line or "html" in line for line in lines)
+
+
+def test_the_picture_goes_from_a_stage_through_the_launch_to_the_follower(tmp_path, monkeypatch):
+    drawn, seen = Drawn(), []
+
+    @contextmanager
+    def following(path, jobs, picture):
+        seen.append((path.name, jobs, picture))
+        yield
+
+    monkeypatch.setattr(launch, "follow", following)
+    monkeypatch.setattr(launch, "_run_ranks", lambda *rest, **more: None)
+    settings = {"processes": 1, "nodes": 1, "node_rank": 0, "rendezvous": ""}
+    settings |= {"threads": 1, "device": "cpu", "workers": 0, "folder": tmp_path}
+    rows = draw_pictures(tmp_path / "pictures", 32)
+    stage.run_jobs([(small_job(tmp_path / "one"), rows)], SimpleNamespace(**settings), "10", drawn)
+    assert seen == [("events.jsonl", 1, drawn)]
