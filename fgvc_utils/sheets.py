@@ -18,6 +18,8 @@ COLOURS = {
     "noise": "#d55e00",
     "relabel": "#0072b2",
 }
+# So far apart, in pixels, are rows that stand beside each other.
+BETWEEN_ROWS = 16
 OTHER_COLOURS = ["#cc79a7", "#e69f00", "#56b4e9", "#b0a000"]
 
 
@@ -44,7 +46,7 @@ def contact_sheet(
         across: in the picture of rows so many items beside each other, each `columns` photos wide.
 
     Returns a picture of 256 colours (mode P: in a notebook a third of the bytes of true colour),
-    columns × (side + 8) pixels wide, in the picture of rows `across` times that, and at least 320.
+    columns × (side + 8) pixels wide and at least 320; with `across` so many times that and a gap.
     Photos that cannot be read are drawn as a named placeholder. Raises ValueError for wrong
     candidates.
     """
@@ -60,6 +62,8 @@ def contact_sheet(
     lines = 1 if rows else 2
     cell_width, cell_height = side + 8, side + 8 + 14 * lines + 4
     in_a_line, item_width = (across, cell_width * columns) if rows else (columns, cell_width)
+    if rows and across > 1:
+        item_width += BETWEEN_ROWS
     width = max(item_width * in_a_line, 320)
     heading = f"{title} " if title else ""
     heading += f"({len(shown)} of {len(candidates)})"
