@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 
 from fgvc_utils import config
 from fgvc_utils.files import read_json, whole_file
@@ -347,22 +346,6 @@ def training_job(
         augmented_views=cfg.feature_views,
         **{field: getattr(cfg, field) for field in same},
     )
-
-
-def augmentation_sheet(job: Job, rows: pd.DataFrame, draws: int) -> Image.Image:
-    """What a job's network sees of some rows: a line a draw, a picture a row."""
-    from fgvc_utils.augment import training_changes
-    from fgvc_utils.feed import Pictures
-
-    view = training_changes(job.size, job.train_ratio, job.augmentation)
-    pictures = Pictures(rows["file"].tolist(), None, view, job.seed)
-    lines = [
-        np.concatenate(
-            [pictures.picture(draw, row).permute(1, 2, 0) for row in range(len(rows))], 1
-        )
-        for draw in range(draws)
-    ]
-    return Image.fromarray(np.concatenate(lines, 0))
 
 
 def layer_jobs(
