@@ -177,7 +177,7 @@ def _throughput(axes: Axes, log: pd.DataFrame) -> None:
         share.spines[["top"]].set_visible(False)
 
 
-def epochs_of(events: Sequence[dict]) -> pd.DataFrame:
+def _epochs_of(events: Sequence[dict]) -> pd.DataFrame:
     """The `figures` events of a launch as a table: a row an event, in order.
 
     Columns job, epoch, epochs (of how many; missing where the event tells of no epoch) and
@@ -205,7 +205,7 @@ def live_curves(events: Sequence[dict]) -> Figure:
     `events` are the `figures` events of `progress`, in order. The axes are as long as the longest
     job, so that one sees how much is left. Panels without data are left out.
     """
-    told = epochs_of(events)
+    told = _epochs_of(events)
     jobs = list(dict.fromkeys(told["job"]))
     panels = {"train_loss": "train loss", "loss": "held-out loss", "top1": "held-out top-1"}
     panels = {name: text for name, text in panels.items() if told[name].notna().any()}
