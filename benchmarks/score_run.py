@@ -12,10 +12,10 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
-from statistics import NormalDist
 
 import pandas as pd
 
+from fgvc_utils.intervals import wilson
 from fgvc_utils.tables import read_table, update_report
 
 TABLE = "tables/04_lowq.parquet"
@@ -25,15 +25,6 @@ NAMES = {
     "name": lambda path: PurePosixPath(path).name,
     "stem": lambda path: PurePosixPath(path).stem,
 }
-
-
-def wilson(hits: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Interval of a share of `hits` in `n` draws (Wilson 1927); n is 1 or more."""
-    z = NormalDist().inv_cdf((1 + confidence) / 2)
-    share = hits / n
-    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * (share * (1 - share) / n + z * z / (4 * n * n)) ** 0.5
-    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def ratio(part: float, whole: float) -> float | None:

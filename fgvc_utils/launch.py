@@ -17,7 +17,7 @@ import socket
 import sys
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -133,13 +133,15 @@ def launch(
     hardware: Hardware,
     *,
     entry: str = "fgvc_utils.worker:run",
+    picture: Callable[[list[dict]], Any] | None = None,
 ) -> None:
     """Run the jobs, one after another, on all ranks; return when every rank is done.
 
     Writes `folder/launch.json`, `folder/events.jsonl` (progress, written by rank 0) and
     `folder/logs/<launch>/rank-<n>/` (all that the ranks print). In the cell a bar moves in place
-    and a line is printed at each end of an epoch or job. Interrupting the cell, an error in a
-    rank, or the end of this process ends all ranks.
+    and a line is printed at each end of an epoch or job; `picture`, where given, makes a matplotlib
+    figure of the `figures` events so far, shown under the bar (`progress.follow`). Interrupting the
+    cell, an error in a rank, or the end of this process ends all ranks.
 
     Raises ValueError for wrong input before anything is started; RuntimeError where another
     launch runs in the same folder; RankFailed with a failing rank's number and traceback;
@@ -175,7 +177,7 @@ def launch(
                 f" --node-rank {node}",
                 flush=True,
             )
-        with follow(Path(plan.events), len(jobs)):
+        with follow(Path(plan.events), len(jobs), picture):
             _run_ranks(folder / "launch.json", plan, node_rank=0)
 
 

@@ -1,15 +1,23 @@
 """Figures from tables and arrays. Each function returns a matplotlib figure for a cell to show."""
 
 import io
+import math
+import re
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from fgvc_utils import tables
+from fgvc_utils import mistakes, tables
 
 BLUE, ORANGE, GREY, GREEN = "#0072b2", "#d55e00", "#9a9a9a", "#009e73"
+# One after another for lines of one kind: the palette of Okabe and Ito (2008).
+LINES = (BLUE, ORANGE, GREEN, "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+
+# Steps of a learning-rate sweep that weigh most in its smoothed loss.
+SWEEP_SPAN = 10
 
 
 class Picture(Figure):
@@ -117,28 +125,214 @@ def agreement(judged: pd.DataFrame, drop_below: float, title: str) -> Figure:
     return figure
 
 
+def _panels(count: int, title: str, height: float = 3) -> tuple[Figure, list]:
+    """A figure of `count` panels side by side, titled at its upper left."""
+    figure = Picture(figsize=(max(5, 4 * count), height), layout="constrained")
+    panels = list(figure.subplots(1, count, squeeze=False)[0])
+    for axes in panels:
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.suptitle(title, x=0.01, ha="left", fontsize="large")
+    return figure, panels
+
+
 def learning_curve(log: pd.DataFrame, title: str) -> Figure:
-    """Train loss and, where a fold is held out, its loss and top-1 by epoch."""
-    figure = Picture(figsize=(8, 3), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    left.plot(log["epoch"], log["train_loss"], color=GREY, label="train")
-    left.set(xlabel="epoch", ylabel="loss")
-    left.set_title(title, loc="left")
-    if "top1" in log:
-        left.plot(log["epoch"], log["loss"], color=BLUE, label="held out")
-        right.plot(log["epoch"], log["top1"], color=BLUE, label="top-1")
-        right.plot(log["epoch"], log["top5"], color=GREEN, label="top-5")
-        right.set(xlabel="epoch", ylim=(0, 1))
-        right.legend(frameon=False)
-    left.legend(frameon=False)
+    """The epochs of a fit: its loss, how it does on held-out images, and its throughput.
+
+    `log` has a row an epoch: epoch, train_loss; where a fold is held out top1, top5 and loss; in
+    logs that recorded it images_per_second, and waiting (0 to 1), the share of the training time in
+    which the loop waited for pictures. Panels without data are left out.
+    """
+    told = [name for name in ("top1", "images_per_second") if name in log]
+    figure, (losses, *others) = _panels(1 + len(told), title)
+    losses.plot(log["epoch"], log["train_loss"], "o-", ms=3, color=GREY, label="train")
+    losses.set(xlabel="epoch", ylabel="loss")
+    if "loss" in log:
+        losses.plot(log["epoch"], log["loss"], "o-", ms=3, color=BLUE, label="held out")
+    losses.legend(frameon=False)
+    for name, axes in zip(told, others, strict=True):
+        _held_out(axes, log) if name == "top1" else _throughput(axes, log)
+    for axes in (losses, *others):
+        axes.locator_params(axis="x", integer=True)
     return figure
 
 
-def accuracy_by_size(sizes: pd.Series, accuracy: pd.Series, title: str) -> Figure:
-    """Held-out accuracy of each class against the number of its train images."""
+def _held_out(axes: Axes, log: pd.DataFrame) -> None:
+    """Top-1 and top-5 of the held-out images by epoch."""
+    axes.plot(log["epoch"], log["top1"], "o-", ms=3, color=BLUE, label="top-1")
+    axes.plot(log["epoch"], log["top5"], "o-", ms=3, color=GREEN, label="top-5")
+    axes.set(xlabel="epoch", ylabel="share of held-out images", ylim=(0, 1.02))
+    axes.legend(frameon=False)
+
+
+def _throughput(axes: Axes, log: pd.DataFrame) -> None:
+    """Images a second as bars, and where it is known the share of waiting on a second scale."""
+    axes.bar(log["epoch"], log["images_per_second"], color=GREY, label="images a second")
+    mean = f", {log['seconds'].mean():.3g} s each on average" if "seconds" in log else ""
+    axes.set(xlabel=f"epoch{mean}", ylabel="images a second")
+    if "waiting" in log:
+        share = axes.twinx()
+        share.plot(log["epoch"], log["waiting"], "o-", ms=3, color=ORANGE)
+        share.set_ylim(0, 1.02)
+        share.set_ylabel("share of time waiting for pictures", color=ORANGE)
+        share.spines[["top"]].set_visible(False)
+
+
+def _epochs_of(events: Sequence[dict]) -> pd.DataFrame:
+    """The `figures` events of a launch as a table: a row an event, in order.
+
+    Columns job, epoch, epochs (of how many; missing where the event tells of no epoch) and
+    train_loss, loss and top1 as floats, missing where the event has none. The epoch is read from
+    the event's text ("epoch 2/5"); an event that tells of none counts as the job's next.
+    """
+    rows = []
+    for event in events:
+        job, numbers = event["job"], event["numbers"]
+        told = re.match(r"epoch (\d+)/(\d+)", event["text"])
+        earlier = sum(row["job"] == job for row in rows)
+        epoch, epochs = (int(told[1]), int(told[2])) if told else (earlier + 1, math.nan)
+        values = {name: _number(numbers.get(name)) for name in ("train_loss", "loss", "top1")}
+        rows.append({"job": job, "epoch": epoch, "epochs": epochs, **values})
+    return pd.DataFrame(rows, columns=["job", "epoch", "epochs", "train_loss", "loss", "top1"])
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else float(value)
+
+
+def live_curves(events: Sequence[dict]) -> Figure:
+    """The epochs of a launch while it runs: train loss, held-out loss and top-1, a line a job.
+
+    `events` are the `figures` events of `progress`, in order. The axes are as long as the longest
+    job, so that one sees how much is left. Panels without data are left out.
+    """
+    told = _epochs_of(events)
+    jobs = list(dict.fromkeys(told["job"]))
+    panels = {"train_loss": "train loss", "loss": "held-out loss", "top1": "held-out top-1"}
+    panels = {name: text for name, text in panels.items() if told[name].notna().any()}
+    title = jobs[0] if len(jobs) == 1 else f"{len(jobs)} jobs so far"
+    figure, axes = _panels(max(1, len(panels)), title)
+    last = max(told[["epoch", "epochs"]].max().max(), 2) if len(told) else 2
+    for panel, (name, text) in zip(axes, panels.items(), strict=False):
+        for number, job in enumerate(jobs):
+            of_job = told[told["job"] == job]
+            colour = LINES[number % len(LINES)]
+            panel.plot(of_job["epoch"], of_job[name], "o-", ms=3, color=colour, label=job)
+        newest = told[name].dropna().iloc[-1]
+        panel.set_title(f"{text}, now {newest:.3g}", loc="left", fontsize="medium")
+        panel.set(xlabel="epoch", xlim=(0.5, last + 0.5))
+        panel.locator_params(axis="x", integer=True)
+        if name == "top1":
+            panel.set_ylim(0, 1.02)
+    if 1 < len(jobs) <= len(LINES):
+        axes[0].legend(frameon=False, fontsize="small")
+    return figure
+
+
+def rate_sweep(sweep: pd.DataFrame, suggested: float, title: str) -> Figure:
+    """The train loss while the learning rate rises step by step, and the rate that is suggested.
+
+    `sweep` has a row a step: lr and loss as floats; steps without a finite loss are left out. The
+    line is a mean of the steps so far that weighs the newest ones most (exponential, corrected for
+    its start), as in the range test of Smith (2017, Cyclical learning rates).
+    """
+    shown = sweep[np.isfinite(sweep["loss"])]
+    smooth = shown["loss"].ewm(span=SWEEP_SPAN).mean()
     figure, axes = _figure(title)
-    axes.scatter(sizes.reindex(accuracy.index), accuracy, color=BLUE, alpha=0.7)
-    axes.set(xlabel="train images of the class", ylabel="held-out accuracy", ylim=(-0.03, 1.03))
+    axes.plot(shown["lr"], shown["loss"], ".", ms=3, color=GREY, label="each step")
+    axes.plot(shown["lr"], smooth, color=BLUE, label="smoothed")
+    axes.axvline(suggested, color=ORANGE, label=f"suggested: {suggested:.3g}")
+    axes.set(xscale="log", xlabel="learning rate (log)", ylabel="train loss")
+    if len(shown):
+        # The end of a sweep is a loss that explodes; it would press all else to the floor.
+        low, start = smooth.min(), smooth.iloc[0]
+        spread = max(start - low, 0.05 * abs(start), 1e-6)
+        axes.set_ylim(low - 0.3 * spread, start + 0.7 * spread)
+    axes.legend(frameon=False)
+    return figure
+
+
+def ratio_sweep(frame: pd.DataFrame, used: float, title: str) -> Figure:
+    """Held-out top-1 at several test ratios with their intervals, and the ratio in use.
+
+    `frame` has a row a ratio: ratio, top1, low and high as floats.
+    """
+    ordered = frame.sort_values("ratio")
+    figure, axes = _figure(title)
+    below, above = ordered["top1"] - ordered["low"], ordered["high"] - ordered["top1"]
+    axes.errorbar(
+        ordered["ratio"], ordered["top1"], [below, above], fmt="o-", color=BLUE, capsize=3
+    )
+    for ratio, top1 in zip(ordered["ratio"], ordered["top1"], strict=True):
+        axes.annotate(
+            f"{top1:.3f}", (ratio, top1), (5, 5), textcoords="offset points", fontsize="small"
+        )
+    # Behind the interval of the ratio in use, which it would hide.
+    axes.axvline(used, color=ORANGE, lw=8, alpha=0.4, zorder=0, label=f"in use: {used:g}")
+    axes.set(xlabel="test ratio: shorter side / size before the centre crop", ylabel="top-1")
+    axes.legend(frameon=False)
+    return figure
+
+
+def accuracy_by_size(
+    sizes: pd.Series, accuracy: pd.Series, title: str, images: pd.Series | None = None
+) -> Figure:
+    """Held-out accuracy of each class against the number of its train images.
+
+    All by class; with `images`, the held-out images of each class, a line shows the mean of classes
+    of like size (`mistakes.by_size`) with its 95 % interval and the number of images. Classes
+    without a train image have no place on the logarithmic axis; the label counts them.
+    """
+    figure, axes = _figure(title, height=3.6)
+    of_class = sizes.reindex(accuracy.index).fillna(0)
+    there = of_class > 0
+    axes.scatter(of_class[there], accuracy[there], color=GREY, alpha=0.6, label="a class")
+    if images is not None:
+        binned = mistakes.by_size(sizes, accuracy, images)
+        # The middle of a bin on the logarithmic axis.
+        middle = np.sqrt(binned["smallest"] * binned["largest"])
+        below, above = binned["accuracy"] - binned["low"], binned["high"] - binned["accuracy"]
+        label = "classes of like size, 95 %"
+        axes.errorbar(
+            middle, binned["accuracy"], [below, above], fmt="o-", color=BLUE, capsize=3, label=label
+        )
+        for x, n in zip(middle, binned["n"], strict=True):
+            axes.annotate(f"n {n}", (x, 1.06), ha="center", fontsize="small", color=BLUE)
+    without = f"; {(~there).sum()} without any are not shown" if (~there).any() else ""
+    axes.set(xlabel=f"train images of the class (log){without}", ylabel="held-out accuracy")
+    axes.set(xscale="log", ylim=(-0.03, 1.14))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
+def sisters(counts: pd.DataFrame, title: str) -> Figure:
+    """The confusion matrix of sister classes: labels down, predictions across, counts of images.
+
+    `counts` is what `mistakes.sisters` returns. Right answers are blue, mistakes the more orange
+    the larger their share of the class; empty cells are blank.
+    """
+    if counts.empty:
+        figure, axes = _figure(title, height=1)
+        axes.text(0, 0.5, "no class was taken for another one", va="center")
+        axes.set_axis_off()
+        return figure
+    values = counts.to_numpy()
+    share = values / np.maximum(values.sum(axis=1, keepdims=True), 1)
+    side = 1.4 + 0.27 * len(counts)
+    figure, axes = _figure(title, width=max(5, side + 0.5), height=max(2.5, side))
+    own = np.zeros_like(share, dtype=bool)
+    np.fill_diagonal(own, True)
+    for shown, colours in ((own, "Blues"), (~own, "Oranges")):
+        # Not the whole of the palette: the counts must be readable on its darkest.
+        axes.imshow(np.where(shown & (values > 0), share, np.nan), cmap=colours, vmin=0, vmax=1.6)
+    for row, column in zip(*np.nonzero(values), strict=True):
+        text = str(values[row, column])
+        axes.text(column, row, text, ha="center", va="center", fontsize="small")
+    axes.set_xticks(range(len(counts.columns)), counts.columns, rotation=90, fontsize="small")
+    axes.set_yticks(range(len(counts)), counts.index, fontsize="small")
+    axes.set(xlabel="predicted", ylabel="label")
+    axes.spines[["left", "bottom"]].set_visible(False)
+    axes.tick_params(length=0)
     return figure
 
 

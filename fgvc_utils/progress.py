@@ -1,19 +1,22 @@
 """Progress events: ranks append them to a file, the notebook follows that file live."""
 
+import base64
 import contextvars
 import html
+import io
 import json
 import math
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 STEP_SECONDS = 0.5
 POLL_SECONDS = 0.25
+PICTURE_SECONDS = 2.0
 
 
 class Progress:
@@ -133,6 +136,7 @@ class Follower:
         self.started = time.time()
         self.finished = 0
         self.step: dict | None = None
+        self.figures: list[dict] = []
         self._offset = 0
 
     def new_lines(self) -> list[str]:
@@ -141,6 +145,8 @@ class Follower:
         for event in events:
             if event["event"] == "step":
                 self.step = event
+            elif event["event"] == "figures":
+                self.figures.append(event)
             elif event["event"] == "finished":
                 self.finished += 1
                 self.step = None
@@ -172,22 +178,62 @@ class Follower:
         )
 
 
+class LivePicture:
+    """A figure of the `figures` events so far, in a display of its own that is updated in place.
+
+    `picture` takes those events and returns a matplotlib figure. It is called when new ones came,
+    at most every PICTURE_SECONDS. A picture that cannot be drawn never ends what it shows: the
+    first error is printed as a note, and the next events get another try.
+    """
+
+    def __init__(self, picture: Callable[[list[dict]], Any]):
+        self.picture = picture
+        # Shown at once, so that it stands under the bar and above the lines that will be printed.
+        self._handle = _display({"text/html": ""})
+        self._drawn, self._last, self._failed = 0, -math.inf, False
+
+    def show(self, events: list[dict], *, at_once: bool = False) -> None:
+        """Draw the events where there are new ones; `at_once` without waiting for the time."""
+        waited = time.monotonic() - self._last
+        if self._handle is None or len(events) == self._drawn:
+            return
+        if waited < PICTURE_SECONDS and not at_once:
+            return
+        self._drawn = len(events)
+        try:
+            buffer = io.BytesIO()
+            self.picture(list(events)).savefig(buffer, format="png", dpi=100)
+            image = base64.b64encode(buffer.getvalue()).decode("ascii")
+            self._handle.update({"image/png": image}, raw=True)
+        except Exception as error:
+            if not self._failed:
+                print(f"the live picture failed, the work goes on: {error!r}", flush=True)
+            self._failed = True
+        self._last = time.monotonic()
+
+
 @contextmanager
-def follow(path: Path, jobs: int) -> Iterator[Follower]:
+def follow(
+    path: Path, jobs: int, picture: Callable[[list[dict]], Any] | None = None
+) -> Iterator[Follower]:
     """Show the events appended to `path` while the block runs.
 
     One line is printed for each note, end of an epoch and end of a job. In IPython one display
-    is updated in place with a progress bar as well, at most twice a second; an executed notebook
-    keeps its last state alone.
+    is updated in place with a progress bar as well, at most twice a second, and with `picture` a
+    second one with the figure that it makes of the `figures` events so far (see `LivePicture`);
+    an executed notebook keeps the last state of each alone.
     """
     follower, stop = Follower(path, jobs), threading.Event()
-    handle = _display(follower)
+    handle = _display({"text/html": follower.html()})
+    live = LivePicture(picture) if picture and handle else None
 
     def show(state: str = "") -> None:
         for line in follower.new_lines():
             print(line, flush=True)
         if handle:
             handle.update({"text/html": follower.html(state)}, raw=True)
+        if live:
+            live.show(follower.figures, at_once=bool(state))
 
     def run() -> None:
         while not stop.wait(STEP_SECONDS if handle else POLL_SECONDS):
@@ -206,12 +252,12 @@ def follow(path: Path, jobs: int) -> Iterator[Follower]:
         show(state)
 
 
-def _display(follower: Follower) -> Any:
-    """A display handle where the code runs in a notebook, else None."""
+def _display(data: dict[str, str]) -> Any:
+    """A display handle of the data by MIME type where the code runs in a notebook, else None."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython else None
     # Terminal IPython cannot update what it has shown.
     if shell is None or not hasattr(shell, "kernel"):
         return None
-    # HTML alone: papermill would log the plain text of every display as a line of its own.
-    return ipython.display.display({"text/html": follower.html()}, raw=True, display_id=True)
+    # No plain text: papermill would log that of every display as a line of its own.
+    return ipython.display.display(data, raw=True, display_id=True)

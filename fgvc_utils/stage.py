@@ -1,22 +1,28 @@
 """What every notebook does at its edges: find the run's files, make jobs of rows, launch them."""
 
+import math
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 
 from fgvc_utils import config
 from fgvc_utils.files import read_json, whole_file
+from fgvc_utils.intervals import wilson
 from fgvc_utils.jobs import Job, fitted_images, is_done, read_job, write_job
 from fgvc_utils.launch import Hardware, launch
 from fgvc_utils.predictions import Store, same_classes, softmax
 
 Rows = tuple[Job, pd.DataFrame]
+# Fields of a job that the table of models always shows, and those that make no other network.
+ALWAYS_SHOWN = {"backbone", "size", "teachers", "balance", "mix", "epochs"}
+NO_RECIPE = {"name", "folder", "rows", "classes", "stores", "augmentation"} | {
+    "keep", "reduce_to", "augmented_views", "keep_weights", "keep_every_step",
+}  # fmt: skip
 
 
 def hardware(cfg: config.Shared) -> Hardware:
@@ -91,8 +97,16 @@ def job_rows(inventory: pd.DataFrame, **columns: Any) -> pd.DataFrame:
     return rows[readable & (rows["fit"] | rows["validate"] | rows["predict"])]
 
 
-def run_jobs(jobs: list[Rows], cfg: config.Shared, stage: str) -> None:
+def run_jobs(
+    jobs: list[Rows],
+    cfg: config.Shared,
+    stage: str,
+    picture: Callable[[list[dict]], Any] | None = None,
+) -> None:
     """Write the jobs with their rows and launch those that are not done; shows progress.
+
+    `picture`, such as `plots.live_curves`, makes a figure of the epochs so far; it is shown in the
+    cell and kept up to date.
 
     Raises ParameterError where a global batch cannot be cut up, ValueError where rows are off, and
     what `launch` raises, first of all a rank's own traceback.
@@ -106,7 +120,7 @@ def run_jobs(jobs: list[Rows], cfg: config.Shared, stage: str) -> None:
         if is_done(job):
             print(f"{job.name}: done before")
     if open_files:
-        launch(open_files, cfg.folder / "launches" / stage, hardware(cfg))
+        launch(open_files, cfg.folder / "launches" / stage, hardware(cfg), picture=picture)
 
 
 def work_folder(cfg: config.Shared, stage: str, name: str) -> str:
@@ -395,22 +409,6 @@ def ratio_job(job: Job, rows: pd.DataFrame, ratio: float) -> Rows:
     return job.model_copy(update=changes), rows.assign(predict=rows["validate"])
 
 
-def augmentation_sheet(job: Job, rows: pd.DataFrame, draws: int) -> Image.Image:
-    """What a job's network sees of some rows: a line a draw, a picture a row."""
-    from fgvc_utils.augment import training_changes
-    from fgvc_utils.feed import Pictures
-
-    view = training_changes(job.size, job.train_ratio, job.augmentation)
-    pictures = Pictures(rows["file"].tolist(), None, view, job.seed)
-    lines = [
-        np.concatenate(
-            [pictures.picture(draw, row).permute(1, 2, 0) for row in range(len(rows))], 1
-        )
-        for draw in range(draws)
-    ]
-    return Image.fromarray(np.concatenate(lines, 0))
-
-
 def layer_jobs(
     cfg: config.EnsembleParams,
     stage: str,
@@ -465,20 +463,69 @@ def layer_jobs(
 
 
 def model_table(cfg: config.Shared) -> pd.DataFrame:
-    """All trained models of the run with their parameters and figures, a row a model."""
+    """All trained models of the run, the best first: how they do, how they differ, what they cost.
+
+    A row a model. Columns: model; top1 of the held-out images with low and high, its 95 % interval
+    (Wilson 1927), and n, their number; backbone, size, table (where the report tells it), learns
+    from, balance, mix and epochs; every other parameter in which the models differ; seconds, and
+    the mean images_per_second and waiting of the epochs where the log has them. What was not
+    measured is missing. Prints how many parameters are the same for all.
+    """
+    folders = trained_models(cfg)
+    jobs = [read_job(folder / "job.json") for folder in folders]
+    parameters = pd.DataFrame([_parameters(job) for job in jobs], dtype=object)
+    # As text: lists are compared too, and a parameter that one model lacks is a difference.
+    differ = [name for name in parameters if parameters[name].map(repr).nunique() > 1]
+    if same := parameters.shape[1] - len(differ):
+        print(f"{same} more parameters are the same for all; job.json beside each model holds them")
+    tables_of = _recorded_tables(cfg)
     rows = []
-    for folder in trained_models(cfg):
-        job, done = read_job(folder / "job.json"), read_json(folder / "done.json")
-        taught = "student" if job.teachers else "labels"
-        row = {
-            "model": folder.name,
-            "backbone": job.backbone,
-            "size": job.size,
-            "learns from": taught,
-        }
+    for folder, job, own in zip(folders, jobs, parameters.to_dict("records"), strict=True):
+        done = read_json(folder / "done.json")
+        row = {"model": folder.name, **_judged(done["figures"])}
+        row |= {"backbone": job.backbone, "size": job.size, "table": tables_of.get(folder.name)}
+        row |= {"learns from": _learns_from(job)}
         row |= {"balance": job.balance, "mix": job.mix, "epochs": job.epochs}
-        rows.append(row | {"top1": done["figures"].get("top1"), "seconds": done["seconds"]})
-    return pd.DataFrame(rows)
+        row |= {name: own[name] for name in differ}
+        rows.append(row | {"seconds": done["seconds"], **_throughput(folder / "log.csv")})
+    found = pd.DataFrame(rows)
+    if not tables_of:
+        found = found.drop(columns="table")
+    return found.sort_values(["top1", "model"], ascending=[False, True], ignore_index=True)
+
+
+def _parameters(job: Job) -> dict[str, Any]:
+    """What of a job may make a difference, besides what the table of models always shows."""
+    told = job.model_dump() | job.augmentation
+    return {name: value for name, value in told.items() if name not in ALWAYS_SHOWN | NO_RECIPE}
+
+
+def _learns_from(job: Job) -> str:
+    """The names of a student's teachers, with the labels unless these have no say."""
+    taught = [Path(teacher).parent.name for teacher in job.teachers]
+    return " + ".join(taught if job.teacher_weight == 1 else ["labels", *taught])
+
+
+def _recorded_tables(cfg: config.Shared) -> dict[str, str]:
+    """Model → the label table it learnt from, by the sections of the report."""
+    report = read_json(cfg.report) if cfg.report.is_file() else {}
+    sections = {section.partition("-")[2]: figures for section, figures in report.items()}
+    return {name: figures["table"] for name, figures in sections.items() if "table" in figures}
+
+
+def _judged(figures: dict) -> dict[str, float]:
+    """Top-1 of the held-out images with its interval; all NaN where no fold is held out."""
+    if not figures.get("n"):
+        return dict.fromkeys(("top1", "low", "high", "n"), math.nan)
+    top1, n = figures["top1"], int(figures["n"])
+    low, high = wilson(round(top1 * n), n)
+    return {"top1": top1, "low": low, "high": high, "n": n}
+
+
+def _throughput(log_file: Path) -> dict[str, float]:
+    """Means over the epochs of what a log tells of its speed."""
+    log = pd.read_csv(log_file) if log_file.is_file() else pd.DataFrame()
+    return {name: log[name].mean() for name in ("images_per_second", "waiting") if name in log}
 
 
 def scores_of_all(store: Store, image_ids: pd.Series) -> np.ndarray:

@@ -89,15 +89,6 @@ def test_images_by_name_or_stem(tmp_path, call):
     assert figures["top1"] == 0.75
 
 
-@pytest.mark.parametrize(
-    ("hits", "n", "low", "high"),
-    # 0 of n: the upper bound is z² / (n + z²); all of n is its mirror image.
-    [(0, 10, 0, 0.2775), (10, 10, 0.7225, 1), (50, 100, 0.4038, 0.5962)],
-)
-def test_wilson(hits, n, low, high):
-    assert score_run.wilson(hits, n) == pytest.approx((low, high), abs=5e-5)
-
-
 def test_command_line(tmp_path):
     run, truth = make_run(tmp_path)
     (run / "report.json").write_text('{"10_train": {"epochs": 3}}')

@@ -46,6 +46,18 @@ def test_contact_sheet_of_rows(rows, journal):
     assert sheet.width == 4 * 104
 
 
+def test_rows_stand_beside_each_other_where_there_is_room(rows):
+    below = contact_sheet(rows, columns=4, side=96)
+    beside = contact_sheet(rows, columns=4, side=96, across=2)
+    assert beside.width == 2 * (below.width + 16) and beside.height < below.height
+    below, beside = (np.asarray(sheet.convert("RGB"), int) for sheet in (below, beside))
+    # The first row stays where it is, the second moves up to its right.
+    lower, right = below[26 + 122 :], beside[26:, below.shape[1] + 16 : -16]
+    assert np.abs(lower - right).max() <= 12
+    with pytest.raises(ValueError, match="across is 0"):
+        contact_sheet(rows, across=0)
+
+
 def test_colours_are_stable_and_distinct():
     assert decision_colour("keep") != decision_colour("drop") != decision_colour("relabel")
     assert decision_colour("unsure") == decision_colour("unsure")

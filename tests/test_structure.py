@@ -16,6 +16,7 @@ NOTEBOOKS = sorted((PROJECT / "notebooks").glob("*.ipynb"))
 LEVELS = {
     "pipeline": (4, 0),
     "worker": (4, 0),
+    "augment_sheet": (3, 1),
     "gallery": (3, 1),
     "sheets": (3, 0),
     "plots": (3, 0),
@@ -31,6 +32,7 @@ LEVELS = {
     "candidates": (2, 0),
     "posterior": (2, 0),
     "ensembling": (2, 0),
+    "mistakes": (2, 0),
     "submission": (2, 0),
     "jobs": (1, 3),
     "convex": (1, 1),
@@ -54,6 +56,7 @@ LEVELS = {
     "progress": (0, 1),
     "ranks": (0, 1),
     "files": (0, 0),
+    "intervals": (0, 0),
 }
 
 
@@ -108,6 +111,7 @@ def test_notebooks_leave_the_heavy_imports_to_the_worker(path):
 
 def test_the_rooms_of_a_notebook_load_no_torch():
     rooms = [
+        "augment_sheet",
         "candidates",
         "cleaning",
         "ensembling",
@@ -116,6 +120,7 @@ def test_the_rooms_of_a_notebook_load_no_torch():
         "journal",
         "launch",
         "listing",
+        "mistakes",
     ]
     rooms += ["plots", "review", "sheets", "stage", "submission", "tables"]
     script = "import sys\n" + "\n".join(f"import fgvc_utils.{room}" for room in rooms)
