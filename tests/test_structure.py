@@ -34,7 +34,8 @@ LEVELS = {
     "submission": (2, 0),
     "jobs": (1, 3),
     "convex": (1, 1),
-    "feed": (1, 2),
+    "feed": (1, 3),
+    "decoded": (1, 2),
     "reduction": (1, 1),
     "predictions": (1, 0),
     "images": (1, 1),
@@ -110,6 +111,7 @@ def test_the_rooms_of_a_notebook_load_no_torch():
     rooms = [
         "candidates",
         "cleaning",
+        "decoded",
         "ensembling",
         "gallery",
         "images",
