@@ -1,12 +1,14 @@
 """How a picture is prepared: the size trick, and the random changes of the recipe.
 
-Everything works on uint8 tensors of shape (3, height, width) and draws from torch's global random
-numbers, so a caller that seeds them per image gets the same picture in any process.
+Everything works on uint8 tensors of shape (3, height, width), on any device, and draws from torch's
+global random numbers of the CPU, so a caller that seeds them per image gets the same picture in any
+process and, but for rounding, on any device.
 """
 
 from collections.abc import Callable
 
 import numpy as np
+import simplejpeg
 import torch
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
@@ -24,9 +26,13 @@ def test_view(size: int, ratio: float) -> Transform:
     return v2.Compose([v2.Resize(round(size * ratio), antialias=True), v2.CenterCrop(size)])
 
 
-def train_view(size: int, ratio: float) -> Transform:
-    """Shorter side to ratio × size (1.15 in the original), then a random crop of size."""
-    return v2.Compose([v2.Resize(round(size * ratio), antialias=True), v2.RandomCrop(size)])
+def train_view(size: int, ratio: float, random_crop: bool = True) -> Transform:
+    """Shorter side to ratio × size (1.15 in the original), then a random crop of size.
+
+    Without `random_crop` the centre is cut out.
+    """
+    crop = v2.RandomCrop(size) if random_crop else v2.CenterCrop(size)
+    return v2.Compose([v2.Resize(round(size * ratio), antialias=True), crop])
 
 
 def _uniform(low: float, high: float) -> float:
@@ -73,6 +79,19 @@ class ScaledPaste:
         left = int(torch.randint(0, width - small_width + 1, ()))
         canvas[:, top : top + small_height, left : left + small_width] = small
         return canvas
+
+
+class LossyJpeg:
+    """Encode as JPEG of a random quality between low and high, and decode again."""
+
+    def __init__(self, low: int, high: int) -> None:
+        self.low, self.high = low, high
+
+    def __call__(self, picture: torch.Tensor) -> torch.Tensor:
+        quality = int(torch.randint(self.low, self.high + 1, ()))
+        pixels = np.ascontiguousarray(picture.permute(1, 2, 0).cpu().numpy())
+        jpeg = simplejpeg.encode_jpeg(pixels, quality=quality, colorsubsampling="420")
+        return to_tensor(simplejpeg.decode_jpeg(jpeg)).to(picture.device)
 
 
 class GridShuffle:
@@ -134,25 +153,38 @@ def random_changes(settings: dict[str, float]) -> Transform:
         quality = RandomQuality(settings["quality_low"], settings["quality_high"])
         sometimes("quality_probability", quality)
     if on("jpeg_probability"):
-        quality_range = (int(settings["jpeg_low"]), int(settings["jpeg_high"]))
-        sometimes("jpeg_probability", v2.JPEG(quality_range))
+        sometimes(
+            "jpeg_probability", LossyJpeg(int(settings["jpeg_low"]), int(settings["jpeg_high"]))
+        )
     return v2.Compose(steps) if steps else v2.Identity()
 
 
-def training_changes(size: int, ratio: float, settings: dict[str, float]) -> Transform:
-    """All that happens to a picture before training: the random crop and `random_changes`."""
-    return v2.Compose([train_view(size, ratio), random_changes(settings)])
+def training_changes(
+    size: int, ratio: float, settings: dict[str, float], random_crop: bool = True
+) -> Transform:
+    """All that happens to one picture before training: `train_view` and `random_changes`."""
+    return v2.Compose([train_view(size, ratio, random_crop), random_changes(settings)])
 
 
 def mix_batch(
-    pictures: torch.Tensor, targets: torch.Tensor, kind: str, probability: float
+    pictures: torch.Tensor,
+    targets: torch.Tensor,
+    kind: str,
+    probability: float,
+    alpha: float = 1.0,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """CutMix (Yun et al., 2019) or Mixup (Zhang et al., 2018) of a batch, alpha 1.
+    """CutMix (Yun et al., 2019) or Mixup (Zhang et al., 2018) of a batch.
 
-    `pictures` (batch, 3, height, width), `targets` float (batch, classes): mixed in the same
-    proportion. With probability 1 - `probability`, and for kind `none`, nothing changes.
+    `pictures` uint8 (batch, 3, height, width), `targets` float (batch, classes): mixed in the same
+    proportion, which is drawn from a beta distribution with both parameters `alpha`. With
+    probability 1 - `probability`, and for kind `none`, nothing changes.
     """
     if kind == "none" or torch.rand(()).item() >= probability:
         return pictures, targets
-    mixer = {"cutmix": v2.CutMix, "mixup": v2.MixUp}[kind]
-    return mixer(alpha=1.0, num_classes=targets.shape[1])(pictures, targets)
+    mixer = {"cutmix": v2.CutMix, "mixup": v2.MixUp}[kind](
+        alpha=alpha, num_classes=targets.shape[1]
+    )
+    if kind == "cutmix":
+        return mixer(pictures, targets)
+    mixed, targets = mixer(pictures.float(), targets)
+    return mixed.round_().to(pictures.dtype), targets

@@ -32,12 +32,15 @@ def create_network(
     size: int = 0,
     dropout: float = 0.0,
     drop_path: float = 0.0,
+    gradient_checkpointing: bool = False,
 ) -> nn.Module:
     """Make a timm network with a fresh classifier of `classes` outputs.
 
     `weights`: `none`, `hub` (timm's own, downloaded once), `package` (shipped by an installed
     package: tf_efficientnet_lite0 to lite2), or the path of a .safetensors or .pth state dict.
-    `size` in px is told to networks that are made for one size of picture, such as ViT.
+    `size` in px is told to networks that are made for one size of picture, such as ViT. Gradient
+    checkpointing (Chen et al., Training deep nets with sublinear memory cost, 2016) computes
+    activations anew in the backward pass in place of keeping them.
 
     Raises ValueError naming the backbone or the weights and what can be given instead.
     """
@@ -52,6 +55,8 @@ def create_network(
         drop_path_rate=drop_path,
         **({"img_size": size} if fixed and size else {}),
     )
+    if gradient_checkpointing:
+        network.set_grad_checkpointing()
     if weights not in ("none", "hub"):
         state = _packaged_state(name) if weights == "package" else _state_from_file(Path(weights))
         _load_all_but_classifier(network, state, f"{weights} weights of {name}")

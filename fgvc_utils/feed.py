@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import torch
 from torch.utils.data import Dataset, Sampler
 
@@ -16,9 +17,25 @@ from fgvc_utils.predictions import Store, softmax
 Item = tuple[int, int]
 
 
-def item_seed(seed: int, epoch: int, row: int) -> int:
-    """One seed an image and epoch, whichever process draws it."""
-    return int(np.random.SeedSequence([seed, epoch, row]).generate_state(1, np.uint64)[0] >> 1)
+# Streams of random numbers that must not repeat each other.
+CROP, CHANGES, MIX = range(3)
+
+
+def image_keys(image_ids: Sequence[str]) -> np.ndarray:
+    """A number an image, int64, that follows from its id alone: what its random draws hang on."""
+    ids = np.asarray(image_ids, dtype=object)
+    return (pd.util.hash_array(ids, categorize=False) >> np.uint64(1)).astype(np.int64)
+
+
+def item_seed(seed: int, epoch: int, key: int, stream: int = CROP) -> int:
+    """One seed an image, epoch and stream, whichever process draws it."""
+    drawn = np.random.SeedSequence([seed, epoch, key, stream]).generate_state(1, np.uint64)
+    return int(drawn[0] >> 1)
+
+
+def _seed_cpu(seed: int) -> None:
+    # torch.manual_seed would seed the accelerators too, whose dropout is not to follow an image.
+    torch.default_generator.manual_seed(seed)
 
 
 class GlobalBatches(Sampler[list[Item]]):
@@ -43,6 +60,11 @@ class GlobalBatches(Sampler[list[Item]]):
     def steps(self) -> int:
         """Optimiser steps an epoch."""
         return len(self.rows) // (self.micro * self.accumulate * self.processes)
+
+    @property
+    def images(self) -> int:
+        """Images an epoch, over all processes."""
+        return self.steps * self.micro * self.accumulate * self.processes
 
     def __len__(self) -> int:
         return self.steps * self.accumulate
@@ -91,21 +113,27 @@ class Targets:
 
     def __getitem__(self, rows: Sequence[int]) -> torch.Tensor:
         """float32 (rows, classes): one-hot labels; beside them the teachers' mean, if any."""
+        return self.of_view(rows, "logits")
+
+    def of_view(self, rows: Sequence[int], kind: str) -> torch.Tensor:
+        """The same, where the teachers' word is the array `kind` of their stores."""
         labels = self.labels[rows]
         told = np.zeros((len(labels), self.classes), np.float32)
         known = np.flatnonzero(labels >= 0)
         told[known, labels[known]] = 1
         if not self.teachers:
             return torch.from_numpy(told)
-        taught = np.zeros_like(told)
+        taught, voices = np.zeros_like(told), np.zeros((len(labels), 1), np.float32)
         for teacher, place in zip(self.teachers, self.places, strict=True):
             there = np.flatnonzero(place[rows] >= 0)
-            taught[there] += self._word(teacher, place[rows][there]) / len(self.teachers)
+            taught[there] += self._word(teacher, place[rows][there], kind)
+            voices[there] += 1
+        taught /= np.maximum(voices, 1)
         return torch.from_numpy(np.concatenate([told, taught], axis=1))
 
-    def _word(self, teacher: Store, places: np.ndarray) -> np.ndarray:
-        if "logits" in teacher.kinds():
-            logits = teacher.read_rows("logits", places).astype(np.float32)
+    def _word(self, teacher: Store, places: np.ndarray, kind: str) -> np.ndarray:
+        if kind in teacher.kinds():
+            logits = teacher.read_rows(kind, places).astype(np.float32)
             return softmax(logits / self.temperature)
         word = np.zeros((len(places), self.classes), np.float32)
         columns = teacher.read_rows("target_classes", places)
@@ -116,40 +144,96 @@ class Targets:
 
 
 @dataclass
+class Changes:
+    """The random changes of a batch: image by image, then CutMix or Mixup of the batch.
+
+    The same on a worker's CPU and on the device that trains: all draws are from the CPU's random
+    numbers, seeded by epoch and image. `change` takes and gives uint8 (3, size, size).
+    """
+
+    change: augment.Transform
+    seed: int
+    mix: str = "none"
+    mix_probability: float = 0.0
+    mix_alpha: float = 1.0
+
+    def __call__(
+        self, pictures: torch.Tensor, targets: torch.Tensor, items: Sequence[Item]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Changed uint8 (batch, 3, size, size) and float32 targets (batch, width).
+
+        `items` are epoch and key of each image.
+        """
+        with torch.random.fork_rng(devices=[]):
+            changed = torch.stack(
+                [self.one(picture, *item) for picture, item in zip(pictures, items, strict=True)]
+            )
+            # Seeded by the batch's first image: every image of it takes part in the mix.
+            _seed_cpu(item_seed(self.seed, *items[0], MIX))
+            return augment.mix_batch(
+                changed, targets, self.mix, self.mix_probability, self.mix_alpha
+            )
+
+    def one(self, picture: torch.Tensor, epoch: int, key: int) -> torch.Tensor:
+        """One picture, changed; seeds the CPU's random numbers."""
+        _seed_cpu(item_seed(self.seed, epoch, key, CHANGES))
+        return self.change(picture)
+
+
+@dataclass
 class Pictures(Dataset):
     """Pictures of the cache, prepared one by one, with their targets.
 
     `files` are paths of cached JPEGs; `targets` gives float32 (rows, width) of a list of rows. An
-    item is a batch's list
-    of (epoch, row); it gives uint8 (batch, 3, size, size) and float32 (batch, width). Random
-    numbers are seeded per image, so the number of worker processes does not change the pictures.
+    item is a batch's list of (epoch, row); it gives uint8 (batch, 3, size, size) and float32
+    (batch, width). Random numbers are seeded per image, by its number in `keys` (without them by
+    its row), so neither worker processes nor other images change a picture. `view` cuts a picture
+    out, `changes` alters it; with `changes_later` they are left to the device that trains, and
+    epochs and keys, int64 (batch, 2), stand between pictures and targets. With `views` above 0 the
+    epochs repeat so many random views, which teachers have seen too: their word on view n is their
+    array `view-n`.
     """
 
     files: list[str]
     targets: Targets | torch.Tensor | None
     view: augment.Transform
     seed: int
-    mix: str = "none"
-    mix_probability: float = 0.0
+    changes: Changes | None = None
+    changes_later: bool = False
+    views: int = 0
+    keys: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.files)
 
-    def __getitems__(self, items: list[Item]) -> tuple[torch.Tensor, torch.Tensor]:
+    def __getitems__(self, items: list[Item]) -> tuple[torch.Tensor, ...]:
         """The batch of the given (epoch, row) items."""
+        if self.views:
+            items = [(epoch % self.views, row) for epoch, row in items]
         with torch.random.fork_rng(devices=[]):
             pictures = torch.stack([self.picture(*item) for item in items])
-            targets = self.targets[[row for _, row in items]]
-            if self.mix == "none":
-                return pictures, targets
-            # Seeded by the batch's first image: every image of it takes part in the mix.
-            torch.manual_seed(item_seed(self.seed + 1, *items[0]))
-            return augment.mix_batch(pictures.float(), targets, self.mix, self.mix_probability)
+        targets = self._targets(items)
+        if self.changes is None:
+            return pictures, targets
+        keyed = [(epoch, self._key(row)) for epoch, row in items]
+        if self.changes_later:
+            return pictures, torch.tensor(keyed), targets
+        return self.changes(pictures, targets, keyed)
 
     def picture(self, epoch: int, row: int) -> torch.Tensor:
-        """One prepared picture, uint8 (3, size, size); seeds torch's global random numbers."""
-        torch.manual_seed(item_seed(self.seed, epoch, row))
+        """One picture as `view` cuts it, uint8 (3, size, size); seeds the CPU's random numbers."""
+        _seed_cpu(item_seed(self.seed, epoch, self._key(row)))
         return self.view(augment.to_tensor(read_cached(self.files[row])))
+
+    def _key(self, row: int) -> int:
+        return row if self.keys is None else int(self.keys[row])
+
+    def _targets(self, items: list[Item]) -> torch.Tensor:
+        rows = [row for _, row in items]
+        if not self.views:
+            return self.targets[rows]
+        # All images of a batch are of one epoch.
+        return self.targets.of_view(rows, f"view-{items[0][0]}")
 
 
 @dataclass
@@ -196,6 +280,6 @@ class AllViews:
                 yield torch.from_numpy(view[rows]), targets
 
 
-def as_it_is(batch: tuple[torch.Tensor, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+def as_it_is(batch: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
     """Collate nothing: the data sets give whole batches."""
     return batch

@@ -1,13 +1,17 @@
 """A job to a fitted network: fastai's Learner in each process, with a few callbacks of ours."""
 
+import time
 import warnings
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from safetensors.torch import save_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from timm.utils import ModelEmaV3
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, Dataset
@@ -16,7 +20,8 @@ with warnings.catch_warnings():
     # fastai's own imports warn of torch.jit and of a pandas option; neither is ours to mend.
     warnings.filterwarnings("ignore", message=".*torch.jit.*")
     warnings.filterwarnings("ignore", message=".*chained_assignment.*")
-    from fastai.callback.core import Callback, CancelBatchException
+    from fastai.callback.core import Callback, CancelBatchException, CancelFitException
+    from fastai.callback.schedule import valley
     from fastai.data.core import DataLoaders
     from fastai.learner import Learner
     from fastai.optimizer import SGD, Adam, Optimizer, RAdam
@@ -27,12 +32,14 @@ from fgvc_utils.convex import fit_layer
 from fgvc_utils.distributed import Processes
 from fgvc_utils.feed import (
     AllViews,
+    Changes,
     GlobalBatches,
     InTurn,
     Pictures,
     StoredFeatures,
     Targets,
     as_it_is,
+    image_keys,
 )
 from fgvc_utils.files import whole_file
 from fgvc_utils.heads import Head
@@ -43,6 +50,10 @@ from fgvc_utils.progress import Progress
 
 STANDARDISE_ROWS = 20_000
 LAST = "last.pt"
+# Between these rates a sweep looks for the one to train with.
+SWEEP_LOW, SWEEP_HIGH = 1e-5, 1.0
+# A sweep ends when the loss is so many times its lowest.
+SWEEP_STOP = 3.0
 
 
 class PictureNetwork(nn.Module):
@@ -72,6 +83,12 @@ class PictureNetwork(nn.Module):
         return self.body.get_classifier()
 
 
+def trained_on(folder: Path) -> set[str]:
+    """Ids of the images that the job in a folder was fitted on."""
+    rows = pd.read_parquet(folder / "rows.parquet", columns=["image_id", "fit"])
+    return set(rows.loc[rows["fit"], "image_id"])
+
+
 class Material:
     """A job's rows with their targets, and the data sets over them."""
 
@@ -90,6 +107,7 @@ class Material:
         )
         self.ids = self.rows["image_id"].tolist()
         self.stores = [Store(Path(store)) for store in job.stores]
+        self.told = Targets(self.labels, len(job.classes))
 
     def targets(self) -> Targets:
         """What each row teaches: its label and, where the job has teachers, their word."""
@@ -104,28 +122,53 @@ class Material:
         places = []
         for teacher in teachers:
             place = np.full(len(self.ids), -1)
-            place[self.fit_rows] = teacher.rows_of([self.ids[row] for row in self.fit_rows])
+            spoken = self.fit_rows
+            if self.job.fold_clean:
+                fitted = trained_on(Path(teacher.folder).parent)
+                spoken = spoken[[self.ids[row] not in fitted for row in spoken]]
+            place[spoken] = teacher.rows_of([self.ids[row] for row in spoken])
             places.append(place)
+        if teachers and (np.max(places, axis=0)[self.fit_rows] < 0).any():
+            silent = self.fit_rows[np.max(places, axis=0)[self.fit_rows] < 0]
+            raise ValueError(
+                f"job {self.job.name}: every teacher was trained on {len(silent)} of its images, "
+                f"first {self.ids[silent[0]]!r}, and fold_clean forbids that they teach them; "
+                "give teachers that held out other folds"
+            )
         return Targets(self.labels, len(classes), teachers, places, self.job.temperature)
 
-    def pictures(self, view: augment.Transform, *, mix: bool = False) -> Pictures:
-        """Pictures of all rows under a view; `mix` follows the job's CutMix or Mixup."""
+    def pictures(
+        self, view: augment.Transform, *, changes: Changes | None = None, later: bool = False
+    ) -> Pictures:
+        """Pictures of all rows under a view, with the random changes made now or later."""
         return Pictures(
             self.rows["file"].tolist(),
-            self.targets(),
+            self.told,
             view,
             self.job.seed,
-            self.job.mix if mix else "none",
-            self.job.mix_probability,
+            changes,
+            changes_later=later,
+            keys=image_keys(self.ids),
         )
 
     def train_view(self) -> augment.Transform:
-        """The job's random crop and all its random changes."""
-        return augment.training_changes(self.job.size, self.job.train_ratio, self.job.augmentation)
+        """The job's crop for training."""
+        return augment.train_view(self.job.size, self.job.train_ratio, self.job.random_crop)
 
     def test_view(self) -> augment.Transform:
         """The job's centre crop."""
         return augment.test_view(self.job.size, self.job.test_ratio)
+
+    def changes(self, *, mix: bool = False) -> Changes:
+        """All random changes of the job; `mix` adds its CutMix or Mixup."""
+        job = self.job
+        return Changes(
+            augment.random_changes(job.augmentation),
+            job.seed,
+            job.mix if mix else "none",
+            job.mix_probability,
+            job.mix_alpha,
+        )
 
     def features(self, views: list[str]) -> StoredFeatures:
         """Stored features of all rows, the stores side by side, one array a view."""
@@ -133,13 +176,16 @@ class Material:
             np.concatenate([store.read(view, self.ids) for store in self.stores], axis=1)
             for view in views
         ]
-        return StoredFeatures(arrays, self.targets(), self.job.seed)
+        return StoredFeatures(arrays, self.told, self.job.seed)
 
-    def train_set(self) -> Dataset:
-        """What the job learns from."""
+    def train_set(self, *, changes_later: bool = False) -> Dataset:
+        """What the job learns from; its random changes may be left to the device that trains."""
         if self.job.fit == "head":
-            return self.features(self.job.train_views)
-        return self.pictures(self.train_view(), mix=True)
+            return replace(self.features(self.job.train_views), targets=self.targets())
+        pictures = self.pictures(
+            self.train_view(), changes=self.changes(mix=True), later=changes_later
+        )
+        return replace(pictures, targets=self.targets(), views=self.job.teacher_views)
 
     def test_set(self, view: str = "features") -> Dataset:
         """The same rows as they are shown when predicting; a head takes one of its views."""
@@ -160,8 +206,11 @@ def new_network(job: Job, material: Material) -> nn.Module:
                 size=job.size,
                 dropout=job.dropout,
                 drop_path=job.drop_path,
+                gradient_checkpointing=job.gradient_checkpointing,
             )
         )
+        if job.trained:
+            load_trained(network, job)
     else:
         widths = [store.read("features", material.ids[:1]).shape[1] for store in material.stores]
         rows = material.fit_rows[:: max(1, len(material.fit_rows) // STANDARDISE_ROWS)]
@@ -176,15 +225,57 @@ def new_network(job: Job, material: Material) -> nn.Module:
     return network
 
 
+def load_trained(network: nn.Module, job: Job) -> None:
+    """Give a network all that another job learned, its classifier too.
+
+    Raises ValueError naming the file where it was trained for other classes or does not fit.
+    """
+    with safe_open(job.trained, framework="pt") as file:
+        classes = file.metadata()["classes"].split("\n")
+    if classes != job.classes:
+        raise ValueError(
+            f"{job.trained} was trained for {len(classes)} other classes than job {job.name} knows"
+        )
+    missing, unknown = network.load_state_dict(load_file(job.trained), strict=False)
+    if missing or unknown:
+        raise ValueError(
+            f"{job.trained} does not fit {job.backbone}: {len(missing)} tensors missing, "
+            f"{len(unknown)} unknown (first: {(missing + unknown)[0]})"
+        )
+
+
+def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
+    """What forward passes are computed in; None leaves them in float32.
+
+    `auto` is bfloat16 on CUDA. On a CPU without matrix units for it bfloat16 takes twice as long.
+    """
+    if precision == "auto":
+        precision = "bfloat16" if device.type == "cuda" else "float32"
+    return torch.bfloat16 if precision == "bfloat16" else None
+
+
+def changes_later(job: Job, device: torch.device) -> bool:
+    """Whether the device that trains makes the random changes, and not the workers."""
+    on = (
+        {"cuda": "device"}.get(device.type, "workers")
+        if job.changes_on == "auto"
+        else job.changes_on
+    )
+    return job.fit == "full" and on == "device"
+
+
 def loader(dataset: Dataset, batches: object, processes: Processes) -> DataLoader:
     """A torch loader that takes whole batches from the data set."""
+    workers = processes.workers if isinstance(dataset, Pictures) else 0
     return DataLoader(
         dataset,
         batch_sampler=batches,
-        num_workers=processes.workers if isinstance(dataset, Pictures) else 0,
+        num_workers=workers,
         collate_fn=as_it_is,
         pin_memory=processes.device.type == "cuda",
-        persistent_workers=False,
+        # Started once: new workers an epoch would leave the device waiting at each one's start.
+        persistent_workers=workers > 0,
+        prefetch_factor=4 if workers else None,
     )
 
 
@@ -221,6 +312,7 @@ class Steps(Callback):
     def __init__(self, job: Job, batches: GlobalBatches) -> None:
         self.job, self.batches = job, batches
         self.total = batches.steps * job.epochs
+        self.rate = 0.0
         self.switch = self.total
         if job.optimiser == "radam+sgd":
             self.switch = round(self.total * job.radam_share)
@@ -231,6 +323,11 @@ class Steps(Callback):
         if self.job.optimiser == "radam+sgd":
             return (RAdam, self.job.radam_lr) if step < self.switch else (SGD, self.job.base_lr)
         return {"radam": RAdam, "sgd": SGD, "adam": Adam}[self.job.optimiser], self.job.base_lr
+
+    def rate_of(self, step: int) -> float:
+        """The learning rate of a step: one cosine over all of them, to zero."""
+        _, highest = self.optimiser(step)
+        return float(highest * 0.5 * (1 + np.cos(np.pi * step / self.total)))
 
     def make_optimiser(self, parameters: list) -> Optimizer:
         """The optimiser for the step that comes next."""
@@ -251,9 +348,8 @@ class Steps(Callback):
         if self.iter % self.batches.accumulate == 0:
             if self.done == self.switch and self.done:
                 self.learn.opt = self.make_optimiser(self.learn.splitter(self.learn.model))
-            _, rate = self.optimiser(self.done)
-            cosine = 0.5 * (1 + np.cos(np.pi * self.done / self.total))
-            self.learn.opt.set_hypers(lr=float(rate * cosine))
+            self.rate = self.rate_of(self.done)
+            self.learn.opt.set_hypers(lr=self.rate)
         self.last_of_step = (self.iter + 1) % self.batches.accumulate == 0
         self.quiet = ExitStack()
         if not self.last_of_step and isinstance(self.learn.model, DistributedDataParallel):
@@ -273,16 +369,59 @@ class Steps(Callback):
             self.quiet.close()
 
 
+class RateSweep(Steps):
+    """Steps at rates that rise from SWEEP_LOW to SWEEP_HIGH, each with its loss.
+
+    The learning-rate range test (Smith, Cyclical learning rates for training neural networks,
+    2017). It ends early where the loss is SWEEP_STOP times the lowest, or no number.
+    """
+
+    def __init__(self, job: Job, batches: GlobalBatches, processes: Processes) -> None:
+        super().__init__(job, batches)
+        self.total = job.rate_sweep_steps
+        self.processes = processes
+        self.rates: list[float] = []
+        self.losses: list[float] = []
+        self.sum = 0.0
+
+    def rate_of(self, step: int) -> float:
+        """The learning rate of a step, on a logarithmic scale."""
+        return float(SWEEP_LOW * (SWEEP_HIGH / SWEEP_LOW) ** (step / max(1, self.total - 1)))
+
+    def after_loss(self) -> None:
+        super().after_loss()
+        self.sum += float(self.learn.loss.detach()) / self.batches.accumulate
+
+    def before_step(self) -> None:
+        super().before_step()
+        loss = self.processes.total([self.sum / self.processes.count])[0]
+        self.sum = 0.0
+        self.rates.append(self.rate)
+        self.losses.append(loss)
+        lowest = min(self.losses)
+        if not np.isfinite(loss) or loss > SWEEP_STOP * lowest or self.done >= self.total:
+            raise CancelFitException
+
+    def smoothed(self) -> np.ndarray:
+        """The losses, averaged with a decay of 0.9 and freed of the start's bias."""
+        weights, smooth = 0.0, []
+        mean = 0.0
+        for loss in self.losses:
+            mean, weights = 0.9 * mean + 0.1 * loss, 0.9 * weights + 0.1
+            smooth.append(mean / weights)
+        return np.array(smooth)
+
+
 class Autocast(Callback):
-    """Forward and loss in bfloat16, weights and gradients in float32."""
+    """Forward and loss in a shorter float, weights and gradients in float32."""
 
     order = 20
 
-    def __init__(self, device: str) -> None:
-        self.device = device
+    def __init__(self, device: str, dtype: torch.dtype) -> None:
+        self.device, self.dtype = device, dtype
 
     def before_batch(self) -> None:
-        self.context = torch.autocast(self.device, torch.bfloat16)
+        self.context = torch.autocast(self.device, self.dtype)
         self.context.__enter__()
 
     def after_pred(self) -> None:
@@ -290,6 +429,43 @@ class Autocast(Callback):
 
     def after_loss(self) -> None:
         self.context.__exit__(None, None, None)
+
+
+class ChangesOnDevice(Callback):
+    """Make the random changes of a batch where it is trained on."""
+
+    order = -10
+
+    def __init__(self, changes: Changes) -> None:
+        self.changes = changes
+
+    def before_batch(self) -> None:
+        pictures, items = self.learn.xb
+        pictures, targets = self.changes(pictures, self.learn.yb[0], items.tolist())
+        self.learn.xb, self.learn.yb = (pictures,), (targets,)
+
+
+class Average(Callback):
+    """The exponential moving average of the weights over the steps (Polyak and Juditsky, 1992).
+
+    timm's, with its warm-up, so that a short fit is not dominated by its first weights.
+    """
+
+    order = 55
+
+    def __init__(self, network: nn.Module, decay: float, steps: Steps) -> None:
+        self.average = ModelEmaV3(network, decay=decay, use_warmup=True)
+        self.steps = steps
+
+    @property
+    def network(self) -> nn.Module:
+        """The averaged network."""
+        return self.average.module
+
+    def after_batch(self) -> None:
+        if self.training and self.steps.last_of_step:
+            plain = getattr(self.learn.model, "module", self.learn.model)
+            self.average.update(plain, step=self.steps.done)
 
 
 class Account(Callback):
@@ -304,8 +480,9 @@ class Account(Callback):
         held_out: DataLoader | None,
         processes: Processes,
         progress: Progress,
+        average: Average | None = None,
     ) -> None:
-        self.job, self.steps, self.held_out = job, steps, held_out
+        self.job, self.steps, self.held_out, self.average = job, steps, held_out, average
         self.processes, self.progress = processes, progress
         self.history: list[dict] = []
         self.start_epoch = 0
@@ -324,6 +501,8 @@ class Account(Callback):
         if last["digest"] != job_digest(self.job):
             return
         self.learn.model.load_state_dict(last["network"])
+        if self.average is not None:
+            self.average.network.load_state_dict(last["average"])
         self.steps.done = last["steps"]
         self.learn.opt = self.steps.make_optimiser(self.learn.splitter(self.learn.model))
         self.learn.opt.load_state_dict(_to(last["optimiser"], self.processes.device))
@@ -331,29 +510,49 @@ class Account(Callback):
         self.progress.note(self.job.name, f"goes on after epoch {self.start_epoch}")
 
     def before_train(self) -> None:
-        self.losses = 0.0
+        self.losses = torch.zeros((), device=self.processes.device)
+        self.started = self.free_since = time.monotonic()
+        self.waited = 0.0
+
+    def before_batch(self) -> None:
+        if self.training:
+            self.waited += time.monotonic() - self.free_since
 
     def after_batch(self) -> None:
         if not self.training:
             return
-        self.losses += float(self.learn.loss.detach())
+        # Summed where it lies: reading it each time would make a GPU wait for the CPU.
+        self.losses += self.learn.loss.detach()
         if self.steps.last_of_step:
             what = f"epoch {self.epoch + 1}/{self.job.epochs}"
             self.progress.step(self.job.name, self.steps.done, self.steps.total, what)
             if self.job.keep_every_step:
                 state = self.learn.model.state_dict()
                 self.trace.append({k.removeprefix("module."): v.clone() for k, v in state.items()})
+        self.free_since = time.monotonic()
+
+    def after_train(self) -> None:
+        self.seconds = time.monotonic() - self.started
 
     def after_epoch(self) -> None:
         if self.epoch < self.start_epoch:
             return
         plain = getattr(self.learn.model, "module", self.learn.model)
-        batches = len(self.steps.batches)
-        loss_sum, count = self.processes.total([self.losses, batches])
+        batches = self.steps.batches
+        # Adding up the losses ends the wait for the device, so the seconds are taken after it.
+        loss_sum, count = self.processes.total([float(self.losses), len(batches)])
+        seconds = max(self.seconds, time.monotonic() - self.started)
         figures = {"train_loss": loss_sum / count}
         if self.held_out is not None:
-            figures |= evaluate(plain, self.held_out, self.learn.loss_func, self.processes)
+            judged = plain if self.average is None else self.average.network
+            figures |= evaluate(judged, self.held_out, self.learn.loss_func, self.processes)
             plain.train()
+        figures |= {
+            "lr": self.steps.rate,
+            "images_per_second": batches.images / seconds,
+            "waiting": self.waited / seconds,
+            "seconds": seconds,
+        }
         self.history.append({"epoch": self.epoch + 1, **figures})
         # A layer's epoch takes milliseconds: its last one is enough to read.
         if self.job.fit == "full" or self.epoch + 1 == self.job.epochs:
@@ -369,6 +568,7 @@ class Account(Callback):
             "epoch": self.epoch,
             "steps": self.steps.done,
             "network": network.state_dict(),
+            "average": {} if self.average is None else self.average.network.state_dict(),
             "optimiser": {
                 "state": [dict(state) for state in optimiser["state"]],
                 "hypers": [dict(hyper) for hyper in optimiser["hypers"]],
@@ -414,9 +614,14 @@ def fit(
 ) -> tuple[nn.Module, list[dict]]:
     """Train the network as the job says; returns it and a record an epoch.
 
+    A job that sweeps rates keeps their losses in `rates.csv`; its record has the rate that fastai's
+    `valley` suggests.
+
     Raises ParameterError where the global batch cannot be cut up, FloatingPointError where the
     loss is no number any more.
     """
+    if job.rate_sweep_steps:
+        return network, _sweep_rates(job, material, network, processes, progress)
     if job.whole_batch:
         network, history = _fit_at_once(job, material, network, processes, progress)
     else:
@@ -453,39 +658,86 @@ def _held_out(material: Material, processes: Processes) -> DataLoader | None:
     return loader(material.test_set(), mine, processes)
 
 
-def _fit_by_steps(
-    job: Job, material: Material, network: nn.Module, processes: Processes, progress: Progress
-) -> tuple[nn.Module, list[dict]]:
+def _batches(job: Job, material: Material, processes: Processes) -> GlobalBatches:
     cut = accumulation(job.global_batch, job.micro_batch, processes.count)
     rows = material.fit_rows
     if job.balance == "oversample":
         rows = rows[balance.oversample(material.labels[rows], seed=job.seed)]
-    batches = GlobalBatches(
+    return GlobalBatches(
         rows, cut.micro_batch, cut.steps, processes.count, processes.rank, job.seed
     )
-    train = loader(material.train_set(), batches, processes)
-    held_out = _held_out(material, processes)
-    network = network.to(processes.device)
-    steps = Steps(job, batches)
-    account = Account(job, steps, held_out, processes, progress)
-    callbacks = [steps, account]
+
+
+def _learner(
+    job: Job,
+    material: Material,
+    network: nn.Module,
+    steps: Steps,
+    processes: Processes,
+    callbacks: list[Callback],
+) -> Learner:
+    """A fastai Learner over the job's train images, with the callbacks that every fit has."""
+    later = changes_later(job, processes.device)
+    train = loader(material.train_set(changes_later=later), steps.batches, processes)
+    callbacks = [steps, *callbacks]
+    if later:
+        callbacks.append(ChangesOnDevice(material.changes(mix=True)))
     if processes.count > 1:
         callbacks.append(Distributed(processes))
-    if job.precision == "bfloat16":
-        callbacks.append(Autocast(processes.device.type))
+    dtype = autocast_dtype(job.precision, processes.device)
+    if dtype is not None:
+        callbacks.append(Autocast(processes.device.type, dtype))
     objective = Objective(job.label_smoothing, job.teacher_weight, job.temperature)
     loaders = DataLoaders(train, [], path=Path(job.folder), device=processes.device)
     learner = Learner(
         loaders, network, objective, cbs=callbacks, path=Path(job.folder), wd=job.weight_decay
     )
-    learner.remove_cbs([callback for callback in learner.cbs if callback.name == "recorder"])
+    # Account does what these two would do, for processes and notebooks alike.
+    learner.remove_cbs([c for c in learner.cbs if c.name in ("recorder", "progress")])
     learner.opt = steps.make_optimiser(learner.splitter(network))
+    return learner
+
+
+def _fit_by_steps(
+    job: Job, material: Material, network: nn.Module, processes: Processes, progress: Progress
+) -> tuple[nn.Module, list[dict]]:
+    network = network.to(processes.device)
+    steps = Steps(job, _batches(job, material, processes))
+    average = Average(network, job.ema_decay, steps) if job.ema_decay else None
+    held_out = _held_out(material, processes)
+    account = Account(job, steps, held_out, processes, progress, average)
+    callbacks = [account] if average is None else [account, average]
+    learner = _learner(job, material, network, steps, processes, callbacks)
     account.take_up()
     with learner.no_logging():
         learner.fit(job.epochs, start_epoch=account.start_epoch)
     if processes.first:
         _keep_trace(job, account)
+    if average is not None:
+        processes.share_first(average.network.buffers())
+        network = average.network
     return network, account.history
+
+
+def _sweep_rates(
+    job: Job, material: Material, network: nn.Module, processes: Processes, progress: Progress
+) -> list[dict]:
+    network = network.to(processes.device)
+    sweep = RateSweep(job, _batches(job, material, processes), processes)
+    learner = _learner(job, material, network, sweep, processes, [])
+    epochs = -(-job.rate_sweep_steps // sweep.batches.steps)
+    with learner.no_logging():
+        learner.fit(epochs)
+    smooth = sweep.smoothed()
+    usable = np.isfinite(smooth)
+    rates, smooth = np.array(sweep.rates)[usable], smooth[usable]
+    suggested, _ = valley(rates.tolist(), smooth.tolist(), len(rates))
+    if processes.first:
+        with whole_file(Path(job.folder) / "rates.csv") as temporary:
+            pd.DataFrame({"lr": rates, "loss": smooth}).to_csv(temporary, index=False)
+    figures = {"suggested": suggested, "train_loss": float(smooth.min())}
+    progress.figures(job.name, f"{len(rates)} steps", **figures)
+    return [{"epoch": 1, **figures}]
 
 
 def _keep_fit(job: Job, network: nn.Module, history: list[dict]) -> None:

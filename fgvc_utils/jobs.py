@@ -22,8 +22,8 @@ class Job(BaseModel):
     (a class name to learn, or empty), label (the class name that reduced predictions are held
     against, or empty), and the booleans fit, validate and predict.
 
-    `fit` is `none` (the network as it comes), `full` (all its weights are trained on pictures) or
-    `head` (a layer is trained on the features that `stores` hold). A step's
+    `fit` is `none` (the network as it comes, or as `trained` has it), `full` (all its weights are
+    trained on pictures) or `head` (a layer is trained on the features that `stores` hold). A step's
     batch is global_batch, cut by processes × micro_batch into what each accumulates.
     """
 
@@ -38,11 +38,16 @@ class Job(BaseModel):
     backbone: str = ""
     weights: str = "none"
     size: int = 224
+    random_crop: bool = True
     train_ratio: float = 1.15
     test_ratio: float = 1.35
     dropout: float = 0.0
     drop_path: float = 0.0
-    precision: Literal["float32", "bfloat16"] = "float32"
+    # the weights.safetensors of another job: what it learned, its classifier too
+    trained: str = ""
+    # auto: bfloat16 on CUDA, float32 on the CPU
+    precision: Literal["auto", "float32", "bfloat16"] = "float32"
+    gradient_checkpointing: bool = False
     # a head: the feature stores it reads, side by side, and the views it may draw from
     stores: list[str] = []
     train_views: list[str] = ["features"]
@@ -58,6 +63,10 @@ class Job(BaseModel):
     momentum: float = 0.9
     weight_decay: float = 0.0
     label_smoothing: float = 0.0
+    # weights are averaged over the steps with this decay, 0 for not at all
+    ema_decay: float = 0.0
+    # above 0 the job only tries rates, from low to high in so many steps, and keeps their losses
+    rate_sweep_steps: int = 0
     global_batch: int = 32
     micro_batch: int = 32
     balance: Literal["none", "oversample", "prior"] = "none"
@@ -66,13 +75,22 @@ class Job(BaseModel):
     augmentation: dict[str, float] = {}
     mix: Literal["none", "cutmix", "mixup"] = "none"
     mix_probability: float = 0.5
+    mix_alpha: float = 1.0
+    # where random changes are made; auto: in the workers for the CPU, on the device for CUDA
+    changes_on: Literal["auto", "workers", "device"] = "auto"
     # distillation
     teachers: list[str] = []
     teacher_weight: float = 0.0
     temperature: float = 1.0
+    # above 0 the epochs repeat so many random views, and teachers speak of the very same ones
+    teacher_views: int = 0
+    # no teacher speaks of an image that it was trained on
+    fold_clean: bool = False
     seed: int = 0
     # what is written: kinds of arrays
-    keep: list[Literal["logits", "reduced", "features", "mirror", "augmented"]] = ["logits"]
+    keep: list[Literal["logits", "reduced", "features", "mirror", "augmented", "views"]] = [
+        "logits"
+    ]
     reduce_to: int = 10
     augmented_views: int = 0
     keep_weights: bool = True
@@ -135,11 +153,11 @@ def read_job(path: Path) -> Job:
 
 
 def job_digest(job: Job) -> str:
-    """What a job's result hangs on: its record, its rows and the stores it reads."""
+    """What a job's result hangs on: its record, its rows, the stores and weights it reads."""
     digest = hashlib.sha256(job.model_dump_json().encode())
     digest.update(file_digest(Path(job.rows)).encode())
-    for store in [*job.stores, *job.teachers]:
-        done = Path(store).parent / "done.json"
+    for result in [*job.stores, *job.teachers, *([job.trained] if job.trained else [])]:
+        done = Path(result).parent / "done.json"
         digest.update(done.read_bytes() if done.is_file() else b"")
     return digest.hexdigest()
 

@@ -10,7 +10,7 @@ from torch import nn
 from fgvc_utils.backbones import freeze_bias
 from fgvc_utils.distributed import Processes
 from fgvc_utils.feed import InTurn
-from fgvc_utils.fitting import Material, PictureNetwork, loader
+from fgvc_utils.fitting import Material, PictureNetwork, autocast_dtype, loader
 from fgvc_utils.jobs import Job
 from fgvc_utils.predictions import ShardWriter, finish_store
 from fgvc_utils.progress import Progress
@@ -27,25 +27,22 @@ def predict(
     """Write what the job keeps of its rows: arrays `logits`, `features`, `mirror`, `augmented-0` …
 
     Arrays are float16: logits (images, classes), features (images, width) of the test view, of its
-    mirror image, and of views changed at random like those of training. `reduced` stands for the
-    arrays of `reduction`: the job's largest probabilities and how each image's label fares. Classes
-    without a train image get a logit of -10,000 unless the job keeps them; the frozen prior is
-    taken out unless the job keeps it.
+    mirror image, and of views changed at random like those of training; `view-0` … are logits of
+    the views that a student with the same seed and recipe sees in its epochs. `reduced` stands for
+    the arrays of `reduction`: the job's largest probabilities and how each image's label fares.
+    Classes without a train image get a logit of -10,000 unless the job keeps them; the frozen prior
+    is taken out unless the job keeps it.
     """
     network = network.to(processes.device).eval()
     if job.balance == "prior" and not job.keep_prior:
         freeze_bias(network.get_classifier(), torch.zeros(len(job.classes)))
     masked = torch.zeros(len(job.classes), dtype=torch.bool, device=processes.device)
-    if job.fit != "none" and job.teacher_weight < 1 and not job.keep_empty:
+    learned = job.fit != "none" or job.trained
+    if learned and job.teacher_weight < 1 and not job.keep_empty:
         masked = torch.from_numpy(material.counts == 0).to(processes.device)
     rows = processes.share(material.predict_rows)
     writer = ShardWriter(job.store, processes.rank, [material.ids[row] for row in rows])
-    passes: list[tuple[str, list[object], int]] = [("", _test_sets(job, material), 0)]
-    if "mirror" in job.keep:
-        passes.append(("mirror", [material.pictures(_Mirrored(material.test_view()))], 0))
-    if "augmented" in job.keep:
-        changed = [material.pictures(material.train_view())]
-        passes += [(f"augmented-{n}", changed, job.epochs + n) for n in range(job.augmented_views)]
+    passes = _passes(job, material)
     total, done = len(rows) * len(passes), 0
     for kind, datasets, epoch in passes:
         views = [loader(dataset, InTurn(rows, BATCH, epoch), processes) for dataset in datasets]
@@ -61,7 +58,10 @@ def predict(
                 values = logits.softmax(dim=1).cpu().numpy()
                 for name, array in reduce_block(values, labels, job.reduce_to).items():
                     writer.write(name, start, array)
-            if kind or "features" in job.keep:
+            if kind.startswith("view-"):
+                masked_logits = logits.masked_fill(masked, MASKED)
+                writer.write(kind, start, masked_logits.cpu().numpy().astype(np.float16))
+            elif kind or "features" in job.keep:
                 writer.write(kind or "features", start, features.cpu().numpy().astype(np.float16))
             done += len(logits)
             progress.step(job.name, done, total, f"predicting {kind}".strip())
@@ -83,6 +83,23 @@ class _Mirrored:
         return self.view(picture).flip(-1)
 
 
+def _passes(job: Job, material: Material) -> list[tuple[str, list[object], int]]:
+    """What is predicted one after the other: its name, the data sets, the epoch that seeds them."""
+    passes: list[tuple[str, list[object], int]] = []
+    if set(job.keep) & {"logits", "reduced", "features"}:
+        passes.append(("", _test_sets(job, material), 0))
+    if "mirror" in job.keep:
+        passes.append(("mirror", [material.pictures(_Mirrored(material.test_view()))], 0))
+    if {"augmented", "views"} & set(job.keep):
+        changed = [material.pictures(material.train_view(), changes=material.changes())]
+        if "augmented" in job.keep:
+            names = range(job.augmented_views)
+            passes += [(f"augmented-{n}", changed, job.epochs + n) for n in names]
+        if "views" in job.keep:
+            passes += [(f"view-{n}", changed, n) for n in range(job.teacher_views)]
+    return passes
+
+
 def _test_sets(job: Job, material: Material) -> list[object]:
     """What is predicted: a head's test views, whose logits are averaged, or the one test view."""
     if job.fit == "head":
@@ -100,7 +117,8 @@ def _counted(views: Iterable[tuple]) -> Iterator[tuple[int, tuple]]:
 def _both(
     network: nn.Module, batch: torch.Tensor, precision: str
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    with torch.autocast(batch.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+    dtype = autocast_dtype(precision, batch.device)
+    with torch.autocast(batch.device.type, dtype, enabled=dtype is not None):
         if isinstance(network, PictureNetwork):
             features, logits = network.features_and_logits(batch)
         else:

@@ -5,7 +5,14 @@ import pytest
 import torch
 
 from fgvc_utils import augment
-from fgvc_utils.augment import GridShuffle, QuarterTurn, RandomQuality, ScaledPaste, random_changes
+from fgvc_utils.augment import (
+    GridShuffle,
+    LossyJpeg,
+    QuarterTurn,
+    RandomQuality,
+    ScaledPaste,
+    random_changes,
+)
 
 # Each change alone, its switch first, so strong that it shows.
 CHANGES = [
@@ -134,18 +141,50 @@ def test_random_quality_loses_detail(picture):
     assert out.diff(dim=2).abs().mean() < picture.float().diff(dim=2).abs().mean() / 3
 
 
+def test_a_larger_alpha_mixes_more_evenly():
+    pictures, targets = torch.zeros(2, 3, 32, 32, dtype=torch.uint8), torch.eye(2)
+    torch.manual_seed(0)
+    far = {}
+    for alpha in (0.2, 8.0):
+        mixed = [augment.mix_batch(pictures, targets, "mixup", 1.0, alpha)[1] for _ in range(200)]
+        far[alpha] = (torch.stack(mixed)[:, 0, 0] - 0.5).abs().mean().item()
+    assert far[8.0] < 0.2 < 0.3 < far[0.2]
+
+
+def test_a_lossy_jpeg_differs_more_the_lower_its_quality(picture):
+    smooth = torch.arange(64, dtype=torch.uint8).mul(3).expand(3, 64, 64).contiguous()
+    noisy = (smooth + picture[:, :1, :1]).contiguous()
+    torch.manual_seed(0)
+    losses = [
+        (LossyJpeg(quality, quality)(noisy).float() - noisy.float()).abs().mean().item()
+        for quality in (95, 30, 5)
+    ]
+    assert losses[0] < losses[1] < losses[2]
+
+
+def test_without_the_random_crop_the_centre_is_taken():
+    picture = distinct(60)
+    torch.manual_seed(0)
+    views = [augment.train_view(60, 1.0, random_crop)(picture) for random_crop in (True, False)]
+    assert torch.equal(views[0], views[1]) and torch.equal(views[0], picture)
+    centre = augment.train_view(40, 1.5, random_crop=False)
+    assert all(torch.equal(centre(picture), picture[:, 10:50, 10:50]) for _ in range(3))
+
+
 @pytest.mark.parametrize("kind", ["cutmix", "mixup"])
 def test_pictures_and_targets_are_mixed_in_the_same_proportion(kind):
-    # Image k is grey of k, its target is class k: a mean of grey tells the shares.
-    pictures = torch.arange(4.0).reshape(4, 1, 1, 1).expand(4, 3, 32, 32).contiguous()
+    # Image k is grey of 60 k, its target is class k: a mean of grey tells the shares.
+    grey = 60 * torch.arange(4, dtype=torch.uint8)
+    pictures = grey.reshape(4, 1, 1, 1).expand(4, 3, 32, 32).contiguous()
     targets = torch.eye(4)
     torch.manual_seed(3)
     changed = 0
     for _ in range(10):
         mixed, labels = augment.mix_batch(pictures, targets, kind, 1.0)
         torch.testing.assert_close(labels.sum(dim=1), torch.ones(4))
-        expected = labels @ torch.arange(4.0)
-        torch.testing.assert_close(mixed.mean(dim=(1, 2, 3)), expected, atol=1e-4, rtol=1e-4)
+        assert mixed.dtype == torch.uint8
+        expected = labels @ grey.float()
+        torch.testing.assert_close(mixed.float().mean(dim=(1, 2, 3)), expected, atol=0.51, rtol=0)
         changed += not torch.equal(labels, targets)
     assert changed > 5
 

@@ -1,5 +1,6 @@
 """The order of images does not depend on how a batch is cut up."""
 
+import dataclasses
 from collections import Counter
 
 import numpy as np
@@ -7,9 +8,15 @@ import pytest
 import torch
 from PIL import Image
 
-from fgvc_utils import augment
+from fgvc_utils import augment, feed
 from fgvc_utils.balance import oversample
 from fgvc_utils.feed import GlobalBatches, InTurn, Pictures, StoredFeatures, item_seed
+
+RECIPE = {"flip_probability": 0.5, "quarter_turn_probability": 0.5, "colour_jitter": 0.3}
+RECIPE |= {"paste_probability": 0.5, "paste_smallest": 0.4}
+RECIPE |= {"shuffle_probability": 0.5, "shuffle_most": 3}
+RECIPE |= {"quality_probability": 0.5, "quality_low": 0.4, "quality_high": 0.5}
+RECIPE |= {"jpeg_probability": 0.5, "jpeg_low": 30, "jpeg_high": 95}
 
 
 def steps_of(rows, micro, accumulate, processes, epoch=0):
@@ -83,13 +90,54 @@ def test_a_picture_is_the_same_in_any_batch_and_another_in_the_next_epoch(files)
     assert any(not torch.equal(other, alone) for other in later)
 
 
+def changed(files, mix="none", **more):
+    """Pictures with the whole recipe."""
+    changes = feed.Changes(augment.random_changes(RECIPE), 1, mix, 1.0)
+    view = augment.train_view(12, 1.3)
+    return Pictures(files, torch.eye(4), view, 1, changes, **more)
+
+
 def test_a_mixed_batch_mixes_its_targets(files):
-    pictures = Pictures(files, torch.eye(4), augment.test_view(12, 1.3), 1, "mixup", 1.0)
+    pictures = changed(files, "mixup")
     batch, targets = pictures.__getitems__([(0, row) for row in range(4)])
     again, _ = pictures.__getitems__([(0, row) for row in range(4)])
-    assert batch.dtype == torch.float32 and torch.equal(batch, again)
+    assert batch.dtype == torch.uint8 and torch.equal(batch, again)
     torch.testing.assert_close(targets.sum(dim=1), torch.ones(4))
     assert not torch.equal(targets, torch.eye(4))
+
+
+@pytest.mark.parametrize("mix", ["none", "cutmix", "mixup"])
+def test_changes_made_later_are_those_that_a_worker_makes(files, mix):
+    items = [(3, row) for row in range(4)]
+    now, now_targets = changed(files, mix).__getitems__(items)
+    later = changed(files, mix, changes_later=True)
+    plain, keyed, plain_targets = later.__getitems__(items)
+    assert not torch.equal(plain, now), "nothing was changed"
+    after, targets = later.changes(plain, plain_targets, keyed.tolist())
+    assert torch.equal(after, now) and torch.equal(targets, now_targets)
+
+
+def test_the_draws_of_an_image_follow_its_id_wherever_it_stands(files):
+    ids = ["a.jpg", "0012", "b", "c"]
+    keys = feed.image_keys(ids)
+    assert len(set(keys)) == 4 and keys.dtype == np.int64 and (keys >= 0).all()
+    there = changed(files, keys=keys)
+    turned = changed(files[::-1], keys=feed.image_keys(ids[::-1]))
+    one, _ = there.__getitems__([(0, 1)])
+    other, _ = turned.__getitems__([(0, 2)])
+    assert torch.equal(one, other)
+
+
+def test_epochs_repeat_the_views_that_teachers_have_seen(files):
+    class Word(torch.nn.Module):
+        def of_view(self, rows, kind):
+            return torch.full((len(rows), 4), float(kind.removeprefix("view-")))
+
+    pictures = dataclasses.replace(changed(files), views=2, targets=Word())
+    batches = [pictures.__getitems__([(epoch, 0), (epoch, 1)]) for epoch in range(4)]
+    assert torch.equal(batches[0][0], batches[2][0]) and torch.equal(batches[1][0], batches[3][0])
+    assert not torch.equal(batches[0][0], batches[1][0])
+    assert [targets[0, 0].item() for _, targets in batches] == [0, 1, 0, 1]
 
 
 def test_stored_features_draw_a_view_of_the_right_image():

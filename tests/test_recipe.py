@@ -1,0 +1,233 @@
+"""The switches of a recipe do what they say: one small fit beside another that differs in one."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+from small_jobs import CLASSES, draw_pictures, small_job
+
+from fgvc_utils import backbones
+from fgvc_utils.distributed import Processes
+from fgvc_utils.files import read_json
+from fgvc_utils.fitting import (
+    Material,
+    autocast_dtype,
+    changes_later,
+    load_trained,
+    new_network,
+)
+from fgvc_utils.jobs import Job, write_job
+from fgvc_utils.predictions import Store
+from fgvc_utils.progress import Progress
+from fgvc_utils.worker import carry_out
+
+WHOLE = {"flip_probability": 0.5, "colour_jitter": 0.3, "jpeg_probability": 0.5, "jpeg_low": 30}
+WHOLE |= {"jpeg_high": 95, "paste_probability": 0.5, "paste_smallest": 0.5}
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """As many threads as a rank has: their number changes the order in which floats are added."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
+    drawn = draw_pictures(tmp_path_factory.mktemp("pictures"), 96)
+    held = np.arange(len(drawn)) % 3 == 0
+    return drawn.assign(fit=~held, validate=held)
+
+
+def carried_out(rows: pd.DataFrame, folder: Path, **changes: object) -> Job:
+    """Carry a small job out in this process."""
+    job = small_job(folder, **({"size": 32} | changes))
+    write_job(job, rows)
+    carry_out(job, Processes(), Progress(None))
+    return job
+
+
+def weights(job: Job) -> dict[str, torch.Tensor]:
+    return load_file(Path(job.folder) / "weights.safetensors")
+
+
+def log(job: Job) -> pd.DataFrame:
+    return pd.read_csv(Path(job.folder) / "log.csv")
+
+
+def furthest(one: dict, other: dict) -> float:
+    return max(float((one[name].float() - other[name].float()).abs().max()) for name in one)
+
+
+def test_changes_on_the_device_train_the_same_network_as_changes_in_the_workers(rows, tmp_path):
+    recipe = {"augmentation": WHOLE, "mix": "cutmix", "mix_probability": 0.7}
+    made = {
+        on: carried_out(rows, tmp_path / on, changes_on=on, **recipe)
+        for on in ("workers", "device")
+    }
+    plain = carried_out(rows, tmp_path / "plain")
+    assert furthest(weights(made["workers"]), weights(made["device"])) == 0
+    assert furthest(weights(made["workers"]), weights(plain)) > 1e-4
+
+
+def test_auto_leaves_changes_and_floats_of_a_cpu_as_they_are_fastest_there():
+    job = small_job(Path("x"))
+    assert not changes_later(job, torch.device("cpu"))
+    assert changes_later(job, torch.device("cuda"))
+    assert not changes_later(job.model_copy(update={"fit": "head"}), torch.device("cuda"))
+    assert autocast_dtype("auto", torch.device("cpu")) is None
+    assert autocast_dtype("auto", torch.device("cuda")) == torch.bfloat16
+    assert autocast_dtype("bfloat16", torch.device("cpu")) == torch.bfloat16
+    assert autocast_dtype("float32", torch.device("cuda")) is None
+
+
+def test_the_average_of_the_weights_is_kept_judged_and_taken_up(rows, tmp_path):
+    plain = carried_out(rows, tmp_path / "plain", keep_every_step=True)
+    averaged = carried_out(rows, tmp_path / "ema", keep_every_step=True, ema_decay=0.6)
+    steps = [load_file(f) for f in sorted((tmp_path / "ema" / "steps").glob("*"))]
+    trained = [load_file(f) for f in sorted((tmp_path / "plain" / "steps").glob("*"))]
+    assert furthest(steps[-1], trained[-1]) == 0, "averaging must not change the training"
+    # By hand: after step n (from 1) the decay is 0 for the first, then 1 - n^(-2/3), at most 0.6.
+    name = "body.head.fc.weight"
+    mean = steps[0][name]
+    for number, state in enumerate(steps[1:], start=2):
+        decay = min(0.6, 1 - number ** (-2 / 3))
+        mean = decay * mean + (1 - decay) * state[name]
+    assert name in weights(averaged)
+    torch.testing.assert_close(weights(averaged)[name], mean, atol=1e-6, rtol=1e-5)
+    assert (log(plain)["loss"] != log(averaged)["loss"]).any()
+    np.testing.assert_allclose(log(plain)["train_loss"], log(averaged)["train_loss"])
+
+
+@pytest.mark.parametrize("backbone", ["test_convnext", "test_efficientnet"])
+def test_gradient_checkpointing_changes_memory_alone(rows, tmp_path, backbone):
+    with_it, without = (
+        carried_out(
+            rows, tmp_path / str(on), backbone=backbone, epochs=1, gradient_checkpointing=on
+        )
+        for on in (True, False)
+    )
+    one, other = weights(with_it), weights(without)
+    parameters = [name for name in one if "running" not in name and "num_batches" not in name]
+    assert furthest({n: one[n] for n in parameters}, {n: other[n] for n in parameters}) < 1e-6
+
+
+def test_a_log_tells_throughput_waiting_and_rate(rows, tmp_path):
+    told = log(carried_out(rows, tmp_path / "a", epochs=3))
+    assert (told["images_per_second"] > 0).all() and told["waiting"].between(0, 1).all()
+    # 64 images are two steps of 32 an epoch; a cosine over all six steps.
+    expected = [0.01 * (1 + np.cos(np.pi * step / 6)) / 2 for step in (3, 5)]
+    np.testing.assert_allclose(told["lr"][1:], expected)
+    seconds = told["seconds"]
+    np.testing.assert_allclose(told["images_per_second"] * seconds, 64)
+
+
+def test_a_rate_sweep_tries_rising_rates_and_suggests_one_between(rows, tmp_path):
+    job = carried_out(
+        rows, tmp_path / "sweep", optimiser="sgd", rate_sweep_steps=40, keep=[], keep_weights=False
+    )
+    sweep = pd.read_csv(tmp_path / "sweep" / "rates.csv")
+    assert sweep["lr"].is_monotonic_increasing and 10 < len(sweep) <= 40
+    assert sweep["lr"].iloc[0] == pytest.approx(1e-5)
+    ratio = sweep["lr"].iloc[1] / sweep["lr"].iloc[0]
+    np.testing.assert_allclose(sweep["lr"].iloc[1:].to_numpy() / sweep["lr"].iloc[:-1], ratio)
+    assert sweep["loss"].min() < sweep["loss"].iloc[0] - 0.05, "no rate learned anything"
+    done = read_json(tmp_path / "sweep" / "done.json")
+    assert sweep["lr"].min() < done["figures"]["suggested"] < sweep["lr"].max()
+    assert not (Path(job.folder) / "weights.safetensors").exists()
+
+
+# --- a trained network, looked at again --------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def teacher(rows: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Job:
+    return carried_out(rows, tmp_path_factory.mktemp("teacher") / "t", epochs=3, balance="prior")
+
+
+def again(teacher: Job, **changes: object) -> dict:
+    """The same network without training."""
+    same = teacher.model_dump(exclude={"name", "folder", "rows", "fit"})
+    return same | {"fit": "none", "trained": f"{teacher.folder}/weights.safetensors"} | changes
+
+
+def test_a_trained_network_says_the_same_when_it_is_asked_again(rows, teacher, tmp_path):
+    same = carried_out(rows, tmp_path / "same", **again(teacher))
+    said = [Store(job.store).read("logits").astype(float) for job in (teacher, same)]
+    np.testing.assert_allclose(said[0], said[1], atol=2e-3)
+    wider = carried_out(rows, tmp_path / "wider", **again(teacher, test_ratio=1.0))
+    assert np.abs(Store(wider.store).read("logits") - said[0]).max() > 0.01
+
+
+def test_a_network_of_other_classes_or_shape_is_named(rows, teacher, tmp_path):
+    others = [*CLASSES[:-1], "eel"]
+    renamed = rows.replace({"target": {CLASSES[-1]: "eel"}})
+    with pytest.raises(ValueError, match="was trained for 4 other classes"):
+        carried_out(renamed, tmp_path / "a", **again(teacher, classes=others))
+    with pytest.raises(ValueError, match="does not fit test_efficientnet"):
+        carried_out(rows, tmp_path / "b", **again(teacher, backbone="test_efficientnet"))
+
+
+def test_a_student_learns_what_its_teachers_say_of_the_very_view(rows, teacher, tmp_path):
+    recipe = {"augmentation": WHOLE, "teacher_views": 2, "seed": 7, "balance": "none"}
+    # The teachers' pass has its rows in another order and more of them.
+    turned = rows.iloc[::-1].assign(predict=True)
+    views = carried_out(turned, tmp_path / "views", **again(teacher, keep=["views"], **recipe))
+    store = Store(views.store)
+    assert store.kinds() == ["view-0", "view-1"]
+    student = small_job(
+        tmp_path / "student", teachers=[str(views.store)], teacher_weight=1.0, **recipe
+    )
+    write_job(student, rows)
+    material, network = material_and_network(student, again(teacher)["trained"])
+    pictures = material.train_set()
+    fitted = material.fit_rows[:8]
+    for epoch in (0, 1, 2):
+        batch, targets = pictures.__getitems__([(epoch, int(row)) for row in fitted])
+        own = network(batch).softmax(dim=1)
+        # What the teacher says of this view is what it was recorded to say.
+        torch.testing.assert_close(targets[:, len(CLASSES) :], own, atol=2e-2, rtol=0)
+    other, _ = pictures.__getitems__([(1, int(row)) for row in fitted])
+    assert (network(other).softmax(dim=1) - own).abs().max() > 2e-2
+    carry_out(student, Processes(), Progress(None))
+    assert np.isfinite(log(student)["train_loss"]).all()
+
+
+def material_and_network(job: Job, file: str) -> tuple:
+    material = Material(job)
+    network = new_network(job, material)
+    load_trained(network, job.model_copy(update={"trained": file}))
+    # The frozen prior is left out when a teacher speaks.
+    backbones.freeze_bias(network.get_classifier(), torch.zeros(len(CLASSES)))
+    return material, network.eval()
+
+
+def test_no_image_is_taught_by_a_teacher_that_trained_on_it(rows, tmp_path):
+    folds = np.arange(len(rows)) % 2
+    teachers = [
+        carried_out(
+            rows.assign(fit=folds != fold, validate=folds == fold),
+            tmp_path / f"fold-{fold}",
+            epochs=1,
+            seed=fold,
+        )
+        for fold in (0, 1)
+    ]
+    stores = [Store(job.store) for job in teachers]
+    wanted = {"teachers": [str(job.store) for job in teachers], "teacher_weight": 1.0}
+    student = small_job(tmp_path / "student", fold_clean=True, **wanted)
+    write_job(student, rows.assign(fit=True, validate=False))
+    word = Material(student).targets()[list(range(len(rows)))][:, len(CLASSES) :].numpy()
+    for fold, store in enumerate(stores):
+        mine = np.flatnonzero(folds == fold)
+        ids = rows["image_id"].iloc[mine]
+        np.testing.assert_allclose(word[mine], store.probabilities(ids), atol=1e-5)
+    alone = student.model_copy(update={"teachers": wanted["teachers"][:1]})
+    write_job(alone, rows.assign(fit=True, validate=False))
+    with pytest.raises(ValueError, match="every teacher was trained on 48 of its images"):
+        Material(alone).targets()
