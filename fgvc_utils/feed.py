@@ -2,6 +2,7 @@
 shares.
 """
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ import torch
 from torch.utils.data import Dataset, Sampler
 
 from fgvc_utils import augment
+from fgvc_utils.decoded import Decoded
 from fgvc_utils.images import read_cached
 from fgvc_utils.predictions import Store, softmax
 
@@ -36,6 +38,15 @@ def item_seed(seed: int, epoch: int, key: int, stream: int = CROP) -> int:
 def _seed_cpu(seed: int) -> None:
     # torch.manual_seed would seed the accelerators too, whose dropout is not to follow an image.
     torch.default_generator.manual_seed(seed)
+
+
+def stack(pictures: list[torch.Tensor]) -> torch.Tensor:
+    """Pictures (3, height, width) as a batch whose colours lie side by side in memory.
+
+    They come so from the decoder and the network takes them so (`channels_last`): turning the
+    colours outwards and back would cost more than the crop.
+    """
+    return torch.stack([picture.permute(1, 2, 0) for picture in pictures]).permute(0, 3, 1, 2)
 
 
 class GlobalBatches(Sampler[list[Item]]):
@@ -165,7 +176,7 @@ class Changes:
         `items` are epoch and key of each image.
         """
         with torch.random.fork_rng(devices=[]):
-            changed = torch.stack(
+            changed = stack(
                 [self.one(picture, *item) for picture, item in zip(pictures, items, strict=True)]
             )
             # Seeded by the batch's first image: every image of it takes part in the mix.
@@ -191,7 +202,8 @@ class Pictures(Dataset):
     out, `changes` alters it; with `changes_later` they are left to the device that trains, and
     epochs and keys, int64 (batch, 2), stand between pictures and targets. With `views` above 0 the
     epochs repeat so many random views, which teachers have seen too: their word on view n is their
-    array `view-n`.
+    array `view-n`. With `decoded`, whose side is to be that of the view, pictures are read from
+    there and not decoded.
     """
 
     files: list[str]
@@ -202,6 +214,7 @@ class Pictures(Dataset):
     changes_later: bool = False
     views: int = 0
     keys: np.ndarray | None = None
+    decoded: Decoded | None = None
 
     def __len__(self) -> int:
         return len(self.files)
@@ -211,7 +224,7 @@ class Pictures(Dataset):
         if self.views:
             items = [(epoch % self.views, row) for epoch, row in items]
         with torch.random.fork_rng(devices=[]):
-            pictures = torch.stack([self.picture(*item) for item in items])
+            pictures = stack([self.picture(*item) for item in items])
         targets = self._targets(items)
         if self.changes is None:
             return pictures, targets
@@ -223,7 +236,15 @@ class Pictures(Dataset):
     def picture(self, epoch: int, row: int) -> torch.Tensor:
         """One picture as `view` cuts it, uint8 (3, size, size); seeds the CPU's random numbers."""
         _seed_cpu(item_seed(self.seed, epoch, self._key(row)))
-        return self.view(augment.to_tensor(read_cached(self.files[row])))
+        return self.view(self._whole(self.files[row]))
+
+    def _whole(self, file: str) -> torch.Tensor:
+        if self.decoded is None:
+            return augment.to_tensor(read_cached(file))
+        with warnings.catch_warnings():
+            # A map that cannot be written to: a view only reads it, and the batch is a copy.
+            warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+            return augment.to_tensor(self.decoded.read(file))
 
     def _key(self, row: int) -> int:
         return row if self.keys is None else int(self.keys[row])

@@ -3,10 +3,39 @@
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+# What stays free on a disk for all else that a run writes.
+SPARE_BYTES = 512 * 2**20
+
+
+class NotEnoughSpace(OSError):
+    """A disk has not the room for what is to be written."""
+
+
+def require_space(folder: Path, needed: int, what: str, advice: str) -> None:
+    """Check that `needed` bytes can be written below a folder, before the work starts.
+
+    The folder need not be there yet. SPARE_BYTES stay free besides. Raises NotEnoughSpace: what
+    needs how much, how much is free, where, and `advice`, what to do about it.
+    """
+    folder = Path(folder).absolute()
+    there = next(place for place in (folder, *folder.parents) if place.exists())
+    free = shutil.disk_usage(there).free
+    if needed and needed + SPARE_BYTES > free:
+        raise NotEnoughSpace(
+            f"{what} need {in_gigabytes(needed)} below {folder}, and {in_gigabytes(SPARE_BYTES)} "
+            f"must stay free, but only {in_gigabytes(free)} are free there: free some, {advice}"
+        )
+
+
+def in_gigabytes(count: int) -> str:
+    """A number of bytes as text, such as `1.25 GB`."""
+    return f"{count / 1e9:.2f} GB"
 
 
 @contextmanager

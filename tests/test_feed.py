@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from PIL import Image
 
 from fgvc_utils import augment, feed
 from fgvc_utils.balance import oversample
+from fgvc_utils.decoded import Decoded, decode_once
 from fgvc_utils.feed import GlobalBatches, InTurn, Pictures, StoredFeatures, item_seed
 
 RECIPE = {"flip_probability": 0.5, "quarter_turn_probability": 0.5, "colour_jitter": 0.3}
@@ -155,6 +157,45 @@ def test_epochs_repeat_the_views_that_teachers_have_seen(files):
     assert torch.equal(batches[0][0], batches[2][0]) and torch.equal(batches[1][0], batches[3][0])
     assert not torch.equal(batches[0][0], batches[1][0])
     assert [targets[0, 0].item() for _, targets in batches] == [0, 1, 0, 1]
+
+
+@pytest.fixture
+def reader(files, tmp_path):
+    """The same pictures, decoded at the side that `changed` cuts from."""
+    return Decoded(decode_once(files, tmp_path, round(12 * 1.3)))
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("mix", ["none", "cutmix"])
+def test_decoded_pictures_give_what_the_jpegs_give_but_for_rounding(files, reader, mix):
+    items = [(3, 1), (3, 0), (3, 2)]
+    view = augment.train_view(12, 1.3)
+    plain, _ = Pictures(files, torch.eye(4), view, 1).__getitems__(items)
+    read, _ = Pictures(files, torch.eye(4), view, 1, decoded=reader).__getitems__(items)
+    assert (read.int() - plain.int()).abs().max() <= 1
+    batch, targets = changed(files, mix, decoded=reader).__getitems__(items)
+    wanted, wanted_targets = changed(files, mix).__getitems__(items)
+    assert (batch.int() - wanted.int()).abs().float().mean() < 1
+    assert torch.equal(targets, wanted_targets)
+
+
+def test_no_jpeg_is_read_where_pictures_are_decoded_and_the_batch_is_a_copy(files, reader):
+    pictures = Pictures(files, torch.eye(4), augment.test_view(12, 1.3), 1, decoded=reader)
+    batch, _ = pictures.__getitems__([(0, 0), (0, 1)])
+    for file in files:
+        Path(file).unlink()
+    kept = batch.clone()
+    batch.zero_()
+    assert torch.equal(pictures.__getitems__([(0, 0), (0, 1)])[0], kept)
+    with pytest.raises(KeyError, match="strange.jpg"):
+        Pictures(["strange.jpg"], None, pictures.view, 1, decoded=reader).picture(0, 0)
+
+
+def test_a_batch_lies_in_memory_as_the_network_takes_it(files):
+    for pictures in (changed(files), changed(files, "cutmix", changes_later=True)):
+        batch = pictures.__getitems__([(0, 0), (0, 1)])[0]
+        assert batch.shape == (2, 3, 12, 12)
+        assert batch.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_stored_features_draw_a_view_of_the_right_image():

@@ -1,13 +1,16 @@
 """Whatever the web sends is decoded upright, or listed with its reason."""
 
 import io
+import os
+import shutil
+from collections import namedtuple
 
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 
-from fgvc_utils import copies, images
+from fgvc_utils import copies, files, images
 from fgvc_utils.config import data_root
 from fgvc_utils.images import UnreadableImage, decode
 from fgvc_utils.listing import list_images
@@ -141,6 +144,149 @@ def test_take_in_fills_the_cache_and_lists_errors_the_same_way_twice(tmp_path):
     assert {name: (root / name).read_bytes() for name in files} == files
     groups = copies.groups(taken, 2)
     assert groups.tolist() == ["a", "a", "a", "d", "e", "f", "g"]
+
+
+@pytest.fixture
+def listing(tmp_path):
+    """Twelve photos in tmp_path/raw, one of which is cut short."""
+    (tmp_path / "raw").mkdir()
+    for number in range(12):
+        data = saved(photo(96, 64, seed=number), "JPEG", quality=95)
+        (tmp_path / "raw" / f"{number}.jpg").write_bytes(data[:500] if number == 7 else data)
+    names = [str(number) for number in range(12)]
+    return pd.DataFrame({"image_id": names, "path": [f"{name}.jpg" for name in names]})
+
+
+def overwrite(path, data, *, later):
+    """Other bytes of the same length, with the same time of change or a later one."""
+    stat = path.stat()
+    path.write_bytes(data.ljust(stat.st_size, b"x")[: stat.st_size])
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns + (10**9 if later else 0)))
+
+
+def test_a_repeated_call_reads_only_what_changed(tmp_path, listing):
+    root, cache = tmp_path / "raw", tmp_path / "cache"
+    first = images.take_in(listing, root, cache, 32)
+    assert first.loc[first["error"] != "", "image_id"].tolist() == ["7"]
+    overwrite(root / "2.jpg", b"unread, for it looks unchanged", later=False)
+    overwrite(root / "3.jpg", b"changed", later=True)
+    (root / "7.jpg").write_bytes(saved(photo(48, 32), "JPEG", quality=95))
+    (cache / first["cached"][5]).unlink()
+    second = images.take_in(listing[::-1], root, cache, 32)[::-1].reset_index(drop=True)
+    changed = [3, 7]
+    pd.testing.assert_frame_equal(second.drop(changed), first.drop(changed))
+    assert second["error"][3].startswith("not an image, it starts with 'changed")
+    assert second["error"][7] == "" and second["width"][7] == 48
+    assert (cache / first["cached"][5]).is_file()
+
+
+def test_another_folder_or_size_is_read_anew(tmp_path, listing):
+    root, cache = tmp_path / "raw", tmp_path / "cache"
+    images.take_in(listing, root, cache, 32)
+    overwrite(root / "2.jpg", b"changed", later=False)
+    other = images.take_in(listing, root, cache, 40)
+    assert "not an image" in other["error"][2] and other["cached"][1].startswith("40/")
+    shutil.copytree(root, tmp_path / "copy")
+    assert "not an image" in images.take_in(listing, tmp_path / "copy", cache, 32)["error"][2]
+
+
+class OneProcess:
+    """A pool that works in this process and is interrupted at one image."""
+
+    stop_at = ""
+
+    def __init__(self, processes, mp_context):
+        pass
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        return False
+
+    def map(self, job, paths, chunksize):
+        for path in paths:
+            if path == self.stop_at:
+                raise KeyboardInterrupt
+            yield job(path)
+
+
+def test_an_interrupted_call_goes_on_where_it_stopped(tmp_path, listing, monkeypatch):
+    root, cache = tmp_path / "raw", tmp_path / "cache"
+    wanted = images.take_in(listing, root, tmp_path / "other", 32)
+    monkeypatch.setattr(images, "ProcessPoolExecutor", OneProcess)
+    monkeypatch.setattr(images, "SAMPLE", 3)
+    monkeypatch.setattr(images, "KEPT_TOGETHER", 2)
+    monkeypatch.setattr(OneProcess, "stop_at", "10.jpg")
+    with pytest.raises(KeyboardInterrupt):
+        images.take_in(listing, root, cache, 32)
+    read = []
+    real = images.decode_small
+    monkeypatch.setattr(images, "decode_small", lambda *a: read.append(a) or real(*a))
+    monkeypatch.setattr(OneProcess, "stop_at", "")
+    taken = images.take_in(listing, root, cache, 32)
+    pd.testing.assert_frame_equal(taken, wanted)
+    # Two were left, and the one that is cut short is tried again.
+    assert len(read) == 3
+
+
+def test_a_disk_too_small_for_the_cache_is_said_after_a_sample(tmp_path, listing, monkeypatch):
+    usage = namedtuple("Usage", "total used free")(10**12, 0, files.SPARE_BYTES + 30_000)
+    monkeypatch.setattr(files.shutil, "disk_usage", lambda place: usage)
+    monkeypatch.setattr(images, "SAMPLE", 3)
+    monkeypatch.setattr(images, "ProcessPoolExecutor", OneProcess)
+    root, cache = tmp_path / "raw", tmp_path / "cache"
+    with pytest.raises(files.NotEnoughSpace, match="9 pictures of at most 32 px need 0.00 GB"):
+        images.take_in(listing, root, cache, 32)
+    assert len(list(cache.glob("32/*/*.jpg"))) == 3
+
+
+def by_pillow(data, monkeypatch):
+    """What decode says without the fast way: the picture, or the reason."""
+    with monkeypatch.context() as changed:
+        changed.setattr(images, "_plain_jpeg", lambda *rest: None)
+        return said_of(data)
+
+
+def said_of(data):
+    try:
+        picture, stored_as = decode(data)
+    except UnreadableImage as error:
+        return str(error)
+    return picture.shape, picture.tobytes(), stored_as
+
+
+@pytest.mark.parametrize("settings", [{}, {"subsampling": 0}, {"progressive": True}])
+def test_jpegs_are_decoded_to_the_bytes_that_pillow_gives(settings, monkeypatch):
+    for width, height in [(90, 71), (64, 64), (17, 200), (1, 1)]:
+        data = saved(photo(width, height), "JPEG", quality=80, **settings)
+        assert said_of(data) == by_pillow(data, monkeypatch)
+        used = images._plain_jpeg(data, height, width, None)
+        assert used is not None, "the fast way is the one that is tested"
+
+
+@pytest.mark.parametrize("settings", [{}, {"progressive": True}, {"restart_marker_blocks": 4}])
+def test_a_jpeg_cut_anywhere_is_judged_as_pillow_judges(settings, monkeypatch):
+    whole = saved(photo(90, 71), "JPEG", quality=80, **settings)
+    for length in [*range(2, len(whole), 97), len(whole) - 2, len(whole) - 1]:
+        assert said_of(whole[:length]) == by_pillow(whole[:length], monkeypatch), length
+    with pytest.raises(UnreadableImage, match="truncated"):
+        images.decode_small(whole[: len(whole) - 40], 8)
+    spoilt = whole[: len(whole) // 2] + bytes(50) + whole[len(whole) // 2 + 50 :]
+    assert said_of(spoilt) == by_pillow(spoilt, monkeypatch)
+
+
+@pytest.mark.parametrize("subsampling", [0, 2])
+def test_a_large_jpeg_is_decoded_at_a_part_of_its_size_and_looks_the_same(subsampling):
+    source = photo(803, 601)
+    data = saved(source, "JPEG", quality=90, subsampling=subsampling)
+    whole = images.shrink(decode(data)[0], 64)
+    small, stored_as, size = images.decode_small(data, 64)
+    assert images._plain_jpeg(data, 601, 803, 64).shape == (151, 201, 3)
+    assert size == (601, 803) and stored_as == "RGB" and small.shape == whole.shape
+    assert np.abs(small.astype(int) - whole.astype(int)).mean() < 1
+    # Less than four times the size: nothing is decoded smaller.
+    assert np.array_equal(images.decode_small(data, 160)[0], images.shrink(decode(data)[0], 160))
 
 
 def test_real_files_of_the_web():
