@@ -173,6 +173,7 @@ def climb(ladder: Ladder, rungs: Iterable[Rung], seeds: list[int], cfg: config.S
     """Carry out the fits of the rungs, those of a rung in one launch."""
     for rung in rungs:
         jobs = [ladder.fit(rung, seed) for seed in seeds]
+        jobs = stage.decode(ladder.parameters(rung, seeds[0]), jobs)
         stage.run_jobs(jobs, cfg, "ladder-" + jobs[0][0].name)
 
 

@@ -239,7 +239,7 @@ class Pictures(Dataset):
         return self.view(self._whole(self.files[row]))
 
     def _whole(self, file: str) -> torch.Tensor:
-        if self.decoded is None:
+        if self.decoded is None or file not in self.decoded:
             return augment.to_tensor(read_cached(file))
         with warnings.catch_warnings():
             # A map that cannot be written to: a view only reads it, and the batch is a copy.

@@ -18,6 +18,7 @@ from timm.utils import ModelEmaV3
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms import v2
 
 with warnings.catch_warnings():
     # fastai's own imports warn of torch.jit and of a pandas option; neither is ours to mend.
@@ -32,6 +33,7 @@ with warnings.catch_warnings():
 from fgvc_utils import augment, backbones, balance
 from fgvc_utils.config import accumulation
 from fgvc_utils.convex import fit_layer
+from fgvc_utils.decoded import Decoded, decoded_folder
 from fgvc_utils.distributed import Processes
 from fgvc_utils.feed import (
     AllViews,
@@ -91,6 +93,12 @@ class PictureNetwork(nn.Module):
         return self.body.get_classifier()
 
 
+def decoded_pictures(cache: str, side: int) -> Decoded | None:
+    """The decoded pictures of one side in a cache, if there are any."""
+    folder = decoded_folder(Path(cache), side)
+    return Decoded(folder) if cache and folder.is_dir() else None
+
+
 class Material:
     """A job's rows with their targets, and the data sets over them."""
 
@@ -139,27 +147,30 @@ class Material:
             )
         return Targets(self.labels, len(classes), teachers, places, self.job.temperature)
 
-    def pictures(
-        self, view: augment.Transform, *, changes: Changes | None = None, later: bool = False
-    ) -> Pictures:
-        """Pictures of all rows under a view, with the random changes made now or later."""
+    def train_pictures(self, *, mix: bool = False, later: bool = False) -> Pictures:
+        """Pictures of all rows as they are trained on: cropped, and changed now or later."""
+        job = self.job
+        view = augment.train_view(job.size, job.train_ratio, job.random_crop)
+        pictures = self._pictures(view, job.train_side)
+        return replace(pictures, changes=self.changes(mix=mix), changes_later=later)
+
+    def test_pictures(self, *, mirrored: bool = False) -> Pictures:
+        """Pictures of all rows as they are predicted, or their mirror images."""
+        view = augment.test_view(self.job.size, self.job.test_ratio)
+        if mirrored:
+            view = v2.Compose([view, v2.RandomHorizontalFlip(1.0)])
+        return self._pictures(view, self.job.test_side)
+
+    def _pictures(self, view: augment.Transform, side: int) -> Pictures:
+        files = self.rows["file"].tolist()
         return Pictures(
-            self.rows["file"].tolist(),
+            files,
             self.told,
             view,
             self.job.seed,
-            changes,
-            changes_later=later,
             keys=image_keys(self.ids),
+            decoded=decoded_pictures(self.job.decoded, side),
         )
-
-    def train_view(self) -> augment.Transform:
-        """The job's crop for training."""
-        return augment.train_view(self.job.size, self.job.train_ratio, self.job.random_crop)
-
-    def test_view(self) -> augment.Transform:
-        """The job's centre crop."""
-        return augment.test_view(self.job.size, self.job.test_ratio)
 
     def changes(self, *, mix: bool = False) -> Changes:
         """All random changes of the job; `mix` adds its CutMix or Mixup."""
@@ -184,16 +195,14 @@ class Material:
         """What the job learns from; its random changes may be left to the device that trains."""
         if self.job.fit == "head":
             return replace(self.features(self.job.train_views), targets=self.targets())
-        pictures = self.pictures(
-            self.train_view(), changes=self.changes(mix=True), later=changes_later
-        )
+        pictures = self.train_pictures(mix=True, later=changes_later)
         return replace(pictures, targets=self.targets(), views=self.job.teacher_views)
 
     def test_set(self, view: str = "features") -> Dataset:
         """The same rows as they are shown when predicting; a head takes one of its views."""
         if self.job.fit == "head":
             return self.features([view])
-        return self.pictures(self.test_view())
+        return self.test_pictures()
 
 
 def new_network(job: Job, material: Material) -> nn.Module:

@@ -72,6 +72,8 @@ class Job(BaseModel):
     balance: Literal["none", "oversample", "prior"] = "none"
     keep_prior: bool = False
     keep_empty: bool = False
+    # the cache whose decoded pictures are read where they are there, else its JPEGs are decoded
+    decoded: str = ""
     augmentation: dict[str, float] = {}
     mix: Literal["none", "cutmix", "mixup"] = "none"
     mix_probability: float = 0.5
@@ -100,6 +102,16 @@ class Job(BaseModel):
     def whole_batch(self) -> bool:
         """Whether all images make one batch, so that batch sizes have no say."""
         return self.fit == "none" or self.optimiser == "lbfgs"
+
+    @property
+    def train_side(self) -> int:
+        """Shorter side of the pictures that training crops from, px."""
+        return round(self.size * self.train_ratio)
+
+    @property
+    def test_side(self) -> int:
+        """Shorter side of the pictures whose centre is predicted, px."""
+        return round(self.size * self.test_ratio)
 
     @property
     def store(self) -> Path:
@@ -160,7 +172,8 @@ def fitted_images(folder: Path) -> set[str]:
 
 def job_digest(job: Job) -> str:
     """What a job's result hangs on: its record, its rows, the stores and weights it reads."""
-    digest = hashlib.sha256(job.model_dump_json().encode())
+    # Decoded pictures are the same to a grey level wherever they are read.
+    digest = hashlib.sha256(job.model_dump_json(exclude={"decoded"}).encode())
     digest.update(file_digest(Path(job.rows)).encode())
     for result in [*job.stores, *job.teachers, *([job.trained] if job.trained else [])]:
         done = Path(result).parent / "done.json"

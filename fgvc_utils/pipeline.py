@@ -206,7 +206,9 @@ def why(step: Step) -> str:
     now = step.cfg.model_dump(mode="json")
     changed = [name for name in now if done["parameters"].get(name) != now[name]]
     # How the machine is used does not change the result.
-    changed = [name for name in changed if name not in ("threads", "workers", "outputs")]
+    changed = [
+        name for name in changed if name not in ("threads", "workers", "outputs", "decoded_gb")
+    ]
     if changed:
         return f"changed: {', '.join(changed)}"
     inputs = inputs_of(step)

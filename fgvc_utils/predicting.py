@@ -73,25 +73,15 @@ def predict(
         finish_store(Path(job.store), job.classes, shards)
 
 
-class _Mirrored:
-    """A view, mirrored."""
-
-    def __init__(self, view: object) -> None:
-        self.view = view
-
-    def __call__(self, picture: torch.Tensor) -> torch.Tensor:
-        return self.view(picture).flip(-1)
-
-
 def _passes(job: Job, material: Material) -> list[tuple[str, list[object], int]]:
     """What is predicted one after the other: its name, the data sets, the epoch that seeds them."""
     passes: list[tuple[str, list[object], int]] = []
     if set(job.keep) & {"logits", "reduced", "features"}:
         passes.append(("", _test_sets(job, material), 0))
     if "mirror" in job.keep:
-        passes.append(("mirror", [material.pictures(_Mirrored(material.test_view()))], 0))
+        passes.append(("mirror", [material.test_pictures(mirrored=True)], 0))
     if {"augmented", "views"} & set(job.keep):
-        changed = [material.pictures(material.train_view(), changes=material.changes())]
+        changed = [material.train_pictures()]
         if "augmented" in job.keep:
             names = range(job.augmented_views)
             passes += [(f"augmented-{n}", changed, job.epochs + n) for n in names]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fgvc_utils import config
+from fgvc_utils import config, decoded
 from fgvc_utils.files import read_json, whole_file
 from fgvc_utils.intervals import wilson
 from fgvc_utils.jobs import Job, fitted_images, is_done, read_job, write_job
@@ -349,6 +349,36 @@ def training_job(
         augmented_views=cfg.feature_views,
         **{field: getattr(cfg, field) for field in same},
     )
+
+
+def decode(cfg: Any, jobs: Sequence[Rows]) -> list[Rows]:
+    """Decode the pictures of some jobs once, so that no epoch does it again; the jobs read them.
+
+    Where they would take more than `cfg.decoded_gb` of disk, in GB, the jobs stay as they are and
+    decode the cache's JPEGs each time. Says which. Raises `files.NotEnoughSpace`, an OSError, where
+    the disk has less room than that.
+    """
+    cache = cache_folder(cfg)
+    wanted: dict[int, set[str]] = {}
+    for job, rows in jobs:
+        random_views = {"augmented", "views"} & set(job.keep)
+        cropped = rows["fit"] | rows["predict"] if random_views else rows["fit"]
+        wanted.setdefault(job.train_side, set()).update(rows.loc[cropped, "file"])
+        centred = rows["validate"] | rows["predict"]
+        wanted.setdefault(job.test_side, set()).update(rows.loc[centred, "file"])
+    files = {side: sorted(names) for side, names in wanted.items() if names}
+    needed = sum(decoded.needed_bytes(names, cache, side) for side, names in files.items()) / 1e9
+    sides = " and ".join(f"{side} px" for side in files)
+    if needed > cfg.decoded_gb:
+        print(
+            f"decoded pictures of {sides} would take {needed:.1f} GB, decoded_gb allows "
+            f"{cfg.decoded_gb:g}: the JPEGs of the cache are decoded in each epoch"
+        )
+        return list(jobs)
+    for side, names in files.items():
+        decoded.decode_once(names, cache, side, processes=processors())
+    print(f"pictures are read decoded, at {sides}; {needed:.2f} GB of them are new")
+    return [(job.model_copy(update={"decoded": str(cache)}), rows) for job, rows in jobs]
 
 
 def view_jobs(student: Job, rows: pd.DataFrame, teachers: Sequence[Path]) -> list[Rows]:

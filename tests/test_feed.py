@@ -187,8 +187,15 @@ def test_no_jpeg_is_read_where_pictures_are_decoded_and_the_batch_is_a_copy(file
     kept = batch.clone()
     batch.zero_()
     assert torch.equal(pictures.__getitems__([(0, 0), (0, 1)])[0], kept)
-    with pytest.raises(KeyError, match="strange.jpg"):
-        Pictures(["strange.jpg"], None, pictures.view, 1, decoded=reader).picture(0, 0)
+
+
+def test_a_picture_that_is_not_decoded_is_read_from_its_jpeg(files, reader, tmp_path):
+    late = tmp_path / "late.jpg"
+    Image.new("RGB", (20, 20), (9, 99, 199)).save(late)
+    pictures = Pictures([str(late), files[0]], None, augment.test_view(12, 1.3), 1, decoded=reader)
+    assert pictures.picture(0, 0).float().mean(dim=(1, 2)).tolist() == pytest.approx(
+        [9, 99, 199], abs=3
+    )
 
 
 def test_a_batch_lies_in_memory_as_the_network_takes_it(files):
