@@ -5,7 +5,7 @@ A picture for the eye: it says what each setting does to a photo before anybody 
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -91,6 +91,7 @@ def changes_of(job: Job) -> list[Change]:
         return job.augmentation if on else USUAL
 
     jitter = "always" if job.augmentation.get("colour_jitter", 0) > 0 else ""
+    cut = "always" if job.random_crop else ""
     crop = _crop_steps(job.train_ratio)
     paste = often("paste"), _paste_steps(settings(often("paste")))
     shuffle = often("shuffle"), _shuffle_steps(settings(often("shuffle")))
@@ -100,9 +101,7 @@ def changes_of(job: Job) -> list[Change]:
     mirrored = (Step(1, "mirrored", {"flip_probability": 1.0}),)
     turned = (Step(1, "by 90°, 180° or 270°", {"quarter_turn_probability": 1.0}),)
     return [
-        Change(
-            "Random crop", "another piece each time; a higher ratio cuts off more", "always", crop
-        ),
+        Change("Random crop", "another piece each time; a higher ratio cuts off more", cut, crop),
         Change("Shrink and paste", "the subject is small and off the centre", *paste),
         Change("Tile shuffle", "only small parts can be recognised", *shuffle),
         Change("Colour jitter", "brightness, contrast and saturation", *colour),
@@ -128,7 +127,8 @@ def _often(probability: float, of: str = "photos") -> str:
 
 def _mix(job: Job, kind: str, name: str, what: str) -> Change:
     often = _often(job.mix_probability, "batches") if job.mix == kind else ""
-    step = Step(1, "several draws, from little to much", {"mix": kind})
+    settings = {"mix": kind, "mix_alpha": job.mix_alpha}
+    step = Step(1, "several draws, from little to much", settings)
     return Change(name, what, often, (step,), graded=False)
 
 
@@ -208,20 +208,21 @@ def sheet(job: Job, rows: pd.DataFrame) -> Image.Image:
     A change that the job has switched off is shown with usual settings and says so. Last all
     together, as training draws them.
 
-    `rows` has the column file, pictures of the cache; the first is changed alone, the second is
+    `rows` has image_id and file, pictures of the cache; the first is changed alone, the second is
     mixed into it. 977 pixels wide, in true colour, since colours are what some changes change.
     Raises ValueError where no row is given. The global random numbers of torch stay as they were.
     """
-    if "file" not in rows or not len(rows):
-        raise ValueError("rows holds no photo to draw; give rows of a job with the column file")
+    if not {"image_id", "file"} <= set(rows) or not len(rows):
+        raise ValueError("rows holds no photo to draw; give rows of a job: image_id and file")
     import torch
 
+    rows = rows.head(DRAWS)
     files = rows["file"].tolist()
     with torch.random.fork_rng(devices=[]), _one_thread():
         changes = changes_of(job)
         graded = [_line_of_change(job, change, files) for change in changes if change.graded]
         plain = [_line_of_change(job, change, files) for change in changes if not change.graded]
-        together = _lines_together(job, files)
+        together = _lines_together(job, rows)
     strength_heads = ["half as strong", "as in the recipe", "twice as strong"]
     sections = [
         (f"of {TRIED} draws the {PER_GROUP} strongest", strength_heads, graded),
@@ -348,9 +349,11 @@ def _drawn(job: Job, step: Step, photo: "Tensor", crops: "list[Tensor]", seed: i
     if "train_ratio" in step.settings:
         return augment.train_view(job.size, step.settings["train_ratio"])(photo)
     if "mix" in step.settings:
-        both = torch.stack(crops).float()
-        mixed, _ = augment.mix_batch(both, torch.eye(2), step.settings["mix"], 1.0)
-        return mixed[0].round().to(torch.uint8)
+        kind = step.settings["mix"]
+        mixed, _ = augment.mix_batch(
+            torch.stack(crops), torch.eye(2), kind, 1.0, step.settings["mix_alpha"]
+        )
+        return mixed[0]
     return augment.random_changes(step.settings)(crops[0])
 
 
@@ -366,27 +369,32 @@ def _spread(ordered: list[np.ndarray], count: int) -> list[np.ndarray]:
     return [ordered[round(place)] for place in places]
 
 
-def _lines_together(job: Job, files: list[str]) -> list[_Line]:
-    """What the network sees: two photos in several epochs, and a mixed batch."""
+def _lines_together(job: Job, rows: pd.DataFrame) -> list[_Line]:
+    """What the network sees: two photos in their first epochs, and a mixed batch."""
     import torch
 
     from fgvc_utils import augment
-    from fgvc_utils.feed import Pictures
+    from fgvc_utils.feed import Changes, Pictures, image_keys
     from fgvc_utils.images import read_cached
 
-    changes = augment.training_changes(job.size, job.train_ratio, job.augmentation)
-    pictures = Pictures(files, torch.zeros(len(files), 1), changes, job.seed)
+    files = rows["file"].tolist()
+    view = augment.train_view(job.size, job.train_ratio, job.random_crop)
+    changes = Changes(augment.random_changes(job.augmentation), job.seed)
+    told, keys = torch.zeros(len(files), 1), image_keys(rows["image_id"].tolist())
+    pictures = Pictures(files, told, view, job.seed, changes, keys=keys)
     centre = augment.test_view(job.size, job.train_ratio)
     lines = []
     for row, file in enumerate(files[:2]):
         tiles = {-1: _tile(centre(augment.to_tensor(read_cached(file))))}
-        tiles |= {epoch: _tile(pictures.picture(epoch, row)) for epoch in range(DRAWS)}
+        epochs = [pictures.__getitems__([(epoch, row)])[0][0] for epoch in range(DRAWS)]
+        tiles |= {epoch: _tile(picture) for epoch, picture in enumerate(epochs)}
         name, what = "All together", "all but mixing, each with its own probability"
         lines.append(_Line(name, what, "always", {0: "six draws"}, tiles))
     if job.mix != "none" and len(files) > 1:
-        mixing = Pictures(files, pictures.targets, changes, job.seed, job.mix, 1.0)
+        mixed = replace(changes, mix=job.mix, mix_probability=1.0, mix_alpha=job.mix_alpha)
+        mixing = replace(pictures, changes=mixed)
         batch, _ = mixing.__getitems__([(0, row) for row in range(len(files[:DRAWS]))])
-        tiles = {place: _tile(picture.byte()) for place, picture in enumerate(batch.round())}
+        tiles = {place: _tile(picture) for place, picture in enumerate(batch)}
         often = _often(job.mix_probability, "batches")
         name = {"cutmix": "All and CutMix", "mixup": "All and Mixup"}[job.mix]
         lines.append(

@@ -735,7 +735,8 @@ def _sweep_rates(
     suggested, _ = valley(rates.tolist(), smooth.tolist(), len(rates))
     if processes.first:
         with whole_file(Path(job.folder) / "rates.csv") as temporary:
-            pd.DataFrame({"lr": rates, "loss": smooth}).to_csv(temporary, index=False)
+            tried = {"lr": sweep.rates, "loss": sweep.losses}
+            pd.DataFrame(tried).to_csv(temporary, index=False)
     figures = {"suggested": suggested, "train_loss": float(smooth.min())}
     progress.figures(job.name, f"{len(rates)} steps", **figures)
     return [{"epoch": 1, **figures}]

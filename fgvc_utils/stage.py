@@ -21,7 +21,7 @@ Rows = tuple[Job, pd.DataFrame]
 # Fields of a job that the table of models always shows, and those that make no other network.
 ALWAYS_SHOWN = {"backbone", "size", "teachers", "balance", "mix", "epochs"}
 NO_RECIPE = {"name", "folder", "rows", "classes", "stores", "augmentation"} | {
-    "keep", "reduce_to", "augmented_views", "keep_weights", "keep_every_step",
+    "keep", "reduce_to", "augmented_views", "keep_weights", "keep_every_step", "decoded",
 }  # fmt: skip
 
 
@@ -423,6 +423,44 @@ def taught_cleanly(teachers: Sequence[Path], image_ids: pd.Series) -> pd.Series:
 def as_trained(job: Job) -> dict[str, Any]:
     """What to change in a job to let the network that `job` trained predict without training."""
     return {"fit": "none", "trained": str(Path(job.folder) / "weights.safetensors")}
+
+
+def rate_sweeps(job: Job, rows: pd.DataFrame, steps: int) -> dict[str, Rows]:
+    """A range test of each optimiser of a training job, by its name; none with 0 steps."""
+    sweeps = {}
+    for optimiser in ("radam", "sgd") if steps else ():
+        folder = Path(job.folder) / "rates" / optimiser
+        changes = {
+            "name": f"{job.name}: rates for {optimiser}",
+            "folder": str(folder),
+            "rows": str(folder / "rows.parquet"),
+            "optimiser": optimiser,
+            "rate_sweep_steps": steps,
+            "keep": [],
+            "keep_weights": False,
+        }
+        sweeps[optimiser] = job.model_copy(update=changes), rows
+    return sweeps
+
+
+def read_rate_sweep(job: Job) -> tuple[pd.DataFrame, float]:
+    """A range test's rates and losses, a row a step (lr, loss), and the rate it suggests."""
+    suggested = read_json(Path(job.folder) / "done.json")["figures"]["suggested"]
+    return pd.read_csv(Path(job.folder) / "rates.csv"), suggested
+
+
+def ratio_sweep(jobs: Sequence[Job], labels: pd.Series) -> pd.DataFrame:
+    """Top-1 of `ratio_job`s on the images of `labels` (by image id), a row a ratio.
+
+    Columns ratio, top1, and low and high, its 95 % interval (Wilson 1927).
+    """
+    swept = []
+    for job in jobs:
+        said = read_logits([job], labels.index).idxmax(axis=1)
+        hits = int((said == labels).sum())
+        low, high = wilson(hits, len(labels))
+        swept.append((job.test_ratio, hits / len(labels), low, high))
+    return pd.DataFrame(swept, columns=["ratio", "top1", "low", "high"])
 
 
 def ratio_job(job: Job, rows: pd.DataFrame, ratio: float) -> Rows:
