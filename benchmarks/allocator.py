@@ -1,0 +1,15 @@
+"""How the benchmarks that train hold memory: as the ranks of a launch do."""
+
+import os
+import sys
+
+from fgvc_utils.launch import KEEPS_MEMORY
+
+
+def keep_memory() -> None:
+    """Start again with an allocator that keeps what it has: else pages are cleared for each fit.
+
+    Call it first: this process is replaced by one that runs the same command.
+    """
+    if not KEEPS_MEMORY.keys() & os.environ.keys():
+        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | KEEPS_MEMORY)
