@@ -36,7 +36,8 @@ def photos(tmp_path):
     files = [tmp_path / "ramp.jpg", tmp_path / "green.jpg"]
     for file, picture in zip(files, (ramp, green), strict=True):
         file.write_bytes(simplejpeg.encode_jpeg(picture, quality=95, colorsubsampling="444"))
-    return pd.DataFrame({"file": [str(file) for file in files]})
+    names = [str(file) for file in files]
+    return pd.DataFrame({"image_id": names, "file": names})
 
 
 class Sheet:
