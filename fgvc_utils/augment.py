@@ -13,6 +13,8 @@ import torch
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
+from fgvc_utils.colour import ColourJitter
+
 Transform = Callable[[torch.Tensor], torch.Tensor]
 
 
@@ -148,7 +150,7 @@ def random_changes(settings: dict[str, float]) -> Transform:
         sometimes("shuffle_probability", GridShuffle(int(settings["shuffle_most"])))
     if on("colour_jitter"):
         strength = settings["colour_jitter"]
-        steps.append(v2.ColorJitter(brightness=strength, contrast=strength, saturation=strength))
+        steps.append(ColourJitter(strength))
     if on("quality_probability"):
         quality = RandomQuality(settings["quality_low"], settings["quality_high"])
         sometimes("quality_probability", quality)

@@ -3,7 +3,7 @@ shares.
 """
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -169,10 +169,11 @@ class Changes:
     mix_alpha: float = 1.0
 
     def __call__(
-        self, pictures: torch.Tensor, targets: torch.Tensor, items: Sequence[Item]
+        self, pictures: Iterable[torch.Tensor], targets: torch.Tensor, items: Sequence[Item]
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Changed uint8 (batch, 3, size, size) and float32 targets (batch, width).
 
+        `pictures` are a batch, or its pictures one by one, which saves putting them together twice.
         `items` are epoch and key of each image.
         """
         with torch.random.fork_rng(devices=[]):
@@ -224,13 +225,13 @@ class Pictures(Dataset):
         if self.views:
             items = [(epoch % self.views, row) for epoch, row in items]
         with torch.random.fork_rng(devices=[]):
-            pictures = stack([self.picture(*item) for item in items])
+            pictures = [self.picture(*item) for item in items]
         targets = self._targets(items)
         if self.changes is None:
-            return pictures, targets
+            return stack(pictures), targets
         keyed = [(epoch, self._key(row)) for epoch, row in items]
         if self.changes_later:
-            return pictures, torch.tensor(keyed), targets
+            return stack(pictures), torch.tensor(keyed), targets
         return self.changes(pictures, targets, keyed)
 
     def picture(self, epoch: int, row: int) -> torch.Tensor:
