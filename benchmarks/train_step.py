@@ -326,8 +326,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--blocks", type=int, default=16, help="of each loop and seed; even")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     options = parser.parse_args()
-    if options.blocks < 4 or options.blocks % 2:
-        parser.error(f"--blocks is {options.blocks}; give an even number of at least 4")
+    if options.blocks < 6 or options.blocks % 2:
+        parser.error(f"--blocks is {options.blocks}; give an even number of at least 6")
     there = torch.cuda.is_available()
     if options.device == "cuda" and not there:
         parser.error("--device is cuda, but torch sees no CUDA GPU here; give cpu")
