@@ -1,7 +1,7 @@
 """The kit's training loop beside a bare PyTorch loop, on batches that lie ready in memory.
 
 `python benchmarks/train_step.py [--device cuda] [--backbone NAME --size 224] [--batch 32]
-[--accumulate 1] [--precision bfloat16] [--steps 2] [--blocks 24] [--seeds 0 1 2]` trains the same
+[--accumulate 1] [--precision bfloat16] [--steps 2] [--blocks 16] [--seeds 0 1 2]` trains the same
 network twice from the same weights: by `fitting.fit` (fastai's Learner and the kit's callbacks) and
 by a loop of forward, loss, backward and step. Both take the same batches, uint8 in the host's
 memory (pinned for a GPU), the same soft targets with label smoothing 0.2, RAdam for the first half
@@ -44,8 +44,9 @@ CLASSES = [f"class {number:04d}" for number in range(1000)]
 DISTINCT = 4
 # RAdam adapts from its sixth step on.
 CHECKED_STEPS = 20
-# Share by which the losses of a step may differ; in bfloat16 sums are not added in one order.
-AGREES = {"float32": 1e-4, "bfloat16": 2e-2}
+# Share by which the losses of a step may differ: a GPU does not add up in one order, and a network
+# that has only begun to learn makes much of it.
+AGREES = {"cpu": 1e-4, "cuda": 5e-2}
 Batch = tuple[torch.Tensor, torch.Tensor]
 
 
@@ -192,7 +193,7 @@ def largest_difference(case: Case, folder: Path, seed: int) -> float:
     ours = np.array([epoch["train_loss"] for epoch in history])
     theirs = np.array([float(loss) for loss in bare.run(CHECKED_STEPS)])
     found = float(np.abs(ours / theirs - 1).max())
-    if found > AGREES[case.precision]:
+    if found > AGREES[case.device]:
         raise ArithmeticError(f"the loops do other work: losses {ours} and bare {theirs}")
     return found
 
@@ -315,18 +316,18 @@ def cases_of(options: argparse.Namespace) -> list[Case]:
 def arguments() -> argparse.Namespace:
     """The command line, checked."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--device", choices=["cpu", "cuda"], help="by default a GPU if there is")
+    parser.add_argument("--device", choices=list(AGREES), help="by default a GPU if there is")
     parser.add_argument("--backbone", help="a timm network, without weights")
     parser.add_argument("--size", type=int, help="px")
     parser.add_argument("--batch", type=int, help="images a micro-batch")
     parser.add_argument("--accumulate", type=int, default=1, help="micro-batches a step")
-    parser.add_argument("--precision", choices=list(AGREES))
+    parser.add_argument("--precision", choices=["float32", "bfloat16"])
     parser.add_argument("--steps", type=int, help="optimiser steps a block: 2, or 10 on a GPU")
-    parser.add_argument("--blocks", type=int, default=24, help="of each loop and seed; even")
+    parser.add_argument("--blocks", type=int, default=16, help="of each loop and seed; even")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     options = parser.parse_args()
-    if options.blocks < 4 or options.blocks % 2:
-        parser.error(f"--blocks is {options.blocks}; give an even number of at least 4")
+    if options.blocks < 6 or options.blocks % 2:
+        parser.error(f"--blocks is {options.blocks}; give an even number of at least 6")
     there = torch.cuda.is_available()
     if options.device == "cuda" and not there:
         parser.error("--device is cuda, but torch sees no CUDA GPU here; give cpu")
