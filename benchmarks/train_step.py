@@ -74,6 +74,8 @@ def job_of(case: Case, folder: Path, seed: int, steps: int, epochs: int) -> Job:
         backbone=case.backbone,
         size=case.size,
         precision=case.precision,
+        # The batches in memory are ready; a GPU has nothing to change in them.
+        changes_on="workers",
         epochs=epochs,
         optimiser="radam+sgd",
         base_lr=0.01,

@@ -526,7 +526,7 @@ class Account(Callback):
         self.progress.note(self.job.name, f"goes on after epoch {self.start_epoch}")
 
     def before_train(self) -> None:
-        self.losses = torch.zeros((), device=self.processes.device)
+        self.losses = torch.zeros((), dtype=torch.float64, device=self.processes.device)
         self.started = self.free_since = time.monotonic()
         self.waited = 0.0
 

@@ -358,6 +358,9 @@ def decode(cfg: Any, jobs: Sequence[Rows]) -> list[Rows]:
     decode the cache's JPEGs each time. Says which. Raises `files.NotEnoughSpace`, an OSError, where
     the disk has less room than that.
     """
+    if not cfg.decoded_gb:
+        print("decoded_gb is 0: the JPEGs of the cache are decoded in each epoch")
+        return list(jobs)
     cache = cache_folder(cfg)
     wanted: dict[int, set[str]] = {}
     for job, rows in jobs:

@@ -1,5 +1,6 @@
 """The switches of a recipe do what they say: one small fit beside another that differs in one."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from safetensors.torch import load_file
 from small_jobs import CLASSES, draw_pictures, small_job
 
 from fgvc_utils import backbones, stage
-from fgvc_utils.distributed import Processes
+from fgvc_utils.distributed import Processes, workers_of
 from fgvc_utils.files import read_json
 from fgvc_utils.fitting import (
     Material,
@@ -19,7 +20,7 @@ from fgvc_utils.fitting import (
     load_trained,
     new_network,
 )
-from fgvc_utils.jobs import Job, write_job
+from fgvc_utils.jobs import Job, job_digest, write_job
 from fgvc_utils.predictions import Store
 from fgvc_utils.progress import Progress
 from fgvc_utils.worker import carry_out
@@ -248,3 +249,86 @@ def test_no_image_is_taught_by_a_teacher_that_trained_on_it(rows, tmp_path):
     write_job(alone, rows.assign(fit=True, validate=False))
     with pytest.raises(ValueError, match="every teacher was trained on 48 of its images"):
         Material(alone).targets()
+
+
+# --- decoded once ------------------------------------------------------------------------------
+
+
+class Decoding:
+    """As much of a stage's parameters as decoding asks for."""
+
+    def __init__(self, folder: Path, decoded_gb: float) -> None:
+        self.folder, self.decoded_gb = folder / "run", decoded_gb
+
+
+def in_cache(rows: pd.DataFrame, folder: Path) -> pd.DataFrame:
+    """The same rows with their pictures copied to where a run in the folder has its cache."""
+    (folder / "cache").mkdir()
+    files = [shutil.copy(file, folder / "cache") for file in rows["file"]]
+    return rows.assign(file=files)
+
+
+def test_a_job_trains_alike_from_decoded_pictures_and_from_jpegs(rows, tmp_path, capsys):
+    cached = in_cache(rows, tmp_path)
+    job = small_job(tmp_path / "decoded", epochs=1, keep=["logits"])
+    [(job, own)] = stage.decode(Decoding(tmp_path, 1), [(job, cached)])
+    assert "pictures are read decoded, at 37 px and 43 px" in capsys.readouterr().out
+    assert Path(job.decoded) == tmp_path / "cache"
+    write_job(job, own)
+    # Nothing but the decoded pictures can be read.
+    for file in cached["file"]:
+        Path(file).unlink()
+    carry_out(job, Processes(), Progress(None))
+    plain = carried_out(rows, tmp_path / "jpegs", epochs=1, keep=["logits"])
+    said = [Store(one.store).read("logits").astype(float) for one in (job, plain)]
+    assert np.corrcoef(said[0].ravel(), said[1].ravel())[0, 1] > 0.99
+
+
+@pytest.mark.parametrize(
+    ("allowed", "told"), [(0, "decoded_gb is 0"), (1e-6, "decoded_gb allows 1e-06")]
+)
+def test_more_than_is_allowed_is_not_decoded(rows, tmp_path, capsys, allowed, told):
+    job, cached = small_job(tmp_path / "a"), in_cache(rows, tmp_path)
+    assert stage.decode(Decoding(tmp_path, allowed), [(job, cached)])[0][0].decoded == ""
+    assert told in capsys.readouterr().out
+    assert not (tmp_path / "cache" / "decoded").exists()
+
+
+def test_where_pictures_lie_decoded_does_not_make_another_job(rows, tmp_path):
+    job = small_job(tmp_path / "a")
+    write_job(job, rows)
+    assert job_digest(job) == job_digest(job.model_copy(update={"decoded": "elsewhere"}))
+
+
+# --- how the notebook sets up its sweeps -------------------------------------------------------
+
+
+def test_rates_are_swept_for_each_optimiser_apart(rows, tmp_path):
+    job = small_job(tmp_path / "a")
+    assert stage.rate_sweeps(job, rows, 0) == {}
+    sweeps = stage.rate_sweeps(job, rows, 12)
+    assert list(sweeps) == ["radam", "sgd"]
+    sweep, own = sweeps["sgd"]
+    write_job(sweep, own)
+    carry_out(sweep, Processes(), Progress(None))
+    tried, suggested = stage.read_rate_sweep(sweep)
+    assert len(tried) == 12 and tried["lr"].min() < suggested < tried["lr"].max()
+
+
+def test_top_1_by_ratio_comes_with_its_interval(rows, teacher):
+    job, held = stage.ratio_job(teacher, rows, 1.2)
+    write_job(job, held)
+    carry_out(job, Processes(), Progress(None))
+    labels = held[held["validate"]].set_index("image_id")["target"]
+    swept = stage.ratio_sweep([job], labels)
+    right = stage.read_logits([job], labels.index).idxmax(axis=1) == labels
+    assert swept["ratio"].tolist() == [1.2] and swept["top1"].tolist() == [right.mean()]
+    assert swept["low"][0] < right.mean() < swept["high"][0] or right.all()
+    assert stage.ratio_sweep([], labels).empty
+
+
+def test_workers_are_chosen_for_the_device(monkeypatch):
+    assert workers_of("cpu", -1) == 0 and workers_of("cuda", 3) == 3 and workers_of("cpu", 2) == 2
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(32)))
+    assert workers_of("cuda", -1) == 7

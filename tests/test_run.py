@@ -1,5 +1,6 @@
 """The whole way on a tiny drawn contest: pipeline, papermill alone, bad input, odd layouts."""
 
+import io
 import json
 import shutil
 import subprocess
@@ -13,7 +14,9 @@ import yaml
 from tiny_contest import PROJECT, TINY_CONTEST, environment, make_contest, run_pipeline
 
 from fgvc_utils import config, pipeline, tables
+from fgvc_utils.jobs import fitted_images
 from fgvc_utils.journal import Journal
+from fgvc_utils.predictions import Store
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +112,46 @@ def test_executed_notebooks_show_what_a_person_would_be_asked(finished):
         assert all("image/png" in data for data in shown), stage
 
 
+def outputs_of(notebook: Path) -> list:
+    """All outputs of an executed notebook, in order."""
+    cells = nbformat.read(notebook, as_version=4).cells
+    return [out for cell in cells for out in cell.get("outputs", [])]
+
+
+@pytest.mark.slow
+def test_a_trained_model_is_shown_from_every_side(finished):
+    run = finished / "outputs/tiny"
+    outputs = outputs_of(run / "10_train-one.ipynb")
+    pictures = [out for out in outputs if "image/png" in out.get("data", {})]
+    # Class sizes, the sheet of changes, rates of two optimisers, live and final curves, accuracy
+    # by class size, sisters, worst mistakes, test ratios.
+    assert len(pictures) == 10
+    printed = "".join(out.get("text", "") for out in outputs)
+    assert "pictures are read decoded, at 110 px and 130 px" in printed
+    log = pd.read_csv(run / "models/one/log.csv")
+    assert {"lr", "images_per_second", "waiting"} <= set(log) and len(log) == 6
+    for optimiser in ("radam", "sgd"):
+        rates = pd.read_csv(run / "models/one/rates" / optimiser / "rates.csv")
+        assert rates["lr"].is_monotonic_increasing
+    last = pd.read_html(io.StringIO(outputs[-1]["data"]["text/html"]))[0]
+    assert {"model", "top1", "low", "high", "images_per_second"} <= set(last)
+
+
+@pytest.mark.slow
+def test_students_hear_their_teachers_on_their_own_views_or_on_unseen_images(finished):
+    models = finished / "outputs/tiny/models"
+    for teacher in ("one", "two"):
+        store = Store(models / "student/views" / teacher / "predictions")
+        assert store.kinds() == ["view-0", "view-1"]
+        assert set(store.image_ids) == fitted_images(models / "student")
+    unseen = fitted_images(models / "clean")
+    assert unseen and not unseen & fitted_images(models / "one") & fitted_images(models / "two")
+    printed = "".join(
+        out.get("text", "") for out in outputs_of(finished / "outputs/tiny/20_distill-clean.ipynb")
+    )
+    assert "are left out because every teacher was trained on them" in printed
+
+
 @pytest.mark.slow
 def test_a_required_review_stops_there_and_says_what_to_do(finished):
     # A copy, so that the stage that stops leaves the others' run as it is.
@@ -123,9 +166,7 @@ def test_a_required_review_stops_there_and_says_what_to_do(finished):
     said = stopped.stdout + stopped.stderr
     assert "wait for a look" in said and "require_review: false" in said
     assert (run / "tables/03_fine.parquet").read_bytes() == before
-    executed = nbformat.read(run / "03_fine.ipynb", as_version=4)
-    outputs = [out for cell in executed.cells for out in cell.get("outputs", [])]
-    assert any("image/png" in out.get("data", {}) for out in outputs)
+    assert any("image/png" in out.get("data", {}) for out in outputs_of(run / "03_fine.ipynb"))
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 # More and larger than the smallest set: with fewer images a class nothing can be learned.
 SET = TINY | {"train_images": 300, "side": 112}
 SMALL = {"global_batch": 8, "micro_batch": 8, "size": 96}
+TRAINED = {**SMALL, "base_lr": 0.008, "mix": "none", "test_ratios": []}
 TINY_CONTEST = {
     "run": "tiny",
     "data_root": "tiny",
@@ -27,10 +28,13 @@ TINY_CONTEST = {
     },
     "04_lowq": {"size": 96},
     "10_train": [
-        {**SMALL, "name": "one", "epochs": 6, "base_lr": 0.008, "mix": "none"},
-        {**SMALL, "name": "two", "epochs": 4, "base_lr": 0.008, "balance": "prior", "mix": "none"},
+        {**TRAINED, "name": "one", "epochs": 6, "rate_sweep_steps": 12, "test_ratios": [1.0, 1.35]},
+        {**TRAINED, "name": "two", "epochs": 4, "balance": "prior", "held_out_fold": 1},
     ],
-    "20_distill": {**SMALL, "name": "student", "epochs": 3, "base_lr": 0.008, "variant": "B"},
+    "20_distill": [
+        {**TRAINED, "name": "student", "epochs": 3, "variant": "B", "teacher_views": 2},
+        {**TRAINED, "name": "clean", "epochs": 1, "ema_decay": 0.9, "fold_clean": True},
+    ],
     "30_ensemble": {"global_batch": 8, "micro_batch": 8, "convolution_models": 2, "epochs": 5},
     "40_submit": {"known_count": 4},
 }
