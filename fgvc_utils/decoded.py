@@ -94,6 +94,8 @@ def decode_once(files: Sequence[str], cache: Path, side: int, *, processes: int 
     _remove_leftovers(folder)
     pieces = _cut(missing, sizes, processes)
     job = partial(_write_shard, cache=cache, side=side)
+    if not missing:
+        return folder
     with tqdm(total=len(missing), desc="decoding", mininterval=5, ncols=80) as bar:
         for done in _each(job, pieces, processes):
             bar.update(done)

@@ -173,9 +173,10 @@ def inputs_of(step: Step) -> dict[str, str]:
         files.append(cfg.table_path(TABLE_BEFORE[step.stage]))
     elif step.stage != "01_noise":
         files.append(cfg.table_path(cfg.table))
-    if step.stage in ("20_distill", "30_ensemble"):
-        files += sorted((folder / "models").glob("*/done.json"))
-        files = [file for file in files if file.parent.name != getattr(cfg, "name", "")]
+    if step.stage == "20_distill":
+        files += [model / "done.json" for model in _models(folder, cfg.teachers, students=False)]
+    if step.stage == "30_ensemble":
+        files += [model / "done.json" for model in _models(folder, cfg.models, students=True)]
     if step.stage == "40_submit":
         files.append(folder / "stages" / "30_ensemble.json")
     digests = {_short(file): _digest(file) for file in files if file.is_file()}
@@ -183,6 +184,17 @@ def inputs_of(step: Step) -> dict[str, str]:
         root = config.data_root(cfg.data_root)
         digests["images"] = listing_digest(root, [side for side in (cfg.train, cfg.test) if side])
     return digests
+
+
+def _models(folder: Path, named: list[str], *, students: bool) -> list[Path]:
+    """The finished models of a run: the named ones, or all, with or without those that were taught.
+
+    Students teach only where they are named, so one that is done makes no other one stale.
+    """
+    found = sorted(done.parent for done in (folder / "models").glob("*/done.json"))
+    if named:
+        return [model for model in found if model.name in named]
+    return [m for m in found if students or not read_json(m / "job.json")["teachers"]]
 
 
 def _digest(file: Path) -> str:
