@@ -211,7 +211,7 @@ def _byte_counts(names: list[str], cache: Path, side: int) -> np.ndarray:
     """Bytes of each decoded picture, int64, from the headers of the JPEGs."""
     from tqdm import tqdm
 
-    bar = tqdm(names, "reading sizes", mininterval=5, ncols=80, disable=not names, leave=False)
+    bar = tqdm(names, "reading sizes", mininterval=5, delay=5, ncols=80, leave=False)
     return np.array([_byte_count(cache / name, side) for name in bar], np.int64)
 
 

@@ -1,4 +1,4 @@
-"""A person opens the cleaning notebooks in JupyterLab and decides in each one's gallery."""
+"""A person opens the notebooks in JupyterLab, decides in the galleries, and trains."""
 
 import re
 from pathlib import Path
@@ -15,11 +15,12 @@ from fgvc_utils.journal import Journal
 
 CLEANING = ("01_noise", "02_coarse", "03_fine", "04_lowq")
 SHARED = ("run", "data_root", "cache_side")
+TRAINING = TINY_CONTEST["10_train"][0] | {"rate_sweep_steps": 0, "test_ratios": []}
 
 
 @pytest.fixture(scope="module")
 def lab_folder(tmp_path_factory):
-    """The four notebooks with the tiny contest's parameters, over a run that is done."""
+    """The cleaning notebooks and 10 with the tiny contest's parameters, over a cleaned run."""
     contest = {
         name: part
         for name, part in TINY_CONTEST.items()
@@ -28,11 +29,11 @@ def lab_folder(tmp_path_factory):
     folder = make_contest(tmp_path_factory.mktemp("review"), contest)
     done = run_pipeline(folder)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    for stage in CLEANING:
+    for stage, own in {**{name: contest[name] for name in CLEANING}, "10_train": TRAINING}.items():
         notebook = load_notebook_node(str(PROJECT / "notebooks" / f"{stage}.ipynb"))
         known = notebook.cells[2].source
         shared = {name: contest[name] for name in SHARED if f"\n{name}: " in f"\n{known}"}
-        parameters = shared | contest[stage] | {"outputs": str(folder / "outputs")}
+        parameters = shared | own | {"outputs": str(folder / "outputs")}
         nbformat.write(parameterize_notebook(notebook, parameters), folder / f"{stage}.ipynb")
     return folder
 
@@ -153,3 +154,26 @@ def test_a_class_is_dropped_in_04(open_notebook, lab_folder):
     of_class = table[(table["label"] == dropped) & (table["split"] == "train")]
     assert (of_class["status"] == "drop").all()
     assert "human: class dropped" in set(of_class["reason"])
+
+
+def test_the_curves_grow_while_10_trains(open_notebook):
+    notebook = open_notebook("10_train.ipynb")
+    sources = notebook.sources()
+    training = next(i for i, text in enumerate(sources) if "plots.live_curves" in text)
+    for number in range(training):
+        notebook.run_cell(number)
+    notebook.start_cell(training)
+    cell = notebook.cell(training)
+    expect(cell.locator("progress")).to_be_visible(timeout=60_000)
+    picture = cell.locator("img")
+    expect(picture).to_be_visible(timeout=120_000)
+    first = picture.get_attribute("src")
+    # Another picture in the same place, before the training is done.
+    expect(picture).not_to_have_attribute("src", first, timeout=60_000)
+    assert "done in" not in cell.inner_text()
+    notebook.wait_until_idle()
+    expect(cell).to_contain_text("one: done in")
+    assert picture.count() == 1
+    for number in range(training + 1, notebook.cell_count()):
+        notebook.run_cell(number)
+    expect(notebook.cell(len(sources) - 2).locator("table")).to_contain_text("one")
