@@ -154,7 +154,8 @@ def timm_loader(photos: Photos, recipe: str, jitter: float | None = None) -> Pas
         device=torch.device("cpu"),
     )
     if recipe == "recipe":
-        change = augment.training_changes(photos.size, TRAIN_RATIO, WHOLE)
+        view = augment.train_view(photos.size, TRAIN_RATIO)
+        change = v2.Compose([view, augment.random_changes(WHOLE)])
         dataset.transform = partial(from_pillow, change)
     # Without the prefetcher, which normalises: ours leaves that to the device too.
     return partial(drain, loader.loader)

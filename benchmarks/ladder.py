@@ -117,11 +117,11 @@ class Ladder:
     size: int
     epochs: int
 
-    def parameters(self, rung: Rung, seed: int) -> Any:
+    def parameters(self, rung: Rung, seed: int, epochs: int) -> Any:
         """The checked parameters of a fit; a student's are those of 20_distill."""
         name = f"{rung.name}-{seed}".replace(" ", "-").replace(",", "")
         name = name.replace("×", "x").replace("√", "sqrt")
-        own = {"name": name, "seed": seed, "size": self.size, "epochs": self.epochs}
+        own = {"name": name, "seed": seed, "size": self.size, "epochs": epochs}
         own |= {"held_out_fold": seed, **rung.changes}
         kind = "20_distill" if rung.teachers else "10_train"
         if rung.teachers:
@@ -131,7 +131,18 @@ class Ladder:
 
     def fit(self, rung: Rung, seed: int) -> stage.Rows:
         """The job of a rung and seed, and its rows."""
-        cfg = self.parameters(rung, seed)
+        kept = tables.kept(self.table)
+        held_out = kept & (self.table["fold"] == seed)
+        test = self.table["split"] == "test"
+        columns = {"fit": kept & ~held_out, "validate": held_out, "predict": held_out | test}
+        epochs = self.epochs
+        if rung.variant == "A":
+            # As many steps as the others take, of which nearly half are on test images.
+            epochs = round(epochs * columns["fit"].sum() / (columns["fit"] | test).sum())
+            columns["fit"] |= test
+        if rung.name in TEACHERS:
+            columns["predict"] |= kept
+        cfg = self.parameters(rung, seed, epochs)
         teachers = [self.fit(named(name), seed)[0] for name in rung.teachers]
         weight = {"A": 1.0, "B": 0.5, "": 0.0}[rung.variant]
         job = stage.training_job(
@@ -141,14 +152,6 @@ class Ladder:
             teachers=[Path(job.folder) for job in teachers],
             teacher_weight=weight,
         )
-        kept = tables.kept(self.table)
-        held_out = kept & (self.table["fold"] == seed)
-        test = self.table["split"] == "test"
-        columns = {"fit": kept & ~held_out, "validate": held_out, "predict": held_out | test}
-        if rung.name in TEACHERS:
-            columns["predict"] |= kept
-        if rung.variant == "A":
-            columns["fit"] |= test
         job = job.model_copy(update={"keep": ["logits"], "keep_weights": rung.name == "default"})
         if rung.trained:
             source, _ = self.fit(named(rung.trained), seed)
@@ -173,7 +176,7 @@ def climb(ladder: Ladder, rungs: Iterable[Rung], seeds: list[int], cfg: config.S
     """Carry out the fits of the rungs, those of a rung in one launch."""
     for rung in rungs:
         jobs = [ladder.fit(rung, seed) for seed in seeds]
-        jobs = stage.decode(ladder.parameters(rung, seeds[0]), jobs)
+        jobs = stage.decode(ladder.parameters(rung, seeds[0], ladder.epochs), jobs)
         stage.run_jobs(jobs, cfg, "ladder-" + jobs[0][0].name)
 
 

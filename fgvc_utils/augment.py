@@ -161,13 +161,6 @@ def random_changes(settings: dict[str, float]) -> Transform:
     return v2.Compose(steps) if steps else v2.Identity()
 
 
-def training_changes(
-    size: int, ratio: float, settings: dict[str, float], random_crop: bool = True
-) -> Transform:
-    """All that happens to one picture before training: `train_view` and `random_changes`."""
-    return v2.Compose([train_view(size, ratio, random_crop), random_changes(settings)])
-
-
 def mix_batch(
     pictures: torch.Tensor,
     targets: torch.Tensor,

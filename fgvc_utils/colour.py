@@ -45,7 +45,7 @@ def adjust(picture: torch.Tensor, steps: list[tuple[str, float]]) -> torch.Tenso
     group = math.gcd(height * width, TOGETHER)
     pixels = picture.permute(1, 2, 0).reshape(-1, 3 * group).float()
     same, to_grey, weights = _matrices(group, pixels.device)
-    colour, greyness, offset = _fused(steps, (pixels.mean(0) @ weights).item())
+    colour, greyness, offset = _fused(steps, pixels.mean(0) @ weights)
     changed = pixels @ (colour * same + greyness * to_grey)
     # Half a level more, for what follows cuts off the decimals; by way of int16, for torch has no
     # fast way from float to uint8.
@@ -62,8 +62,13 @@ def _matrices(group: int, device: torch.device) -> tuple[torch.Tensor, torch.Ten
     return tuple(part.to(device) for part in parts)
 
 
-def _fused(steps: list[tuple[str, float]], mean: float) -> tuple[float, float, float]:
-    """The steps as one: colour × its share + grey of the pixel × its share + an offset."""
+def _fused(
+    steps: list[tuple[str, float]], mean: torch.Tensor
+) -> tuple[float, float, torch.Tensor | float]:
+    """The steps as one: colour × its share + grey of the pixel × its share + an offset.
+
+    `mean`, the mean grey, is a scalar that stays on its device: reading it would wait for it.
+    """
     colour, greyness, offset = 1.0, 0.0, 0.0
     for kind, factor in steps:
         if kind == "saturation":

@@ -250,7 +250,6 @@ class Recipe(Parameters):
     random_crop: bool
     train_ratio: Ratio
     test_ratio: Ratio
-    test_ratios: list[Ratio]
     epochs: Count
     base_lr: Positive
     radam_lr: Positive
@@ -259,14 +258,13 @@ class Recipe(Parameters):
     weight_decay: NotNegative
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
     ema_decay: Annotated[float, Field(ge=0, lt=1)]
-    rate_sweep_steps: CountOrZero
     dropout: Annotated[float, Field(ge=0, lt=1)]
     drop_path: Annotated[float, Field(ge=0, lt=1)]
     global_batch: Count
     micro_batch: Count
     precision: Literal["auto", "float32", "bfloat16"]
     gradient_checkpointing: bool
-    changes_on: Literal["auto", "workers", "device"]
+    changes_on: Literal["workers", "device"]
     balance: Literal["none", "oversample", "prior"]
     keep_prior: bool
     keep_empty: bool
@@ -299,6 +297,9 @@ class Recipe(Parameters):
 
 class TrainParams(Shared, Network, Recipe):
     """10_train."""
+
+    test_ratios: list[Ratio]
+    rate_sweep_steps: CountOrZero
 
 
 class DistillParams(Shared, Network, Recipe):

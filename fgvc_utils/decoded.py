@@ -102,6 +102,11 @@ def decode_once(files: Sequence[str], cache: Path, side: int, *, processes: int 
     return folder
 
 
+def bytes_there(cache: Path) -> int:
+    """Bytes of all decoded pictures of a cache, of whatever side."""
+    return sum(file.stat().st_size for file in Path(cache).glob("decoded/*/shard-*.bin"))
+
+
 class Decoded:
     """Read decoded pictures of one side; `folder` is what `decode_once` returned.
 

@@ -55,6 +55,8 @@ from fgvc_utils.progress import Progress
 
 STANDARDISE_ROWS = 20_000
 LAST = "last.pt"
+# The logit of a class that nothing was learnt of.
+MASKED = -1e4
 # Between these rates a sweep looks for the one to train with.
 SWEEP_LOW, SWEEP_HIGH = 1e-5, 1.0
 # A sweep ends when the loss is so many times its lowest.
@@ -117,7 +119,20 @@ class Material:
         )
         self.ids = self.rows["image_id"].tolist()
         self.stores = [Store(Path(store)) for store in job.stores]
+        # Taken before the work: what is read now is what the result will hang on.
+        self.digest = job_digest(job)
         self.told = Targets(self.labels, len(job.classes))
+
+    @property
+    def masked(self) -> torch.Tensor:
+        """Classes that are not predicted, boolean (classes,): those without a train image.
+
+        None where the job keeps them, or learns from teachers alone, who may know them.
+        """
+        job = self.job
+        learned = job.fit != "none" or job.trained
+        masks = learned and job.teacher_weight < 1 and not job.keep_empty
+        return torch.from_numpy((self.counts == 0) & bool(masks))
 
     def targets(self) -> Targets:
         """What each row teaches: its label and, where the job has teachers, their word."""
@@ -247,12 +262,10 @@ def load_trained(network: nn.Module, job: Job) -> None:
         raise ValueError(
             f"{job.trained} was trained for {len(classes)} other classes than job {job.name} knows"
         )
-    missing, unknown = network.load_state_dict(load_file(job.trained), strict=False)
-    if missing or unknown:
-        raise ValueError(
-            f"{job.trained} does not fit {job.backbone}: {len(missing)} tensors missing, "
-            f"{len(unknown)} unknown (first: {(missing + unknown)[0]})"
-        )
+    try:
+        network.load_state_dict(load_file(job.trained))
+    except RuntimeError as error:
+        raise ValueError(f"{job.trained} does not fit {job.backbone}: {error}") from error
 
 
 def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
@@ -263,16 +276,6 @@ def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
     if precision == "auto":
         precision = "bfloat16" if device.type == "cuda" else "float32"
     return torch.bfloat16 if precision == "bfloat16" else None
-
-
-def changes_later(job: Job, device: torch.device) -> bool:
-    """Whether the device that trains makes the random changes, and not the workers."""
-    on = (
-        {"cuda": "device"}.get(device.type, "workers")
-        if job.changes_on == "auto"
-        else job.changes_on
-    )
-    return job.fit == "full" and on == "device"
 
 
 def loader(dataset: Dataset, batches: object, processes: Processes) -> DataLoader:
@@ -325,7 +328,8 @@ class Distributed(Callback):
         self.learn.model = DistributedDataParallel(self.plain, device_ids=devices)
 
     def after_train(self) -> None:
-        # BatchNorm's running statistics are those of each process's own pictures until here.
+        # Each step starts from the first process's BatchNorm statistics and adds each one's own
+        # pictures; after the last step all take the first one's again.
         self.processes.share_first(self.plain.buffers())
 
     def after_fit(self) -> None:
@@ -408,7 +412,8 @@ class RateSweep(Steps):
 
     def __init__(self, job: Job, batches: GlobalBatches, processes: Processes) -> None:
         super().__init__(job, batches)
-        self.total = job.rate_sweep_steps
+        # One optimiser for the whole of the sweep.
+        self.total = self.switch = job.rate_sweep_steps
         self.processes = processes
         self.rates: list[float] = []
         self.losses: list[float] = []
@@ -461,6 +466,27 @@ class Autocast(Callback):
         self.context.__exit__(None, None, None)
 
 
+class KeepStatistics(Callback):
+    """Let BatchNorm see each picture once where activations are computed anew.
+
+    Gradient checkpointing repeats forward passes within the backward one; without this each would
+    move the running statistics a second time.
+    """
+
+    def before_backward(self) -> None:
+        self.momentums = {
+            module: module.momentum
+            for module in self.learn.model.modules()
+            if isinstance(module, nn.modules.batchnorm._BatchNorm)
+        }
+        for module in self.momentums:
+            module.momentum = 0.0
+
+    def after_backward(self) -> None:
+        for module, momentum in self.momentums.items():
+            module.momentum = momentum
+
+
 class Average(Callback):
     """The exponential moving average of the weights over the steps (Polyak and Juditsky, 1992).
 
@@ -493,12 +519,13 @@ class Account(Callback):
         self,
         job: Job,
         steps: Steps,
-        held_out: DataLoader | None,
+        material: Material,
         processes: Processes,
         progress: Progress,
         average: Average | None = None,
     ) -> None:
-        self.job, self.steps, self.held_out, self.average = job, steps, held_out, average
+        self.job, self.steps, self.material, self.average = job, steps, material, average
+        self.held_out = _held_out(material, processes)
         self.processes, self.progress = processes, progress
         self.history: list[dict] = []
         self.start_epoch = 0
@@ -514,7 +541,7 @@ class Account(Callback):
         if not self.last_file.is_file():
             return
         last = torch.load(self.last_file, map_location="cpu", weights_only=True)
-        if last["digest"] != job_digest(self.job):
+        if last["digest"] != self.material.digest:
             return
         self.learn.model.load_state_dict(last["network"])
         if self.average is not None:
@@ -559,9 +586,14 @@ class Account(Callback):
         loss_sum, count = self.processes.total([float(self.losses), len(batches)])
         seconds = max(self.seconds, time.monotonic() - self.started)
         figures = {"train_loss": loss_sum / count}
+        # The sum over all processes: where it is no number, all of them stop here.
+        check_loss(figures["train_loss"], self.job, self.epoch + 1)
+        if self.average is not None:
+            # Each process averages its own BatchNorm statistics; one network is judged and kept.
+            self.processes.share_first(self.average.network.buffers())
         if self.held_out is not None:
             judged = plain if self.average is None else self.average.network
-            figures |= evaluate(judged, self.held_out, self.learn.loss_func, self.processes)
+            figures |= evaluate(judged, self.held_out, self.job, self.material, self.processes)
             plain.train()
         figures |= {
             "lr": self.steps.rate,
@@ -579,7 +611,7 @@ class Account(Callback):
 
     def _keep_last(self, network: nn.Module) -> None:
         state = {
-            "digest": job_digest(self.job),
+            "digest": self.material.digest,
             "epoch": self.epoch,
             "steps": self.steps.done,
             "network": network.state_dict(),
@@ -591,18 +623,40 @@ class Account(Callback):
             torch.save(state, temporary)
 
 
+def check_loss(loss: float, job: Job, epoch: int) -> None:
+    """Raise FloatingPointError where the loss is no number any more."""
+    if not np.isfinite(loss):
+        raise FloatingPointError(
+            f"the loss of job {job.name} is no number after epoch {epoch}; lower its rates"
+        )
+
+
+def without_prior(logits: torch.Tensor, network: nn.Module, job: Job) -> torch.Tensor:
+    """Logits (batch, classes) without the frozen log prior, unless the job keeps it."""
+    if job.balance == "prior" and not job.keep_prior:
+        return logits - network.get_classifier().bias
+    return logits
+
+
 @torch.no_grad()
 def evaluate(
-    network: nn.Module, batches: DataLoader, loss_func: nn.Module, processes: Processes
+    network: nn.Module, batches: DataLoader, job: Job, material: Material, processes: Processes
 ) -> dict[str, float]:
-    """Held-out loss, top-1 and top-5, each image counted once over all processes."""
+    """Held-out loss, top-1 and top-5 of what would be predicted, over all processes.
+
+    Each image is counted once. The loss is the cross-entropy without label smoothing.
+    """
     network.eval()
+    dtype = autocast_dtype(job.precision, processes.device)
     sums = [0.0, 0.0, 0.0, 0.0]
     for pictures, targets in batches:
-        logits = network(pictures.to(processes.device)).float().cpu()
+        with torch.autocast(processes.device.type, dtype, enabled=dtype is not None):
+            logits = network(pictures.to(processes.device))
+        logits = without_prior(logits.float(), network, job).cpu()
         told = targets[:, : logits.shape[1]]
-        ranks = label_ranks(logits.numpy(), told.argmax(dim=1).numpy())
         loss = nn.functional.cross_entropy(logits, told)
+        masked = logits.masked_fill(material.masked, MASKED)
+        ranks = label_ranks(masked.numpy(), told.argmax(dim=1).numpy())
         for place, value in enumerate((len(ranks), (ranks == 0).sum(), (ranks < 5).sum())):
             sums[place] += float(value)
         sums[3] += float(loss) * len(ranks)
@@ -627,12 +681,6 @@ def fit(
         network, history = _fit_at_once(job, material, network, processes, progress)
     else:
         network, history = _fit_by_steps(job, material, network, processes, progress)
-    losses = [epoch["train_loss"] for epoch in history]
-    if not np.isfinite(losses).all():
-        epoch = int(np.argmin(np.isfinite(losses))) + 1
-        raise FloatingPointError(
-            f"the loss of job {job.name} is no number after epoch {epoch}; lower its rates"
-        )
     if processes.first:
         _keep_fit(job, network, history)
     return network, history
@@ -645,9 +693,10 @@ def _fit_at_once(
     blocks = AllViews(material.train_set(), processes.share(material.fit_rows))
     objective = Objective(job.label_smoothing, job.teacher_weight, job.temperature)
     figures = fit_layer(network, blocks, objective, job.weight_decay, job.epochs, processes)
+    check_loss(figures["train_loss"], job, 1)
     held_out = _held_out(material, processes)
     if held_out is not None:
-        figures |= evaluate(network, held_out, objective, processes)
+        figures |= evaluate(network, held_out, job, material, processes)
     progress.figures(job.name, f"{figures['evaluations']} evaluations", **figures)
     return network, [{"epoch": 1, **figures}]
 
@@ -678,13 +727,15 @@ def _learner(
     callbacks: list[Callback],
 ) -> Learner:
     """A fastai Learner over the job's train images, with the callbacks that every fit has."""
-    later = changes_later(job, processes.device)
+    later = job.fit == "full" and job.changes_on == "device"
     batches = loader(material.train_set(changes_later=later), steps.batches, processes)
     changes = material.changes(mix=True) if later else None
     train = OnDevice(batches, processes.device, changes)
     callbacks = [steps, *callbacks]
     if processes.count > 1:
         callbacks.append(Distributed(processes))
+    if job.gradient_checkpointing:
+        callbacks.append(KeepStatistics())
     dtype = autocast_dtype(job.precision, processes.device)
     if dtype is not None:
         callbacks.append(Autocast(processes.device.type, dtype))
@@ -705,8 +756,7 @@ def _fit_by_steps(
     network = network.to(processes.device)
     steps = Steps(job, _batches(job, material, processes))
     average = Average(network, job.ema_decay, steps) if job.ema_decay else None
-    held_out = _held_out(material, processes)
-    account = Account(job, steps, held_out, processes, progress, average)
+    account = Account(job, steps, material, processes, progress, average)
     callbacks = [account] if average is None else [account, average]
     learner = _learner(job, material, network, steps, processes, callbacks)
     account.take_up()
@@ -715,7 +765,6 @@ def _fit_by_steps(
     if processes.first:
         _keep_trace(job, account)
     if average is not None:
-        processes.share_first(average.network.buffers())
         network = average.network
     return network, account.history
 
@@ -729,6 +778,7 @@ def _sweep_rates(
     epochs = -(-job.rate_sweep_steps // sweep.batches.steps)
     with learner.no_logging():
         learner.fit(epochs)
+    check_loss(sweep.losses[0], job, 1)
     smooth = sweep.smoothed()
     usable = np.isfinite(smooth)
     rates, smooth = np.array(sweep.rates)[usable], smooth[usable]
@@ -751,8 +801,6 @@ def _keep_fit(job: Job, network: nn.Module, history: list[dict]) -> None:
         classes = "\n".join(job.classes)
         with whole_file(folder / "weights.safetensors") as temporary:
             save_file(state, temporary, metadata={"classes": classes, "backbone": job.backbone})
-    # The last epoch's state only serves a fit that was cut off.
-    (folder / LAST).unlink(missing_ok=True)
 
 
 def _keep_trace(job: Job, account: Account) -> None:

@@ -78,8 +78,8 @@ class Job(BaseModel):
     mix: Literal["none", "cutmix", "mixup"] = "none"
     mix_probability: float = 0.5
     mix_alpha: float = 1.0
-    # where random changes are made; auto: in the workers for the CPU, on the device for CUDA
-    changes_on: Literal["auto", "workers", "device"] = "auto"
+    # where random changes are made: by those that prepare pictures, or where the network is
+    changes_on: Literal["workers", "device"] = "workers"
     # distillation
     teachers: list[str] = []
     teacher_weight: float = 0.0
@@ -156,6 +156,9 @@ def write_job(job: Job, rows: pd.DataFrame) -> Path:
     with whole_file(Path(job.rows)) as temporary:
         rows[list(ROW_COLUMNS)].to_parquet(temporary, index=False)
     write_json(job.model_dump(mode="json"), job.job_file)
+    if not is_done(job):
+        # Figures of other rows must not be taken for this job's, whatever happens before it ends.
+        (Path(job.folder) / "done.json").unlink(missing_ok=True)
     return job.job_file
 
 
@@ -187,9 +190,9 @@ def is_done(job: Job) -> bool:
     return done.is_file() and read_json(done)["digest"] == job_digest(job)
 
 
-def mark_done(job: Job, seconds: float, figures: dict) -> None:
-    """Say that a job is carried out; written last."""
+def mark_done(job: Job, digest: str, seconds: float, figures: dict) -> None:
+    """Say that a job is carried out; written last. `digest` is that of what it read."""
     write_json(
-        {"digest": job_digest(job), "seconds": round(seconds, 1), "figures": figures},
+        {"digest": digest, "seconds": round(seconds, 1), "figures": figures},
         Path(job.folder) / "done.json",
     )

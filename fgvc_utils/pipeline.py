@@ -118,6 +118,12 @@ def read_contest(path: Path) -> list[Step]:
     for name in names:
         if names.count(name) > 1:
             raise config.ParameterError(f"{path}: {name} stands twice; give each its own name")
+    models = [step.cfg.name for step in steps if step.stage in ("10_train", "20_distill")]
+    for name in models:
+        if models.count(name) > 1:
+            raise config.ParameterError(
+                f"{path}: two models are called {name!r}; 10_train and 20_distill share models/"
+            )
     if not steps:
         raise config.ParameterError(f"{path} names no stage")
     return steps

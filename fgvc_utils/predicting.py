@@ -7,17 +7,22 @@ import numpy as np
 import torch
 from torch import nn
 
-from fgvc_utils.backbones import freeze_bias
 from fgvc_utils.distributed import Processes
 from fgvc_utils.feed import InTurn
-from fgvc_utils.fitting import Material, PictureNetwork, autocast_dtype, loader
+from fgvc_utils.fitting import (
+    MASKED,
+    Material,
+    PictureNetwork,
+    autocast_dtype,
+    loader,
+    without_prior,
+)
 from fgvc_utils.jobs import Job
 from fgvc_utils.predictions import ShardWriter, finish_store
 from fgvc_utils.progress import Progress
 from fgvc_utils.reduction import reduce_block
 
 BATCH = 64
-MASKED = -1e4
 
 
 @torch.no_grad()
@@ -34,12 +39,7 @@ def predict(
     is taken out unless the job keeps it.
     """
     network = network.to(processes.device).eval()
-    if job.balance == "prior" and not job.keep_prior:
-        freeze_bias(network.get_classifier(), torch.zeros(len(job.classes)))
-    masked = torch.zeros(len(job.classes), dtype=torch.bool, device=processes.device)
-    learned = job.fit != "none" or job.trained
-    if learned and job.teacher_weight < 1 and not job.keep_empty:
-        masked = torch.from_numpy(material.counts == 0).to(processes.device)
+    masked = material.masked.to(processes.device)
     rows = processes.share(material.predict_rows)
     writer = ShardWriter(job.store, processes.rank, [material.ids[row] for row in rows])
     passes = _passes(job, material)
@@ -49,8 +49,8 @@ def predict(
         for start, batches in _counted(zip(*views, strict=True)):
             said = [_both(network, b.to(processes.device), job.precision) for b, _ in batches]
             features, logits = said[0][0], sum(logits for _, logits in said) / len(said)
-            if not kind and {"logits", "reduced"} & set(job.keep):
-                logits = logits.masked_fill(masked, MASKED)
+            if kind.startswith("view-") or (not kind and {"logits", "reduced"} & set(job.keep)):
+                logits = without_prior(logits, network, job).masked_fill(masked, MASKED)
             if not kind and "logits" in job.keep:
                 writer.write("logits", start, logits.cpu().numpy().astype(np.float16))
             if not kind and "reduced" in job.keep:
@@ -59,8 +59,7 @@ def predict(
                 for name, array in reduce_block(values, labels, job.reduce_to).items():
                     writer.write(name, start, array)
             if kind.startswith("view-"):
-                masked_logits = logits.masked_fill(masked, MASKED)
-                writer.write(kind, start, masked_logits.cpu().numpy().astype(np.float16))
+                writer.write(kind, start, logits.cpu().numpy().astype(np.float16))
             elif kind or "features" in job.keep:
                 writer.write(kind or "features", start, features.cpu().numpy().astype(np.float16))
             done += len(logits)

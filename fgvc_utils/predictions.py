@@ -66,13 +66,16 @@ class Store:
         self._starts = np.cumsum([0] + [len(part) for part in ids])
         self.image_ids = pd.Index(pd.concat(ids, ignore_index=True).astype(object))
         self._arrays: dict[str, list[np.ndarray]] = {}
+        self._kinds: list[str] | None = None
         if self.image_ids.has_duplicates:
             twice = self.image_ids[self.image_ids.duplicated()][0]
             raise ValueError(f"{self.folder} holds image {twice!r} twice")
 
     def kinds(self) -> list[str]:
         """Names of the arrays that are there."""
-        return sorted(path.stem for path in self._shards[0].glob("*.npy"))
+        if self._kinds is None:
+            self._kinds = sorted(path.stem for path in self._shards[0].glob("*.npy"))
+        return self._kinds
 
     def read(self, kind: str, image_ids: Sequence[str] | None = None) -> np.ndarray:
         """Rows of one array, aligned to `image_ids` (all rows in stored order if None).

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from fgvc_utils import config, decoded
-from fgvc_utils.files import read_json, whole_file
+from fgvc_utils.files import read_json, require_space, whole_file
 from fgvc_utils.intervals import wilson
 from fgvc_utils.jobs import Job, fitted_images, is_done, read_job, write_job
 from fgvc_utils.launch import Hardware, launch
@@ -224,13 +224,15 @@ def read_logits(jobs: list[Job], image_ids: pd.Series) -> pd.DataFrame:
 
     Indexed by image_id in the order of `image_ids`, a column a class.
     """
-    parts = []
+    parts, wanted = [], pd.Index(image_ids, dtype=object)
     for job in jobs:
         store = Store(job.store)
-        frame = pd.DataFrame(store.read("logits"), index=store.image_ids, columns=store.classes)
-        parts.append(frame)
-    together = pd.concat(parts)
-    return together.loc[[image for image in image_ids if image in together.index]]
+        # Only what is asked for: all images under all classes may be larger than the memory.
+        known = wanted[wanted.isin(store.image_ids)]
+        logits = store.read("logits", known)
+        parts.append(pd.DataFrame(logits, index=known, columns=store.classes))
+    together = parts[0] if len(parts) == 1 else pd.concat(parts)
+    return together.loc[wanted[wanted.isin(together.index)]]
 
 
 def ledger_row(
@@ -288,9 +290,15 @@ def trained_models(cfg: config.Shared, names: Sequence[str] = ()) -> list[Path]:
 def teachers(cfg: config.DistillParams) -> list[Path]:
     """Folders of a student's teachers: the named models, or all that 10_train made.
 
-    A student never teaches itself, and other students teach only where they are named.
+    Other students teach only where they are named. Raises ParameterError where the student has the
+    name of one of them, or of a model of 10_train, which it would replace.
     """
     taught = [folder.name for folder in trained_models(cfg) if not _is_student(folder)]
+    if cfg.name in (*taught, *cfg.teachers):
+        raise config.ParameterError(
+            f"name {cfg.name!r} is that of a model of 10_train or of a teacher; give the student "
+            "its own"
+        )
     return trained_models(cfg, cfg.teachers or taught)
 
 
@@ -352,9 +360,10 @@ def training_job(
 
 
 def decode(cfg: Any, jobs: Sequence[Rows]) -> list[Rows]:
-    """Decode the pictures of some jobs once, so that no epoch does it again; the jobs read them.
+    """Decode what jobs read again and again once, so that no epoch does it; the jobs read it there.
 
-    Where they would take more than `cfg.decoded_gb` of disk, in GB, the jobs stay as they are and
+    That is what they train on and what is held out; what is read once stays as it is. Where all
+    decoded pictures of the cache would take more than `cfg.decoded_gb` of disk, in GB, the jobs
     decode the cache's JPEGs each time. Says which. Raises `files.NotEnoughSpace`, an OSError, where
     the disk has less room than that.
     """
@@ -364,18 +373,18 @@ def decode(cfg: Any, jobs: Sequence[Rows]) -> list[Rows]:
     cache = cache_folder(cfg)
     wanted: dict[int, set[str]] = {}
     for job, rows in jobs:
-        random_views = {"augmented", "views"} & set(job.keep)
-        cropped = rows["fit"] | rows["predict"] if random_views else rows["fit"]
+        cropped = rows["fit"] | rows["predict"] if job.augmented_views > 1 else rows["fit"]
         wanted.setdefault(job.train_side, set()).update(rows.loc[cropped, "file"])
-        centred = rows["validate"] | rows["predict"]
-        wanted.setdefault(job.test_side, set()).update(rows.loc[centred, "file"])
+        wanted.setdefault(job.test_side, set()).update(rows.loc[rows["validate"], "file"])
     files = {side: sorted(names) for side, names in wanted.items() if names}
     needed = sum(decoded.needed_bytes(names, cache, side) for side, names in files.items()) / 1e9
     sides = " and ".join(f"{side} px" for side in files)
-    if needed > cfg.decoded_gb:
+    there = decoded.bytes_there(cache) / 1e9
+    if there + needed > cfg.decoded_gb:
         print(
-            f"decoded pictures of {sides} would take {needed:.1f} GB, decoded_gb allows "
-            f"{cfg.decoded_gb:g}: the JPEGs of the cache are decoded in each epoch"
+            f"decoded pictures of {sides} would take {needed:.1f} GB beside {there:.1f} GB that "
+            f"are there, decoded_gb allows {cfg.decoded_gb:g}: the JPEGs of the cache are decoded "
+            f"in each epoch. Pictures of sizes that are not used any more lie in {cache}/decoded"
         )
         return list(jobs)
     for side, names in files.items():
@@ -412,6 +421,13 @@ def view_jobs(student: Job, rows: pd.DataFrame, teachers: Sequence[Path]) -> lis
         known = fitted_images(teacher)
         seen = rows.assign(fit=rows["image_id"].isin(known), validate=False, predict=rows["fit"])
         jobs.append((student.model_copy(update=changes), seen))
+    logits = len(student.classes) * np.dtype(np.float16).itemsize * student.teacher_views
+    require_space(
+        Path(student.folder),
+        len(teachers) * int(rows["fit"].sum()) * logits,
+        f"the word of {len(teachers)} teachers on {student.teacher_views} views",
+        "or set teacher_views lower or name fewer teachers",
+    )
     return jobs
 
 
@@ -425,7 +441,8 @@ def taught_cleanly(teachers: Sequence[Path], image_ids: pd.Series) -> pd.Series:
 
 def as_trained(job: Job) -> dict[str, Any]:
     """What to change in a job to let the network that `job` trained predict without training."""
-    return {"fit": "none", "trained": str(Path(job.folder) / "weights.safetensors")}
+    trained = str(Path(job.folder) / "weights.safetensors")
+    return {"fit": "none", "weights": "none", "trained": trained}
 
 
 def rate_sweeps(job: Job, rows: pd.DataFrame, steps: int) -> dict[str, Rows]:
@@ -538,7 +555,8 @@ def model_table(cfg: config.Shared) -> pd.DataFrame:
 
     A row a model. Columns: model; top1 of the held-out images with low and high, its 95 % interval
     (Wilson 1927), and n, their number; backbone, size, table (where the report tells it), learns
-    from, balance, mix and epochs; every other parameter in which the models differ; seconds, and
+    from, seen by teachers (held-out images that a student's teachers were trained on, which flatter
+    it), balance, mix and epochs; every other parameter in which the models differ; seconds, and
     the mean images_per_second and waiting of the epochs where the log has them. What was not
     measured is missing. Prints how many parameters are the same for all.
     """
@@ -549,19 +567,24 @@ def model_table(cfg: config.Shared) -> pd.DataFrame:
     differ = [name for name in parameters if parameters[name].map(repr).nunique() > 1]
     if same := parameters.shape[1] - len(differ):
         print(f"{same} more parameters are the same for all; job.json beside each model holds them")
-    tables_of = _recorded_tables(cfg)
+    recorded = _recorded(cfg)
     rows = []
     for folder, job, own in zip(folders, jobs, parameters.to_dict("records"), strict=True):
         done = read_json(folder / "done.json")
         row = {"model": folder.name, **_judged(done["figures"])}
-        row |= {"backbone": job.backbone, "size": job.size, "table": tables_of.get(folder.name)}
+        row |= {
+            "backbone": job.backbone,
+            "size": job.size,
+            "table": recorded.get(folder.name, {}).get("table"),
+        }
         row |= {"learns from": _learns_from(job)}
+        row |= {"seen by teachers": recorded.get(folder.name, {}).get("seen_by_teachers")}
         row |= {"balance": job.balance, "mix": job.mix, "epochs": job.epochs}
         row |= {name: own[name] for name in differ}
         rows.append(row | {"seconds": done["seconds"], **_throughput(folder / "log.csv")})
     found = pd.DataFrame(rows)
-    if not tables_of:
-        found = found.drop(columns="table")
+    empty = [name for name in ("table", "seen by teachers") if found[name].isna().all()]
+    found = found.drop(columns=empty)
     return found.sort_values(["top1", "model"], ascending=[False, True], ignore_index=True)
 
 
@@ -577,11 +600,10 @@ def _learns_from(job: Job) -> str:
     return " + ".join(taught if job.teacher_weight == 1 else ["labels", *taught])
 
 
-def _recorded_tables(cfg: config.Shared) -> dict[str, str]:
-    """Model → the label table it learnt from, by the sections of the report."""
+def _recorded(cfg: config.Shared) -> dict[str, dict]:
+    """Model → what its notebook wrote into the report."""
     report = read_json(cfg.report) if cfg.report.is_file() else {}
-    sections = {section.partition("-")[2]: figures for section, figures in report.items()}
-    return {name: figures["table"] for name, figures in sections.items() if "table" in figures}
+    return {section.partition("-")[2]: figures for section, figures in report.items()}
 
 
 def _judged(figures: dict) -> dict[str, float]:

@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 from fgvc_utils.distributed import Processes, joined
-from fgvc_utils.fitting import Material, fit, new_network
+from fgvc_utils.fitting import LAST, Material, fit, new_network
 from fgvc_utils.jobs import Job, is_done, mark_done, read_job
 from fgvc_utils.launch import read_launch
 from fgvc_utils.predicting import predict
@@ -44,6 +44,8 @@ def carry_out(job: Job, processes: Processes, progress: Progress) -> None:
         predict(job, material, network, processes, progress)
     seconds = time.monotonic() - started
     if processes.first:
-        mark_done(job, seconds, history[-1] if history else {})
+        mark_done(job, material.digest, seconds, history[-1] if history else {})
+        # The last epoch's state serves until here, should the predictions be cut off.
+        (Path(job.folder) / LAST).unlink(missing_ok=True)
     processes.wait()
     progress.finished(job.name, seconds)

@@ -64,7 +64,7 @@ def test_a_network_without_mistakes_has_no_pairs_and_no_sisters():
 def test_the_matrix_has_the_classes_of_the_pairs_and_counts_the_rest_as_others():
     counts = mistakes.sisters(*SAID, most=2)
     assert set(counts.index) == {"ant", "bee", "cat", "dog"}
-    assert counts.columns.tolist() == [*counts.index, "others"]
+    assert counts.columns.tolist() == [*counts.index, mistakes.OTHERS]
     assert counts.loc["bee", "ant"] == 2 and counts.loc["cat", "cat"] == 2
     assert counts.loc["cat"].sum() == 3
     # Elk is not shown; a mistake that leads to it is one of others.
@@ -72,7 +72,7 @@ def test_the_matrix_has_the_classes_of_the_pairs_and_counts_the_rest_as_others()
     assert mistakes.sisters(*led_away, most=1).loc["ant"].to_dict() == {
         "ant": 0,
         "bee": 2,
-        "others": 1,
+        mistakes.OTHERS: 1,
     }
 
 

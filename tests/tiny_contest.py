@@ -13,11 +13,12 @@ PROJECT = Path(__file__).resolve().parent.parent
 # More and larger than the smallest set: with fewer images a class nothing can be learned.
 SET = TINY | {"train_images": 300, "side": 112}
 SMALL = {"global_batch": 8, "micro_batch": 8, "size": 96}
-TRAINED = {**SMALL, "base_lr": 0.008, "mix": "none", "test_ratios": []}
+TRAINED = {**SMALL, "base_lr": 0.008, "mix": "none"}
 TINY_CONTEST = {
     "run": "tiny",
     "data_root": "tiny",
     "cache_side": 132,
+    "test_ratios": [],
     "01_noise": SMALL,
     "02_coarse": {**SMALL, "top": 2, "folds": 3, "max_rounds": 1, "further_backbones": []},
     "03_fine": {
