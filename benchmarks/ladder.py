@@ -244,12 +244,13 @@ def verdict(row: pd.Series) -> str:
         return ""
     if row["low"] > 0:
         return "gains"
-    return "loses" if row["high"] < 0 else "not distinguishable here"
+    return "loses" if row["high"] < 0 else "not distinguishable"
 
 
 def report(held: pd.DataFrame, test: pd.DataFrame, ratios: pd.DataFrame) -> None:
     """Print the ladder: the held-out images, by which one chooses, then the test images."""
     print("\nIn points of top-1; ± over seeds, [ ] the paired 95 % interval of the difference")
+    print("The words are what the held-out images and the test images allow to say, in this order")
     head = f"{'rung':<24}{'against':<10}{'held out':>14}{'difference':>22}"
     print(head + f"{'test':>16}{'difference':>22}")
     for name, row in held.iterrows():
@@ -264,7 +265,7 @@ def report(held: pd.DataFrame, test: pd.DataFrame, ratios: pd.DataFrame) -> None
                 else ""
             )
             line += f"{text:>22}"
-        print(line, verdict(test.loc[name]))
+        print(line, " | ".join(filter(None, (verdict(f.loc[name]) for f in (held, test)))))
     print("\nHeld-out top-1 of the default's networks by test ratio (train ratio 1.15)")
     print(ratios.groupby("ratio")["top1"].agg(["mean", "min", "max"]).to_string())
 

@@ -75,9 +75,9 @@ def sisters(probabilities: pd.DataFrame, labels: Sequence[str], most: int = 15) 
     """The confusion matrix of the classes that take part in the most confused pairs.
 
     Counts of images: a row a class by label, a column a class by prediction, and a last column
-    `(others)` for what was taken for a class that is not shown. Classes that are taken for each other
-    stand side by side: the order is that of the leaves of a tree of average links (scipy) over how
-    often two classes are confused. Arguments and errors as in `confused_pairs`.
+    `(others)` for what was taken for a class that is not shown. Classes that are taken for each
+    other stand side by side: the order is that of the leaves of a tree of average links (scipy)
+    over how often two classes are confused. Arguments and errors as in `confused_pairs`.
     """
     pairs = confused_pairs(probabilities, labels, most)
     shown = sorted({*pairs["class"], *pairs["sister"]})

@@ -572,13 +572,9 @@ def model_table(cfg: config.Shared) -> pd.DataFrame:
     for folder, job, own in zip(folders, jobs, parameters.to_dict("records"), strict=True):
         done = read_json(folder / "done.json")
         row = {"model": folder.name, **_judged(done["figures"])}
-        row |= {
-            "backbone": job.backbone,
-            "size": job.size,
-            "table": recorded.get(folder.name, {}).get("table"),
-        }
-        row |= {"learns from": _learns_from(job)}
-        row |= {"seen by teachers": recorded.get(folder.name, {}).get("seen_by_teachers")}
+        told = recorded.get(folder.name, {})
+        row |= {"backbone": job.backbone, "size": job.size, "table": told.get("table")}
+        row |= {"learns from": _learns_from(job), "seen by teachers": told.get("seen_by_teachers")}
         row |= {"balance": job.balance, "mix": job.mix, "epochs": job.epochs}
         row |= {name: own[name] for name in differ}
         rows.append(row | {"seconds": done["seconds"], **_throughput(folder / "log.csv")})
