@@ -30,6 +30,30 @@ class Estimate(NamedTuple):
     change: float
 
 
+class Belief(NamedTuple):
+    """What is taken for the classes of the test set, and where it comes from."""
+
+    prior: np.ndarray
+    known: bool
+    text: str
+
+
+def belief(
+    classes: Sequence[str], left: np.ndarray, *, known_count: int = 0, file: Path | None = None
+) -> Belief:
+    """The prior of the classes that are left, by a known count a class, a file, or a bet.
+
+    `left` boolean (classes,). Raises as `read_prior` and `among` do.
+    """
+    if file is not None:
+        text = f"known from {Path(file).name}"
+        return Belief(among(read_prior(file, classes), left), True, text)
+    if known_count:
+        return Belief(equal_prior(int(left.sum())), True, f"known: {known_count} images a class")
+    text = "not known, so balancing is a bet that they are equal"
+    return Belief(equal_prior(int(left.sum())), False, text)
+
+
 def equal_prior(classes: int) -> np.ndarray:
     """The same share for each class."""
     return np.full(classes, 1 / classes)
@@ -159,6 +183,32 @@ def draw(
     return np.concatenate(drawn)
 
 
+def worth(
+    scores: np.ndarray,
+    held_out: np.ndarray,
+    labels: np.ndarray,
+    rules: Mapping[str, Rule],
+    assumed: np.ndarray,
+    targets: Mapping[str, np.ndarray],
+    source: np.ndarray,
+    *,
+    resamples: int,
+    seed: int,
+) -> pd.DataFrame:
+    """What balancing brings: by held-out images where there are any, else by the probabilities.
+
+    `scores` are those of the test images, `held_out` and `labels` those of the held-out ones; see
+    `worth_on_held_out` and `worth_by_probabilities`. With 0 resamples the table is empty.
+    """
+    if not resamples:
+        return pd.DataFrame(columns=WORTH)
+    if len(labels):
+        return worth_on_held_out(
+            held_out, labels, rules, assumed, targets, resamples=resamples, seed=seed
+        )
+    return worth_by_probabilities(scores, rules, assumed, targets, source)
+
+
 def worth_on_held_out(
     scores: np.ndarray,
     labels: np.ndarray,
@@ -243,9 +293,9 @@ def worth_by_probabilities(
     return found.sort_values("target", key=lambda t: t.map(order), kind="stable", ignore_index=True)
 
 
-def verdict(worth: pd.DataFrame, rule: str) -> str:
-    """What a table of worth says of one rule, in a sentence a target and one to end with."""
-    of_rule = worth[worth["rule"] == rule]
+def verdict(table: pd.DataFrame, rule: str) -> str:
+    """What a table of `worth` says of one rule, in one sentence."""
+    of_rule = table[table["rule"] == rule]
     if of_rule.empty:
         return f"Nothing is compared for the rule {rule}."
     told = [

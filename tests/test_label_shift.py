@@ -8,12 +8,14 @@ from fgvc_utils import assignment
 from fgvc_utils.assignment import Rule
 from fgvc_utils.label_shift import (
     among,
+    belief,
     draw,
     equal_prior,
     estimate_prior,
     mean_probability,
     read_prior,
     verdict,
+    worth,
     worth_by_probabilities,
     worth_on_held_out,
 )
@@ -130,17 +132,17 @@ def biased(seed=0):
 def test_balancing_pays_where_the_classes_are_equal_and_costs_where_they_are_not():
     scores, labels = biased()
     targets = {"as assumed": equal_prior(5), "as it was": SHIFTED}
-    worth = worth_on_held_out(
+    found = worth_on_held_out(
         scores, labels, RULES, equal_prior(5), targets, resamples=12, seed=0
     ).set_index(["target", "rule"])
-    assert len(worth) == 6
+    assert len(found) == 6
     for rule in RULES:
-        assert worth.loc[("as assumed", rule), "low"] > 0
-        assert worth.loc[("as it was", rule), "high"] < 0
-    row = worth.iloc[0]
+        assert found.loc[("as assumed", rule), "low"] > 0
+        assert found.loc[("as it was", rule), "high"] < 0
+    row = found.iloc[0]
     assert row["top1"] - row["plain"] == pytest.approx(row["difference"])
     assert row["low"] <= row["difference"] <= row["high"]
-    text = verdict(worth.reset_index(), "cap")
+    text = verdict(found.reset_index(), "cap")
     assert text.startswith("cap against plain, if the test set is as assumed: +")
     assert text.endswith("it pays only where the test set is as assumed.")
 
@@ -163,15 +165,42 @@ def test_probabilities_alone_say_the_same():
     # The test set: equal classes, which the biased scores do not know of.
     rows = draw(labels, equal_prior(5), 600, np.random.default_rng(1))
     targets = {"equal": equal_prior(5), "as learnt": source}
-    worth = worth_by_probabilities(scores[rows], RULES, equal_prior(5), targets, source)
-    worth = worth.set_index(["target", "rule"])
+    found = worth_by_probabilities(scores[rows], RULES, equal_prior(5), targets, source)
+    found = found.set_index(["target", "rule"])
     plain = (scores[rows].argmax(axis=1) == labels[rows]).mean()
-    assert worth.loc[("equal", "sinkhorn"), "plain"] == pytest.approx(plain, abs=0.05)
+    assert found.loc[("equal", "sinkhorn"), "plain"] == pytest.approx(plain, abs=0.05)
     for rule in RULES:
-        assert worth.loc[("equal", rule), "low"] > 0
-        assert worth.loc[("as learnt", rule), "high"] < 0
+        assert found.loc[("equal", rule), "low"] > 0
+        assert found.loc[("as learnt", rule), "high"] < 0
         # No answer is likelier than the likeliest one.
-        assert worth.loc[("as learnt", rule), "difference"] < 0
+        assert found.loc[("as learnt", rule), "difference"] < 0
+
+
+def test_held_out_images_are_preferred_and_no_resamples_leave_it_out():
+    scores, labels = biased()
+    equal = equal_prior(5)
+    shared = {"rules": {"cap": Rule("cap")}, "assumed": equal, "targets": {"equal": equal}}
+    shared |= {"source": mean_probability(scores), "seed": 0}
+    by_images = worth(scores, scores, labels, resamples=3, **shared)
+    again = worth_on_held_out(
+        scores, labels, shared["rules"], equal, shared["targets"], resamples=3, seed=0
+    )
+    pd.testing.assert_frame_equal(by_images, again)
+    alone = worth(scores, scores[:0], labels[:0], resamples=3, **shared)
+    assert alone["rule"].tolist() == ["cap"]
+    assert alone["difference"].iloc[0] != by_images["difference"].iloc[0]
+    assert worth(scores, scores, labels, resamples=0, **shared).empty
+
+
+def test_what_is_believed_of_the_test_set(tmp_path):
+    left = np.array([True, False, True])
+    bet = belief(CLASSES, left)
+    assert bet.prior.tolist() == [0.5, 0.5] and not bet.known and "bet" in bet.text
+    counted = belief(CLASSES, left, known_count=20)
+    assert counted.prior.tolist() == [0.5, 0.5] and counted.known and "20 images" in counted.text
+    file = written(tmp_path, "class,count\n0012,1\n7,5\nNA,3\n")
+    read = belief(CLASSES, left, file=file)
+    assert read.prior.tolist() == [0.25, 0.75] and read.known and "prior.csv" in read.text
 
 
 def test_a_verdict_tells_small_differences_from_none():
