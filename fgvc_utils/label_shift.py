@@ -10,7 +10,15 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from fgvc_utils.assignment import Rule, apportion, assign, blocks, top1
+from fgvc_utils.assignment import (
+    Rule,
+    apportion,
+    assign,
+    blocks,
+    class_potentials,
+    log_probabilities,
+    top1,
+)
 
 AMOUNTS = ("share", "count")
 # Shares as people write them, rounded, may miss 1 by so much.
@@ -127,8 +135,7 @@ def estimate_prior(
     probabilities, Neural Computation 2002): the posteriors of a classifier that learnt under the
     prior `source` are corrected to the present estimate, their mean is the next one, from `source`
     on until it changes by less than `tolerance` (sum of absolute shares). It holds as far as the
-    scores are calibrated. `source` must be positive; the mean of the probabilities of held-out
-    images is (`mean_probability`).
+    scores are calibrated. `source` must be positive, as that of `implicit_prior` is.
 
     `scores` float (images, classes), not negative, any multiple of probabilities in each row; rows
     of zeros have no say. They are read a block of rows at a time.
@@ -153,18 +160,49 @@ def estimate_prior(
     return Estimate(prior, steps, change)
 
 
-def mean_probability(scores: np.ndarray) -> np.ndarray:
-    """The mean of scores / their sum over the classes: a class prior; rows of zeros have no say.
+def chance_distance(
+    held_out: np.ndarray,
+    labels: np.ndarray,
+    assumed: np.ndarray,
+    source: np.ndarray,
+    images: int,
+    seed: int,
+) -> float:
+    """How far `estimate_prior` comes from a prior that is right: half the sum of differences, 0–1.
 
-    A class that no image comes near keeps a millionth of an equal share, so that none is 0.
+    As many held-out images as the test set has (at most MOST_IMAGES) are drawn to `assumed`. With
+    few images a class the estimate follows chance, so only a distance well above this one says that
+    the test set is not as assumed. Classes without a held-out image take no part.
     """
-    total = np.zeros(scores.shape[1])
-    for rows in blocks(scores):
-        block = scores[rows]
-        sums = block.sum(axis=1)
-        total += np.divide(1, sums, out=np.zeros_like(sums), where=sums > 0) @ block
-    total = np.maximum(total / total.sum(), 1e-6 / len(total))
-    return total / total.sum()
+    there = np.bincount(labels, minlength=len(assumed)) > 0
+    prior, labels = among(assumed, there), (np.cumsum(there) - 1)[labels]
+    rows = draw(labels, prior, min(images, MOST_IMAGES), np.random.default_rng(seed))
+    found = estimate_prior(held_out[rows][:, there], among(source, there))
+    return distance(found.prior, prior)
+
+
+def distance(one: np.ndarray, other: np.ndarray) -> float:
+    """The share of images by which two class priors differ (total variation), 0 to 1."""
+    return float(np.abs(one - other).sum() / 2)
+
+
+def implicit_prior(held_out: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The class prior that a model's scores stand for, from held-out images and their labels.
+
+    A model that learnt under a balanced sampler, or whose prior was taken out, does not stand for
+    the shares of its train images. Here each class gets the potential with which the mean
+    probabilities of the held-out images are the shares of their labels (`class_potentials`); what
+    it corrects for is the model's own prior. It is the bias of bias-corrected calibration
+    (Alexandari et al., Maximum likelihood with bias-corrected calibration is hard-to-beat at label
+    shift adaptation, ICML 2020). Half an image is added to each class, so that none has no share.
+
+    `held_out` float (images, classes), `labels` int (images,).
+    """
+    shares = np.bincount(labels, minlength=held_out.shape[1]) + 0.5
+    shares /= shares.sum()
+    potentials = class_potentials(log_probabilities(held_out), shares).values
+    prior = shares * np.exp(potentials.min() - potentials)
+    return prior / prior.sum()
 
 
 def draw(
@@ -231,7 +269,9 @@ def worth_on_held_out(
     and low and high, between which 95 % of the resamples' paired differences lie.
     """
     there = np.bincount(labels, minlength=scores.shape[1]) > 0
-    scores, labels = scores[:, there], (np.cumsum(there) - 1)[labels]
+    # Choosing columns copies, which thousands of classes had better be spared.
+    scores = scores if there.all() else scores[:, there]
+    labels = (np.cumsum(there) - 1)[labels]
     images = min(len(labels), MOST_IMAGES)
     compared = {k: r for k, r in rules.items() if r.name != "exact" or images <= EXACT_IMAGES}
     random = np.random.default_rng(seed)

@@ -9,10 +9,12 @@ from fgvc_utils.assignment import Rule
 from fgvc_utils.label_shift import (
     among,
     belief,
+    chance_distance,
+    distance,
     draw,
     equal_prior,
     estimate_prior,
-    mean_probability,
+    implicit_prior,
     read_prior,
     verdict,
     worth,
@@ -93,7 +95,7 @@ def test_em_finds_the_prior_of_shifted_images(monkeypatch):
     assert np.abs(found.prior - SHIFTED).sum() < 0.03
     assert found.prior.sum() == pytest.approx(1) and found.change < 1e-6
     # The mean of the plain probabilities is much further off, which is what EM is for.
-    assert np.abs(mean_probability(scores) - SHIFTED).sum() > 0.1
+    assert np.abs(scores.mean(axis=0) - SHIFTED).sum() > 0.1
     # A multiple of the probabilities is as good, and images without a score have no say.
     more = np.concatenate([3 * scores, np.zeros((500, 5), np.float32)])
     assert estimate_prior(more, equal_prior(5), tolerance=1e-6).prior == pytest.approx(
@@ -103,7 +105,7 @@ def test_em_finds_the_prior_of_shifted_images(monkeypatch):
 
 def test_em_stays_where_nothing_has_shifted():
     scores, _ = classified(SHIFTED)
-    source = mean_probability(scores)
+    source = scores.mean(axis=0).astype(np.float64)
     found = estimate_prior(scores, source)
     assert found.prior == pytest.approx(source, abs=1e-3) and found.steps == 1
 
@@ -111,6 +113,26 @@ def test_em_stays_where_nothing_has_shifted():
 def test_em_without_any_score_says_so():
     with pytest.raises(ValueError, match="no image has a score"):
         estimate_prior(np.zeros((3, 2), np.float32), equal_prior(2))
+
+
+def test_the_prior_of_a_model_is_told_from_that_of_its_images():
+    # Calibrated for equal classes, judged on a long tail: what the model stands for is equal.
+    scores, labels = classified(SHIFTED, 4000, signal=1.5)
+    assert distance(implicit_prior(scores, labels), equal_prior(5)) < 0.03
+    # The same model with a prior put in, judged on the same images.
+    other = np.array([0.1, 0.1, 0.2, 0.3, 0.3])
+    assert distance(implicit_prior(scores * other.astype(np.float32), labels), other) < 0.03
+    # A class without a held-out image keeps a share.
+    padded = np.concatenate([scores, np.full((len(scores), 1), 1e-3, np.float32)], axis=1)
+    assert (implicit_prior(padded, labels) > 0).all()
+
+
+def test_an_estimate_follows_chance_the_more_the_fewer_the_images():
+    scores, labels = classified(SHIFTED, 4000, signal=1.5)
+    source, equal = implicit_prior(scores, labels), equal_prior(5)
+    few, many = (chance_distance(scores, labels, equal, source, n, seed=0) for n in (40, 4000))
+    assert many < 0.04 < few
+    assert distance(np.array([0.5, 0.5]), np.array([1.0, 0.0])) == 0.5
 
 
 def test_draws_follow_the_prior():
@@ -161,7 +183,7 @@ def test_classes_without_a_held_out_image_take_no_part():
 
 def test_probabilities_alone_say_the_same():
     scores, labels = biased(1)
-    source = mean_probability(scores)
+    source = implicit_prior(scores, labels)
     # The test set: equal classes, which the biased scores do not know of.
     rows = draw(labels, equal_prior(5), 600, np.random.default_rng(1))
     targets = {"equal": equal_prior(5), "as learnt": source}
@@ -180,7 +202,7 @@ def test_held_out_images_are_preferred_and_no_resamples_leave_it_out():
     scores, labels = biased()
     equal = equal_prior(5)
     shared = {"rules": {"cap": Rule("cap")}, "assumed": equal, "targets": {"equal": equal}}
-    shared |= {"source": mean_probability(scores), "seed": 0}
+    shared |= {"source": equal, "seed": 0}
     by_images = worth(scores, scores, labels, resamples=3, **shared)
     again = worth_on_held_out(
         scores, labels, shared["rules"], equal, shared["targets"], resamples=3, seed=0

@@ -94,6 +94,8 @@ def test_known_counts_balance_the_answers(run, settings):
     assert submitted(run / "submission.csv")["class"].tolist() == BALANCED
     assert "of which 0 could not be read" in said and "3 of 4 classes have train images" in said
     assert "classes are known: 2 images a class" in said and "by 12 held-out images" in said
+    assert "of the images are elsewhere than in these shares" in said
+    assert "held-out images that do have these shares" in said
     assert f"{settings['rule']} against plain, if the test set is as assumed" in said
     assert set(names.worth["target"]) == {"as assumed", "as estimated"}
     assert names.shown["caption"].tolist()[0] in ("0012 → 7", "0012 → NA")
