@@ -1,8 +1,9 @@
 """Score a finished run against the truth of its data set.
 
-`python benchmarks/score_run.py RUN_DIR TRUTH_DIR [--report]` prints what the cleaning left out and
-put right, by kind of noise and by stage, and the submission's top-1. The last line is JSON.
-`--report` adds the same figures to the run's report.json as section `score`.
+`python benchmarks/score_run.py RUN_DIR TRUTH_DIR [--submission FILE] [--report]` prints what the
+cleaning left out and put right, by kind of noise and by stage, and the submission's top-1: of the
+submission in force, the last line of submissions.csv, or of another file of the run. The last line
+is JSON. `--report` adds the same figures to the run's report.json as section `score`.
 
 This stands outside the pipeline: nothing that cleans, trains, chooses or submits may read truth.
 """
@@ -16,6 +17,7 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 
 from fgvc_utils.intervals import wilson
+from fgvc_utils.submission import current_submission
 from fgvc_utils.tables import read_table, update_report
 
 TABLE = "tables/04_lowq.parquet"
@@ -160,14 +162,17 @@ def score_cleaning(rows: pd.DataFrame) -> tuple[dict, pd.DataFrame, pd.DataFrame
     return figures, by_kind, by_stage
 
 
-def score_run(run: Path, truth: Path) -> tuple[dict, str]:
+def score_run(run: Path, truth: Path, submission: str = "") -> tuple[dict, str]:
     """The figures as plain data, and the same as text for people.
+
+    `submission` is a file of the run's folder, or an absolute path; empty takes the one in force.
 
     Raises FileNotFoundError or ValueError that names the file and what is off.
     """
     test = read_truth(truth / "test.csv", ("path", "class"))
     train = read_truth(truth / "train.csv", ("path", "given", "kind", "true"))
-    answers = read_submission(run / "submission.csv", test)
+    file = run / submission if submission else current_submission(run)
+    answers = read_submission(file, test)
     rows = join_truth(read_table(run / TABLE), train, run / TABLE)
     hits, n = int((answers == test["class"]).sum()), len(test)
     low, high = wilson(hits, n)
@@ -176,6 +181,7 @@ def score_run(run: Path, truth: Path) -> tuple[dict, str]:
         "top1": round(hits / n, 4),
         "n_test": n,
         "top1_interval": [round(low, 4), round(high, 4)],
+        "submission": file.name,
         **cleaning,
     }
     shown = {"index": False, "na_rep": "-", "float_format": "{:.3f}".format}
@@ -190,7 +196,8 @@ def score_run(run: Path, truth: Path) -> tuple[dict, str]:
                 **figures
             ),
             "kept: {n} images, share with the right label {right}".format(**figures["kept"]),
-            f"top-1 {hits / n:.4f} on {n} test images, 95 % interval {low:.4f} to {high:.4f}",
+            f"{file.name}: top-1 {hits / n:.4f} on {n} test images, "
+            f"95 % interval {low:.4f} to {high:.4f}",
         ]
     )
     return figures, text
@@ -201,10 +208,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Score a run against the truth of its data set.")
     parser.add_argument("run", type=Path, metavar="RUN_DIR", help="such as outputs/demo")
     parser.add_argument("truth", type=Path, metavar="TRUTH_DIR", help="such as data/demo/truth")
+    parser.add_argument(
+        "--submission", default="", metavar="FILE", help="such as submission-002.csv of RUN_DIR"
+    )
     parser.add_argument("--report", action="store_true", help="add the score to report.json")
     given = parser.parse_args(arguments)
     try:
-        figures, text = score_run(given.run, given.truth)
+        figures, text = score_run(given.run, given.truth, given.submission)
         if given.report:
             update_report(given.run / "report.json", "score", figures)
     except (FileNotFoundError, ValueError) as error:

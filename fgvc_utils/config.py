@@ -341,11 +341,27 @@ class SubmitParams(Shared):
     """40_submit."""
 
     table: Table
-    rule: Literal["plain", "cap"]
+    ensemble: FolderName
+    rule: Literal["plain", "cap", "sinkhorn", "exact"]
     known_count: CountOrZero
+    prior: str
     slack: Annotated[float, Field(ge=1)]
+    regularisation: Positive
+    pull: Share
+    repair: bool
+    resamples: CountOrZero
     columns: Annotated[list[str], Field(min_length=2, max_length=2)]
     image_column: Literal["path", "name", "stem", "image_id"]
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "SubmitParams":
+        if self.known_count and self.prior:
+            raise ValueError("known_count and prior both say what the classes are; give one")
+        if self.repair and self.pull < 1:
+            raise ValueError("repair meets the counts to the image, so pull must be 1 with it")
+        if self.columns[0] == self.columns[1]:
+            raise ValueError("columns: the image and the class need different names")
+        return self
 
 
 STAGES: dict[str, type[Shared]] = {

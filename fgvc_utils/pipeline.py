@@ -147,7 +147,7 @@ def check(steps: list[Step]) -> list[str]:
     try:
         root = config.data_root(steps[0].cfg.data_root)
         for step in steps:
-            for side in ("train", "test"):
+            for side in ("train", "test", "prior"):
                 name = getattr(step.cfg, side, "")
                 if name and not (root / name).exists():
                     problems.append(f"{step.name}: {side} {root / name} is not there")
@@ -185,6 +185,7 @@ def inputs_of(step: Step) -> dict[str, str]:
         files += [model / "done.json" for model in _models(folder, cfg.models, students=True)]
     if step.stage == "40_submit":
         files.append(folder / "stages" / "30_ensemble.json")
+        files += [config.data_root(cfg.data_root) / cfg.prior] if cfg.prior else []
     digests = {_short(file): _digest(file) for file in files if file.is_file()}
     if step.stage == "01_noise":
         root = config.data_root(cfg.data_root)

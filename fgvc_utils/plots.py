@@ -347,14 +347,20 @@ def bars(values: pd.Series, title: str, unit: str) -> Figure:
     return figure
 
 
-def assigned(before: np.ndarray, after: np.ndarray, cap: int, classes: Sequence[str]) -> Figure:
-    """Images a class before and after balancing, and the cap."""
+def assigned(
+    before: np.ndarray, after: np.ndarray, cap: int | np.ndarray, classes: Sequence[str]
+) -> Figure:
+    """Images a class before and after balancing, and the cap: one number, or one a class.
+
+    A cap of 0 is none.
+    """
     figure, axes = _figure("test images a class, by plain top-1 and as submitted")
     order = np.argsort(-np.bincount(before, minlength=len(classes)), kind="stable")
     x = range(len(classes))
     axes.bar(x, np.bincount(before, minlength=len(classes))[order], color=GREY, width=1)
     axes.step(x, np.bincount(after, minlength=len(classes))[order], color=BLUE, where="mid")
-    if cap:
-        axes.axhline(cap, color=ORANGE, linewidth=1)
+    if np.any(cap):
+        caps = np.broadcast_to(cap, len(classes))[order]
+        axes.step(x, caps, color=ORANGE, linewidth=1, where="mid")
     axes.set(xlabel="classes, fullest first (grey: plain, blue: submitted)", ylabel="images")
     return figure

@@ -4,6 +4,8 @@ A store is a folder. Every process that predicts writes a shard of its own; `ind
 last, makes the store whole. Arrays are memory-mapped, so a reader takes only the rows it asks for.
 """
 
+import hashlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -103,6 +105,16 @@ class Store:
             mine = which == number
             out[mine] = array[rows[mine] - self._starts[number]]
         return out
+
+    def digest(self, kind: str) -> str:
+        """SHA-256 of the classes, the image ids and one array, as 64 hexadecimal digits."""
+        arrays = self._mapped(kind)
+        told = [self.classes, self.image_ids.tolist(), str(arrays[0].dtype), arrays[0].shape[1:]]
+        digest = hashlib.sha256(json.dumps(told).encode())
+        for array in arrays:
+            for start in range(0, len(array), BLOCK):
+                digest.update(array[start : start + BLOCK].tobytes())
+        return digest.hexdigest()
 
     def _mapped(self, kind: str) -> list[np.ndarray]:
         if kind not in self._arrays:

@@ -15,7 +15,7 @@ from fgvc_utils.files import read_json, require_space, whole_file
 from fgvc_utils.intervals import wilson
 from fgvc_utils.jobs import Job, fitted_images, is_done, read_job, write_job
 from fgvc_utils.launch import Hardware, launch
-from fgvc_utils.predictions import Store, same_classes, softmax
+from fgvc_utils.predictions import BLOCK, Store, same_classes, softmax
 
 Rows = tuple[Job, pd.DataFrame]
 # Fields of a job that the table of models always shows, and those that make no other network.
@@ -617,11 +617,21 @@ def _throughput(log_file: Path) -> dict[str, float]:
     return {name: log[name].mean() for name in ("images_per_second", "waiting") if name in log}
 
 
-def scores_of_all(store: Store, image_ids: pd.Series) -> np.ndarray:
-    """Scores of the images, float32 (images, classes); zeros for those that nobody could read."""
-    known = image_ids.isin(store.image_ids).to_numpy()
-    scores = np.zeros((len(image_ids), len(store.classes)), np.float32)
-    scores[known] = store.read("scores", image_ids[known])
+def scores_of_all(
+    store: Store, image_ids: pd.Series, classes: np.ndarray | None = None
+) -> np.ndarray:
+    """Scores of the images, float32 (images, classes); zeros for those that nobody could read.
+
+    `classes`, boolean, chooses columns. Read a block of rows at a time, so that there is never more
+    than one array of this size.
+    """
+    chosen = np.ones(len(store.classes), dtype=bool) if classes is None else classes
+    known = np.flatnonzero(image_ids.isin(store.image_ids))
+    places = store.rows_of(image_ids.iloc[known])
+    scores = np.zeros((len(image_ids), int(chosen.sum())), np.float32)
+    for start in range(0, len(known), BLOCK):
+        part = slice(start, start + BLOCK)
+        scores[known[part]] = store.read_rows("scores", places[part])[:, chosen]
     return scores
 
 

@@ -1,68 +1,32 @@
-"""From scores to a submission: which class each test image gets, and the contest's file."""
+"""A contest's submission: what it calls the images, the checked file, and the list of all files."""
 
-import heapq
-import math
+import csv
+import hashlib
+import io
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from fgvc_utils.files import whole_file
 
-
-def cap_for(known_count: int, images: int, classes: int, slack: float) -> int:
-    """The most images a class takes: ceil(slack × the known count of images a class).
-
-    `known_count` 0 means equal classes of unknown size: images / classes. Raises ValueError where
-    cap × classes does not cover the images.
-    """
-    cap = math.ceil(slack * (known_count or images / classes))
-    if cap * classes < images:
-        raise ValueError(
-            f"a cap of {cap} on {classes} classes covers {cap * classes} of {images} test images; "
-            "raise known_count or slack, or use the rule plain"
-        )
-    return cap
-
-
-def covering(cap: int, images: int, classes_left: int) -> int:
-    """The cap, raised to what the classes that are left need to cover all images.
-
-    Classes that cleaning emptied take no image, so their share falls to the others.
-    """
-    return max(cap, math.ceil(images / classes_left))
-
-
-def assign_capped(scores: np.ndarray, cap: int) -> np.ndarray:
-    """Give each image one class, a class at most `cap` images, the surest pairs first.
-
-    All (image, class) pairs are taken in order of score; an image whose class is full goes to its
-    next best class with room. `scores` float (images, classes); equal scores go by image, then by
-    class. Returns int64 (images,).
-    """
-    order = np.argsort(-scores, axis=1, kind="stable")
-    room = np.full(scores.shape[1], cap)
-    assigned = np.full(len(scores), -1, dtype=np.int64)
-    place = np.zeros(len(scores), dtype=np.int64)
-
-    def entry(image: int) -> tuple[float, int, int]:
-        label = int(order[image, place[image]])
-        return -float(scores[image, label]), image, label
-
-    # An image's pairs come in falling score, so the best pair left of each image is enough.
-    waiting = [entry(image) for image in range(len(scores))]
-    heapq.heapify(waiting)
-    while waiting:
-        _, image, label = waiting[0]
-        if room[label]:
-            room[label] -= 1
-            assigned[image] = label
-            heapq.heappop(waiting)
-        else:
-            while not room[order[image, place[image]]]:
-                place[image] += 1
-            heapq.heapreplace(waiting, entry(image))
-    return assigned
+FILE = "submission.csv"
+LOG = "submissions.csv"
+LOG_COLUMNS = (
+    "time",
+    "file",
+    "sha256",
+    "rule",
+    "settings",
+    "scores",
+    "scores_sha256",
+    "images",
+    "changed",
+    "cap",
+    "prior",
+)
 
 
 def submission_ids(table: pd.DataFrame, image_column: str) -> pd.Series:
@@ -83,18 +47,110 @@ def submission_ids(table: pd.DataFrame, image_column: str) -> pd.Series:
     return names
 
 
-def write_submission(
-    names: pd.Series, labels: pd.Series, classes: list[str], columns: list[str], path: Path
-) -> None:
-    """Check and write the contest's file: a row a test image, text as it is.
+def submission_text(
+    names: pd.Series, labels: pd.Series, classes: list[str], columns: list[str]
+) -> str:
+    """Check a submission and make the contest's file of it: a row a test image, text as it is.
 
-    Raises ValueError where an image lacks a class or a class is unknown.
+    `names` are what the contest calls the test images (see `submission_ids`), `labels` their
+    classes in the same order, both text. Raises ValueError where there is no image, an image stands
+    twice or has no name, an image lacks a class, a class is unknown, a value is not text, or the
+    two columns are not two.
     """
+    if len(columns) != 2 or columns[0] == columns[1] or not all(columns):
+        raise ValueError(f"columns {columns}: give two different names, for image and class")
+    if not len(names):
+        raise ValueError("there is no test image to submit; does 01 find the folder `test`?")
     if len(names) != len(labels):
         raise ValueError(f"{len(names)} test images but {len(labels)} classes for them")
+    for what, values in (("image", names), ("class", labels)):
+        odd = [value for value in values if not isinstance(value, str) or not value]
+        if odd:
+            raise ValueError(f"{what} {odd[0]!r} is not text; ids and classes are, as '0012' is")
+    if names.duplicated().any():
+        twice = names[names.duplicated()].iloc[0]
+        raise ValueError(f"the test image {twice!r} stands in more than one row")
     strangers = set(labels) - set(classes)
     if strangers:
-        raise ValueError(f"class {sorted(map(str, strangers))[0]!r} is not one of the contest's")
+        raise ValueError(f"class {sorted(strangers)[0]!r} is not one of the contest's")
     frame = pd.DataFrame({columns[0]: names.to_numpy(), columns[1]: labels.to_numpy()})
-    with whole_file(Path(path)) as temporary:
-        frame.to_csv(temporary, index=False)
+    return frame.to_csv(index=False, lineterminator="\n")
+
+
+def keep_submission(folder: Path, text: str, facts: Mapping[str, Any]) -> tuple[Path, bool]:
+    """Write a submission beside the earlier ones and list it in `submissions.csv`.
+
+    The first file is submission.csv, a different one submission-002.csv, and so on: no file is ever
+    replaced, and a text that some file has already is not written again. Returns the file and
+    whether it is new.
+
+    The list has a line for each file: the time (ISO 8601, UTC), the file's name and SHA-256, and
+    of `facts` whichever of LOG_COLUMNS are there. Its last line is the submission in force
+    (`current_submission`), so an earlier file that comes out again gets a further line, unless it
+    is in force already. Both files are written whole; old lines stay as they are.
+
+    Raises ValueError for facts that the list has no column for, or where submissions.csv is no
+    such list.
+    """
+    folder = Path(folder)
+    strangers = set(facts) - set(LOG_COLUMNS)
+    if strangers:
+        raise ValueError(f"{LOG} has no column {sorted(strangers)[0]!r}")
+    earlier = read_log(folder)
+    content = text.encode("utf-8")
+    path = _place(folder, content)
+    new = not path.exists()
+    if new:
+        with whole_file(path) as temporary:
+            temporary.write_bytes(content)
+    if new or earlier.empty or earlier["file"].iloc[-1] != path.name:
+        line = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "file": path.name}
+        line |= {"sha256": hashlib.sha256(content).hexdigest()}
+        _append(folder / LOG, line | dict(facts))
+    return path, new
+
+
+def _place(folder: Path, content: bytes) -> Path:
+    """The file that holds the content, or the first name that is free."""
+    number, path = 1, folder / FILE
+    while path.exists() and path.read_bytes() != content:
+        number += 1
+        path = folder / f"submission-{number:03d}.csv"
+    return path
+
+
+def _append(log: Path, line: Mapping[str, Any]) -> None:
+    """The list with one line more; the old bytes come first, untouched."""
+    old = log.read_bytes() if log.exists() else b""
+    added = io.StringIO()
+    if old and not old.endswith(b"\n"):
+        added.write("\n")
+    writer = csv.DictWriter(added, LOG_COLUMNS, restval="", lineterminator="\n")
+    if not old:
+        writer.writeheader()
+    writer.writerow(line)
+    with whole_file(log) as temporary:
+        temporary.write_bytes(old + added.getvalue().encode("utf-8"))
+
+
+def read_log(folder: Path) -> pd.DataFrame:
+    """The list of a run's submissions, all text, oldest first; empty where there is none yet.
+
+    Raises ValueError where submissions.csv has other columns.
+    """
+    path = Path(folder) / LOG
+    if not path.is_file() or not path.stat().st_size:
+        return pd.DataFrame(columns=list(LOG_COLUMNS), dtype=str)
+    log = pd.read_csv(path, dtype=str, keep_default_na=False)
+    if tuple(log) != LOG_COLUMNS:
+        raise ValueError(
+            f"{path} has the columns {', '.join(log)}, not {', '.join(LOG_COLUMNS)}; "
+            "move it away, and the next submission begins a new one"
+        )
+    return log
+
+
+def current_submission(folder: Path) -> Path:
+    """The submission in force: the newest of the list, or submission.csv where there is none."""
+    log = read_log(folder)
+    return Path(folder) / (FILE if log.empty else log["file"].iloc[-1])

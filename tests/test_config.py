@@ -28,6 +28,12 @@ SUBMIT = SHARED | {
     "slack": 1.25,
     "columns": ["path", "class"],
     "image_column": "path",
+    "ensemble": "vote",
+    "prior": "",
+    "regularisation": 1.0,
+    "pull": 1.0,
+    "repair": False,
+    "resamples": 10,
 }
 ENSEMBLE = SHARED | {
     "models": [],
@@ -160,6 +166,10 @@ def test_an_unknown_name_and_a_missing_one_are_both_named():
         ("known_count", 2.5),
         ("processes", 0),
         ("rule", "best"),
+        ("regularisation", 0),
+        ("pull", 1.5),
+        ("ensemble", "../vote"),
+        ("resamples", -1),
         ("columns", ["path"]),
         ("columns", "path"),
         ("device", "tpu"),
@@ -190,6 +200,16 @@ def test_parameters_that_do_not_go_together():
     ):
         with pytest.raises(ParameterError, match=message):
             config.DistillParams(**(DISTILL | changes))
+
+
+def test_parameters_of_a_submission_that_do_not_go_together():
+    for changes, message in (
+        ({"known_count": 20, "prior": "prior.csv"}, "known_count and prior both"),
+        ({"repair": True, "pull": 0.5}, "pull must be 1 with it"),
+        ({"columns": ["image", "image"]}, "need different names"),
+    ):
+        with pytest.raises(ParameterError, match=message):
+            submit(**({"known_count": 0} | changes))
 
 
 def test_names_that_papermill_injected_are_checked(monkeypatch):

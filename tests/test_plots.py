@@ -61,6 +61,9 @@ JUDGED = pd.DataFrame({"images": [3, 9], "agreement": [0.0, 0.7]}, index=["a", "
         lambda: plots.sisters(SISTERS.iloc[:0, 2:], "no mistakes at all"),
         lambda: plots.bars(pd.Series({"one": 0.5, "two": 0.7}), "t", "top-1"),
         lambda: plots.assigned(np.array([0, 0, 1]), np.array([0, 1, 1]), 2, ["a", "b"]),
+        lambda: plots.assigned(
+            np.array([0, 0, 1]), np.array([0, 1, 1]), np.array([1, 2]), ["a", "b"]
+        ),
     ],
 )
 def test_a_figure_shows_itself_as_png(draw):

@@ -76,3 +76,13 @@ def test_same_classes(tmp_path):
     assert same_classes([a, b]) == ["x", "y", "z"]
     with pytest.raises(ValueError, match=r"differ in their classes \(3 and 2\)"):
         same_classes([a, b, c])
+
+
+def test_a_digest_tells_scores_from_others_but_not_their_shards(tmp_path):
+    for name, parts in {"one": [["i1", "i2", "i3"]], "two": [["i1"], ["i2", "i3"]]}.items():
+        write(tmp_path / name, parts)
+    write(tmp_path / "other", [["i1", "i2", "i4"]])
+    write(tmp_path / "named", [["i1", "i2", "i3"]], classes=("x", "y", "w"))
+    digests = {n: Store(tmp_path / n).digest("logits") for n in ("one", "two", "other", "named")}
+    assert digests["one"] == digests["two"] and len(digests["one"]) == 64
+    assert len(set(digests.values())) == 3

@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from fgvc_utils.submission import keep_submission
 from fgvc_utils.tables import leave_out, new_table, write_table
 
 SCRIPT = Path(__file__).resolve().parent.parent / "benchmarks" / "score_run.py"
@@ -96,9 +97,26 @@ def test_command_line(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     last = json.loads(done.stdout.splitlines()[-1])
     wanted = {"top1", "precision", "recall", "f1", "dropped", "n_test", "top1_interval", "kept"}
-    assert set(last) == wanted
+    assert set(last) == wanted | {"submission"} and last["submission"] == "submission.csv"
     report = json.loads((run / "report.json").read_text())
     assert report == {"10_train": {"epochs": 3}, "score": last}
+
+
+def test_the_submission_in_force_is_scored_unless_another_one_is_named(tmp_path, capsys):
+    run, truth = make_run(tmp_path)
+    worse = (run / "submission.csv").read_text().replace("0.jpg,00", "0.jpg,NA")
+    keep_submission(run, worse, {"rule": "cap"})
+    figures, text = score_run.score_run(run, truth)
+    assert figures["top1"] == 0.5 and figures["submission"] == "submission-002.csv"
+    assert "submission-002.csv: top-1 0.5000" in text
+    for name in ("submission.csv", str(run / "submission.csv")):
+        assert score_run.main([str(run), str(truth), "--submission", name]) == 0
+        assert json.loads(capsys.readouterr().out.splitlines()[-1])["top1"] == 0.75
+    assert score_run.main([str(run), str(truth), "--submission", "submission-009.csv"]) == 2
+    assert "submission-009.csv is not there" in capsys.readouterr().err
+    (run / "submission-002.csv").unlink()
+    with pytest.raises(FileNotFoundError, match="submission-002.csv is not there"):
+        score_run.score_run(run, truth)
 
 
 def test_report_is_left_alone_unless_asked(tmp_path):

@@ -33,6 +33,8 @@ LEVELS = {
     "posterior": (2, 0),
     "ensembling": (2, 0),
     "mistakes": (2, 0),
+    "assignment": (2, 0),
+    "label_shift": (2, 1),
     "submission": (2, 0),
     "jobs": (1, 3),
     "convex": (1, 1),
@@ -113,6 +115,7 @@ def test_notebooks_leave_the_heavy_imports_to_the_worker(path):
 
 def test_the_rooms_of_a_notebook_load_no_torch():
     rooms = [
+        "assignment",
         "augment_sheet",
         "candidates",
         "cleaning",
@@ -121,6 +124,7 @@ def test_the_rooms_of_a_notebook_load_no_torch():
         "gallery",
         "images",
         "journal",
+        "label_shift",
         "launch",
         "listing",
         "mistakes",

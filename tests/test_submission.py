@@ -1,53 +1,20 @@
-"""Classes under a cap, and the contest's file."""
+"""The contest's file, and the list of all files that were written."""
 
-import numpy as np
+import os
+import re
+from datetime import UTC, datetime, timedelta
+
 import pandas as pd
 import pytest
 
+from fgvc_utils import submission
 from fgvc_utils.submission import (
-    assign_capped,
-    cap_for,
-    covering,
+    current_submission,
+    keep_submission,
+    read_log,
     submission_ids,
-    write_submission,
+    submission_text,
 )
-
-
-def greedy(scores, cap):
-    """All pairs by falling score, then image, then class."""
-    images, classes = scores.shape
-    pairs = [(-scores[i, c], i, c) for i in range(images) for c in range(classes)]
-    room, out = [cap] * classes, [-1] * images
-    for _, image, label in sorted(pairs):
-        if out[image] < 0 and room[label]:
-            out[image] = label
-            room[label] -= 1
-    return out
-
-
-@pytest.mark.parametrize("seed", range(150))
-def test_assign_capped_is_the_greedy_over_all_pairs(seed):
-    random = np.random.default_rng(seed)
-    images, classes = random.integers(1, 25), random.integers(1, 7)
-    # Few distinct values, so that ties are common in half of the problems.
-    scores = random.random((images, classes))
-    scores = np.round(scores, 1) if seed % 2 else scores
-    cap = -(-images // classes) + int(random.integers(0, 2))
-    got = assign_capped(scores, cap)
-    assert got.tolist() == greedy(scores, cap)
-    assert np.bincount(got, minlength=classes).max() <= cap
-
-
-def test_it_is_top_1_when_nothing_binds():
-    scores = np.random.default_rng(0).random((40, 5))
-    assert (assign_capped(scores, 40) == scores.argmax(axis=1)).all()
-
-
-def test_cap_for():
-    assert cap_for(20, 100_000, 5000, 1.25) == 25
-    assert cap_for(0, 100, 8, 1.0) == 13
-    with pytest.raises(ValueError, match="a cap of 2 on 3 classes covers 6 of 7 test images"):
-        cap_for(2, 7, 3, 1.0)
 
 
 def table(paths):
@@ -73,18 +40,114 @@ def test_submission_ids_and_their_clashes():
         submission_ids(table(["test/x/1.jpg", "test/y/1.jpg"]), "name")
 
 
-def test_the_file_has_the_contests_columns_and_text_labels(tmp_path):
-    path = tmp_path / "submission.csv"
-    names, labels = pd.Series(["007", "8"]), pd.Series(["0012", "7"])
-    write_submission(names, labels, ["0012", "7"], ["image", "category"], path)
-    assert path.read_text() == "image,category\n007,0012\n8,7\n"
-    with pytest.raises(ValueError, match="class 'rose' is not one of the contest's"):
-        write_submission(names, pd.Series(["7", "rose"]), ["0012", "7"], ["a", "b"], path)
-    with pytest.raises(ValueError, match="2 test images but 1 classes"):
-        write_submission(names, labels[:1], ["0012", "7"], ["a", "b"], path)
-    assert path.read_text().startswith("image,category"), "the good file stays"
+COLUMNS = ["image", "category"]
 
 
-def test_the_cap_is_raised_where_emptied_classes_leave_too_little_room():
-    assert covering(5, images=24, classes_left=4) == 6
-    assert covering(5, images=24, classes_left=6) == 5
+def test_the_file_has_the_contests_columns_and_text_labels():
+    names, labels = pd.Series(["007", "8, a"]), pd.Series(["0012", "NA"])
+    text = submission_text(names, labels, ["0012", "NA"], COLUMNS)
+    assert text == 'image,category\n007,0012\n"8, a",NA\n'
+
+
+@pytest.mark.parametrize(
+    ("names", "labels", "columns", "says"),
+    [
+        (["1", "2"], ["7", "rose"], COLUMNS, "class 'rose' is not one of the contest's"),
+        (["1", "2"], ["7"], COLUMNS, "2 test images but 1 classes"),
+        (["1", "1"], ["7", "7"], COLUMNS, "test image '1' stands in more than one row"),
+        ([1, 2], ["7", "7"], COLUMNS, "image 1 is not text"),
+        (["1", "2"], ["7", 7], COLUMNS, "class 7 is not text"),
+        (["1", "2"], ["7", None], COLUMNS, "class None is not text"),
+        (["1", ""], ["7", "7"], COLUMNS, "image '' is not text"),
+        ([], [], COLUMNS, "no test image to submit"),
+        (["1"], ["7"], ["image", "image"], "give two different names"),
+        (["1"], ["7"], ["image", ""], "give two different names"),
+    ],
+)
+def test_what_the_contest_would_not_take_is_refused(names, labels, columns, says):
+    names, labels = pd.Series(names, dtype=object), pd.Series(labels, dtype=object)
+    with pytest.raises(ValueError, match=says):
+        submission_text(names, labels, ["0012", "7"], columns)
+
+
+def test_a_different_submission_gets_a_name_of_its_own(tmp_path):
+    assert current_submission(tmp_path) == tmp_path / "submission.csv"
+    facts = {"rule": "cap", "settings": "slack 1.25, so", "cap": 3, "images": 2, "changed": 0}
+    written = [keep_submission(tmp_path, text, facts) for text in ("a\n", "b\n", "c\n")]
+    names = ["submission.csv", "submission-002.csv", "submission-003.csv"]
+    assert written == [(tmp_path / name, True) for name in names]
+    assert [(tmp_path / name).read_text() for name in names] == ["a\n", "b\n", "c\n"]
+    log = read_log(tmp_path)
+    assert log["file"].tolist() == names and set(log["cap"]) == {"3"} and set(log["prior"]) == {""}
+    assert set(log["settings"]) == {"slack 1.25, so"}
+    assert log["sha256"].nunique() == 3
+    ago = datetime.now(UTC) - datetime.fromisoformat(log["time"].iloc[-1])
+    assert timedelta(seconds=-1) < ago < timedelta(minutes=1)
+    assert current_submission(tmp_path) == tmp_path / "submission-003.csv"
+
+
+def test_the_same_submission_again_writes_nothing(tmp_path):
+    def found():
+        return {p.name: (p.read_bytes(), p.stat().st_mtime_ns) for p in tmp_path.iterdir()}
+
+    first, _ = keep_submission(tmp_path, "a\n", {"rule": "cap"})
+    before = found()
+    assert keep_submission(tmp_path, "a\n", {"rule": "plain"}) == (first, False)
+    assert found() == before
+
+
+def test_an_earlier_submission_that_comes_out_again_is_in_force_again(tmp_path):
+    for text in ("a\n", "b\n", "a\n"):
+        path, new = keep_submission(tmp_path, text, {})
+    assert path == tmp_path / "submission.csv" == current_submission(tmp_path) and not new
+    log = read_log(tmp_path)
+    assert log["file"].tolist() == ["submission.csv", "submission-002.csv", "submission.csv"]
+    assert sorted(os.listdir(tmp_path)) == [
+        "submission-002.csv",
+        "submission.csv",
+        "submissions.csv",
+    ]
+
+
+def test_a_submission_from_before_the_list_is_never_replaced(tmp_path):
+    (tmp_path / "submission.csv").write_text("old\n")
+    keep_submission(tmp_path, "new\n", {})
+    assert (tmp_path / "submission.csv").read_text() == "old\n"
+    assert current_submission(tmp_path).read_text() == "new\n"
+
+
+def test_old_lines_stay_byte_for_byte(tmp_path):
+    keep_submission(tmp_path, "a\n", {})
+    log = tmp_path / "submissions.csv"
+    # As an editor may leave it: quoted, and without a last line end.
+    edited = re.sub("submission.csv", '"submission.csv"', log.read_text()).rstrip("\n")
+    log.write_text(edited)
+    keep_submission(tmp_path, "b\n", {})
+    assert log.read_text().startswith(edited + "\n")
+    assert read_log(tmp_path)["file"].tolist() == ["submission.csv", "submission-002.csv"]
+
+
+def test_a_foreign_list_is_named_before_anything_is_written(tmp_path):
+    (tmp_path / "submissions.csv").write_text("mine\n1\n")
+    with pytest.raises(ValueError, match="submissions.csv has the columns mine, not time, file"):
+        keep_submission(tmp_path, "a\n", {})
+    assert os.listdir(tmp_path) == ["submissions.csv"]
+    with pytest.raises(ValueError, match="no column 'colour'"):
+        keep_submission(tmp_path / "other", "a\n", {"colour": 1})
+
+
+def test_a_list_that_cannot_be_written_keeps_its_lines(tmp_path, monkeypatch):
+    keep_submission(tmp_path, "a\n", {})
+    before = (tmp_path / "submissions.csv").read_bytes()
+
+    def full(*_, **__):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(submission.csv, "DictWriter", full)
+    with pytest.raises(OSError, match="no space"):
+        keep_submission(tmp_path, "b\n", {})
+    assert (tmp_path / "submissions.csv").read_bytes() == before
+    monkeypatch.undo()
+    # The file is there and the list does not know it: the next call lists it.
+    keep_submission(tmp_path, "b\n", {})
+    assert current_submission(tmp_path) == tmp_path / "submission-002.csv"
