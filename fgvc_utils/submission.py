@@ -32,9 +32,11 @@ LOG_COLUMNS = (
 def submission_ids(table: pd.DataFrame, image_column: str) -> pd.Series:
     """What a submission calls the test images: their path, name, stem, or image_id.
 
-    Raises ValueError where two images would share one.
+    Raises ValueError where there is no test image, or two would share a name.
     """
     test = table[table["split"] == "test"]
+    if test.empty:
+        raise ValueError("the label table lists no test image; name their folder in 01: test")
     names = {
         "image_id": lambda: test["image_id"],
         "path": lambda: test["path"],
@@ -60,7 +62,7 @@ def submission_text(
     if len(columns) != 2 or columns[0] == columns[1] or not all(columns):
         raise ValueError(f"columns {columns}: give two different names, for image and class")
     if not len(names):
-        raise ValueError("there is no test image to submit; does 01 find the folder `test`?")
+        raise ValueError("there is no test image to submit")
     if len(names) != len(labels):
         raise ValueError(f"{len(names)} test images but {len(labels)} classes for them")
     for what, values in (("image", names), ("class", labels)):
@@ -98,7 +100,7 @@ def keep_submission(folder: Path, text: str, facts: Mapping[str, Any]) -> tuple[
         raise ValueError(f"{LOG} has no column {sorted(strangers)[0]!r}")
     earlier = read_log(folder)
     content = text.encode("utf-8")
-    path = _place(folder, content)
+    path = _place(folder, content, earlier)
     new = not path.exists()
     if new:
         with whole_file(path) as temporary:
@@ -110,10 +112,15 @@ def keep_submission(folder: Path, text: str, facts: Mapping[str, Any]) -> tuple[
     return path, new
 
 
-def _place(folder: Path, content: bytes) -> Path:
-    """The file that holds the content, or the first name that is free."""
+def _place(folder: Path, content: bytes, earlier: pd.DataFrame) -> Path:
+    """The file that holds the content, or the first name that is free.
+
+    A name that the list gives to another content is not free, even where its file is gone.
+    """
+    listed = dict(zip(earlier["file"], earlier["sha256"], strict=True))
+    own = hashlib.sha256(content).hexdigest()
     number, path = 1, folder / FILE
-    while path.exists() and path.read_bytes() != content:
+    while listed.get(path.name, own) != own or (path.exists() and path.read_bytes() != content):
         number += 1
         path = folder / f"submission-{number:03d}.csv"
     return path

@@ -17,6 +17,7 @@ from fgvc_utils import config, pipeline, tables
 from fgvc_utils.jobs import fitted_images
 from fgvc_utils.journal import Journal
 from fgvc_utils.predictions import Store
+from fgvc_utils.submission import read_log
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +43,19 @@ def test_the_submission_holds_every_test_image_once(finished):
     assert set(submission["class"]) <= {
         path.name for path in (finished / "data/tiny/train").iterdir()
     }
+    log = read_log(finished / "outputs/tiny")
+    assert log["file"].tolist() == ["submission.csv"] and log["rule"].tolist() == ["cap"]
+
+
+@pytest.mark.slow
+def test_the_vote_scores_held_out_images_too_so_that_40_can_judge_its_rules(finished):
+    run = finished / "outputs/tiny"
+    table = tables.read_table(run / "tables/04_lowq.parquet").set_index("image_id")
+    voted = table.loc[Store(run / "ensemble/vote").image_ids]
+    held_out = voted[voted["split"] == "train"]
+    assert len(held_out) and set(held_out["fold"]) == {0} and set(held_out["status"]) == {"keep"}
+    report = json.loads((run / "report.json").read_text())["40_submit"]
+    assert set(report["worth"]) == {"as assumed", "as estimated"}
 
 
 @pytest.mark.slow

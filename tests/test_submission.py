@@ -36,6 +36,8 @@ def test_submission_ids_and_their_clashes():
         assert submission_ids(test, column).tolist() == names
     with pytest.raises(ValueError, match="image_column stem: two test images are called '1'"):
         submission_ids(table(["test/1.jpg", "test/1.png"]), "stem")
+    with pytest.raises(ValueError, match="lists no test image"):
+        submission_ids(table(["test/1.jpg"]).iloc[1:], "path")
     with pytest.raises(ValueError, match="image_column name: .* '1.jpg'"):
         submission_ids(table(["test/x/1.jpg", "test/y/1.jpg"]), "name")
 
@@ -114,6 +116,15 @@ def test_a_submission_from_before_the_list_is_never_replaced(tmp_path):
     keep_submission(tmp_path, "new\n", {})
     assert (tmp_path / "submission.csv").read_text() == "old\n"
     assert current_submission(tmp_path).read_text() == "new\n"
+
+
+def test_a_name_is_not_given_twice_even_where_its_file_is_gone(tmp_path):
+    keep_submission(tmp_path, "a\n", {})
+    (tmp_path / "submission.csv").unlink()
+    assert keep_submission(tmp_path, "b\n", {}) == (tmp_path / "submission-002.csv", True)
+    # Its own content may come back.
+    assert keep_submission(tmp_path, "a\n", {}) == (tmp_path / "submission.csv", True)
+    assert current_submission(tmp_path).read_text() == "a\n"
 
 
 def test_old_lines_stay_byte_for_byte(tmp_path):
