@@ -169,7 +169,7 @@ def same_classes(stores: Sequence[Store]) -> list[str]:
 
 
 def _first_other_class(one: list[str], other: list[str]) -> str:
-    """The first class that two different lists do not share, else the first that stands elsewhere."""
+    """The first class that two different lists do not share, else the first that moved."""
     shared = set(one) & set(other)
     alone = [name for name in (*one, *other) if name not in shared]
     moved = [a for a, b in zip(one, other, strict=False) if a != b]

@@ -497,6 +497,49 @@ def ratio_job(job: Job, rows: pd.DataFrame, ratio: float) -> Rows:
     return job.model_copy(update=changes), rows.assign(predict=rows["validate"])
 
 
+def view_job(model: Path, kind: str, image_ids: pd.Series) -> Rows:
+    """Several test-time views of images, predicted by a model, no training; `kind` as in Job.
+
+    Their logits, the log of the mean softmax, lie in `views-of-test/<kind>` beside the model.
+    Raises FileNotFoundError where the model keeps no weights, KeyError naming an image that it
+    has no row of.
+    """
+    job = read_job(model / "job.json")
+    if not (model / "weights.safetensors").is_file():
+        raise FileNotFoundError(
+            f"{model} keeps no weights.safetensors, and test_views {kind!r} needs them: train it "
+            "again or set test_views to 'centre'"
+        )
+    rows = pd.read_parquet(job.rows)
+    strangers = set(image_ids) - set(rows["image_id"])
+    if strangers:
+        raise KeyError(f"model {model.name!r} has no row of image {sorted(strangers)[0]!r}")
+    folder = model / "views-of-test" / kind
+    changes = as_trained(job) | {
+        "name": f"{job.name}: {kind} at test",
+        "folder": str(folder),
+        "rows": str(folder / "rows.parquet"),
+        "test_time": kind,
+        "keep": ["logits"],
+        "keep_weights": False,
+        "rate_sweep_steps": 0,
+    }
+    # Its own train images stay marked: they say which classes it knows.
+    asked = rows.assign(validate=False, predict=rows["image_id"].isin(set(image_ids)))
+    return job.model_copy(update=changes), asked[asked["fit"] | asked["predict"]]
+
+
+def view_stores(
+    cfg: config.EnsembleParams, stage: str, members: dict[str, Path], image_ids: pd.Series
+) -> dict[str, Path]:
+    """The stores of the members' test-time views, by member; none where the centre is enough."""
+    if cfg.test_views == "centre":
+        return {}
+    jobs = {name: view_job(folder, cfg.test_views, image_ids) for name, folder in members.items()}
+    run_jobs(list(jobs.values()), cfg, stage)
+    return {name: job.store for name, (job, _) in jobs.items()}
+
+
 def layer_jobs(
     cfg: config.EnsembleParams,
     stage: str,
