@@ -102,7 +102,8 @@ class Lab:
         """
         names = list(self.stores) if names is None else list(names)
         places = {name: self.stores[name].rows_of(image_ids) for name in names}
-        for start in range(0, len(image_ids), rows):
+        # Without images one empty block, so that every name is known.
+        for start in range(0, max(1, len(image_ids)), rows):
             part = slice(start, min(start + rows, len(image_ids)))
             yield part, {name: self._softmax(name, places[name][part]) for name in names}
 
@@ -140,6 +141,37 @@ def require_unseen(folders: Mapping[str, Path], judged: Iterable[str]) -> None:
                 f"model {name!r} was trained on {seen} of the {len(judged)} held-out images: its "
                 "features remember them, so no layer that these images judge may read it"
             )
+
+
+def who_saw(folders: Mapping[str, Path], judged: Iterable[str]) -> pd.DataFrame:
+    """How many held-out images each model was trained on, and only its teachers, by model.
+
+    Columns `trained on` and `teachers trained on`. Teachers that saw them flatter a student a
+    little; a model that did itself says nothing true of them.
+    """
+    judged = list(judged)
+    rows = {name: seen_images(folder, judged) for name, folder in folders.items()}
+    columns = ["trained on", "teachers trained on"]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+
+
+def choose_members(saw: pd.DataFrame, admitted: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Names of the members that held-out images may judge, and of those that enter by their name.
+
+    `saw` is that of `who_saw`. A model that was trained on held-out images is left out unless it is
+    among `admitted`; one that was not is judged like all others. Raises ValueError where a name is
+    unknown or no member can be judged.
+    """
+    strangers = [name for name in admitted if name not in saw.index]
+    if strangers:
+        raise ValueError(f"seen_models names {strangers[0]!r}, which is no member")
+    seen = saw["trained on"] > 0
+    if seen.all():
+        raise ValueError(
+            f"all {len(saw)} models were trained on held-out images, {saw.index[0]!r} first: give "
+            "the held_out_fold that they did not see, or -1 for no choice by held-out images"
+        )
+    return saw.index[~seen].tolist(), [name for name in saw.index[seen] if name in set(admitted)]
 
 
 def mean_of(probabilities: Sequence[np.ndarray], weights: Sequence[float] = ()) -> np.ndarray:
@@ -385,6 +417,22 @@ def weighted(members: Sequence[str], own: pd.DataFrame, rows: np.ndarray) -> dic
     return dict(zip(members, found.tolist(), strict=True))
 
 
+def mean_ways(
+    sets: Iterable[Sequence[str]], own: pd.DataFrame, rows: np.ndarray, weights: str
+) -> dict[str, dict[str, float]]:
+    """A mean of each member set, by the name `mean of …`.
+
+    `weights` is `equal`, or `fitted`: on the images that `rows`, boolean, chooses from `own`, what
+    each member gives each image's label.
+    """
+    return {
+        f"mean of {len(members)}": (
+            weighted(members, own, rows) if weights == "fitted" else equal_weights(members)
+        )
+        for members in sets
+    }
+
+
 def crossfitted_choice(hits: pd.DataFrame, half: np.ndarray) -> float:
     """Top-1 of choosing the best column on one half of the images and judging it on the other.
 
@@ -392,7 +440,7 @@ def crossfitted_choice(hits: pd.DataFrame, half: np.ndarray) -> float:
     to the first column. `hits` boolean (images, ways), `half` boolean (images,). NaN where a half
     is empty.
     """
-    if half.all() or not half.any():
+    if not len(half) or half.all() or not half.any():
         return float("nan")
     right = 0
     for chooses in (half, ~half):

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from fgvc_utils import config, decoded
+from fgvc_utils.ensembling import require_unseen
 from fgvc_utils.files import read_json, require_space, whole_file
 from fgvc_utils.intervals import wilson
 from fgvc_utils.jobs import Job, fitted_images, is_done, read_job, write_job
@@ -546,12 +547,15 @@ def layer_jobs(
     members: dict[str, Path],
     ranked: list[str],
     classes: list[str],
+    judged: Sequence[str] = (),
 ) -> dict[str, Job]:
     """The jobs that train a layer on several models' features, by the name of the way.
 
     The random views are those that every member of the way keeps; without any the way is left
-    out, and the cell says so.
+    out, and the cell says so. Raises ValueError naming a model of a way that was trained on
+    `judged`, the images that are to judge the ensemble.
     """
+    require_unseen({name: members[name] for name in ranked}, judged)
     wanted = {
         "features + layer, random views": (cfg.augmented_models, "linear"),
         "features + layer, test views": (cfg.plain_models, "linear"),

@@ -122,6 +122,31 @@ def test_features_come_only_from_models_that_did_not_see_what_judges(tmp_path: P
         lab.features(["a", "b"], IDS, judged)
 
 
+def test_a_model_that_saw_the_held_out_images_is_found_out(lab: Lab):
+    judged = ["i8", "i9"]
+    for name, fitted in {"a": IDS[:8], "b": IDS, "c": IDS[9:]}.items():
+        trained_on(lab.folders[name], fitted)
+    saw = ensembling.who_saw(lab.folders, judged)
+    assert saw["trained on"].to_dict() == {"a": 0, "b": 2, "c": 1}
+    assert ensembling.choose_members(saw, []) == (["a"], [])
+    assert ensembling.choose_members(saw, ["a", "c"]) == (["a"], ["c"])
+    assert ensembling.choose_members(ensembling.who_saw(lab.folders, []), []) == (
+        ["a", "b", "c"],
+        [],
+    )
+    with pytest.raises(ValueError, match="names 'd', which is no member"):
+        ensembling.choose_members(saw, ["d"])
+    with pytest.raises(ValueError, match="all 2 models were trained on held-out images, 'b'"):
+        ensembling.choose_members(saw.loc[["b", "c"]], [])
+
+
+def test_without_held_out_images_every_name_is_known_and_nothing_is_judged(lab: Lab):
+    ways = {"a": {"a": 1.0}, "b": {"b": 1.0}}
+    judged = ensembling.judge(lab, [], [], ways, ["a", "b"])
+    assert {"a", "b", "vote", "vote without a"} <= set(judged.hits) and judged.hits.empty
+    assert np.isnan(ensembling.crossfitted_choice(judged.hits, ensembling.halves([])))
+
+
 def test_scores_written_in_blocks_are_the_vote_of_all_at_once(
     tmp_path: Path, lab: Lab, drawn: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch
 ):
