@@ -9,7 +9,7 @@ import pytest
 from fgvc_utils import ensembling
 from fgvc_utils.ensembling import Lab, Part, best_first, mean_of, member_sets, top1, vote
 from fgvc_utils.jobs import Job, write_job
-from fgvc_utils.predictions import ShardWriter, finish_store, softmax
+from fgvc_utils.predictions import ShardWriter, Store, finish_store, softmax
 
 CLASSES = ["x", "y", "z"]
 IDS = [f"i{n}" for n in range(11)]
@@ -161,6 +161,23 @@ def test_scores_written_in_blocks_are_the_vote_of_all_at_once(
     np.testing.assert_allclose(store.read("scores", IDS[:7]), expected, rtol=1e-6)
     np.testing.assert_allclose(store.read("scores", IDS[7:]), vote([said["a"]])[7:], rtol=1e-6)
     assert store.read("scores").dtype == np.float32
+
+
+def test_no_member_is_ever_read_as_a_whole(
+    tmp_path: Path, lab: Lab, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(ensembling.Lab.blocks, "__defaults__", (None, 3))
+    read_rows, asked = Store.read_rows, []
+
+    def counted(store: Store, kind: str, rows: np.ndarray) -> np.ndarray:
+        asked.append(len(rows))
+        return read_rows(store, kind, rows)
+
+    monkeypatch.setattr(Store, "read_rows", counted)
+    ways = {"all": ensembling.equal_weights("abc"), "best": {"b": 1.0}}
+    ensembling.judge(lab, IDS, ["x"] * 11, ways, ["all", "best"])
+    ensembling.write_scores(lab, [Part(IDS, ways, ["all", "best"])], tmp_path / "vote")
+    assert max(asked) == 3 and len(asked) == 2 * 3 * 4, "each member once a block, in each pass"
 
 
 def test_one_model_alone_is_itself_in_every_way(tmp_path: Path, lab: Lab):
