@@ -47,6 +47,8 @@ class Job(BaseModel):
     drop_path: float = 0.0
     # the weights.safetensors of another job: what it learned, its classifier too
     trained: str = ""
+    # BatchNorm statistics are taken anew from the train images before anything is predicted
+    renew_statistics: bool = False
     # auto: bfloat16 on CUDA, float32 on the CPU
     precision: Literal["auto", "float32", "bfloat16"] = "float32"
     gradient_checkpointing: bool = False

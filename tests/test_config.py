@@ -53,6 +53,7 @@ ENSEMBLE = SHARED | {
     "test_views": "centre",
     "mean_weights": "equal",
     "seen_models": [],
+    "soup": "none",
 }
 DISTILL = SHARED | {
     "backbone": "tf_efficientnet_lite0",
@@ -209,6 +210,7 @@ def test_parameters_that_do_not_go_together():
     ("changes", "said"),
     [
         ({"mean_weights": "fitted", "held_out_fold": -1}, "give a held_out_fold"),
+        ({"soup": "greedy", "held_out_fold": -1}, "a greedy soup"),
         ({"models": ["a"], "seen_models": ["b"]}, "seen_models names 'b'"),
     ],
 )

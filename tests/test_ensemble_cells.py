@@ -171,3 +171,14 @@ def test_models_of_another_contest_are_named(run):
     finished_model(run / "models" / "other", ids, 1.0, 9, ["0012", "7", "none"])
     with pytest.raises(ValueError, match="other/predictions differ in their classes .*'NA'"):
         execute(run)
+
+
+def test_a_soup_is_one_more_member(run, monkeypatch):
+    ids = pd.Series([*TRAIN, *TEST])
+    folder = run / "soups" / "soup-1"
+    finished_model(folder, ids, 0.5, 7)
+    monkeypatch.setattr(stage, "soups", lambda *_: {"soup-1": folder})
+    _, names = execute(run, soup="uniform", mean_sizes=[4], plain_models=0)
+    assert set(names.ranked) == {"good", "fair", "poor", "soup-1"}
+    assert set(names.means["test"]["mean of 4"]) == set(names.ranked)
+    assert str(folder / "predictions") in next(iter(names.layers.values())).stores
