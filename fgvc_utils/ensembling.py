@@ -293,8 +293,8 @@ def judge(
     """Let ways, and with `voting` a `vote` of them, answer for images; a block at a time.
 
     Where there is a vote, `vote without …` tells what it would say without each voter, and
-    `vote without member …` without each member (ways that lose their only one fall silent). An
-    empty label is no class and always missed.
+    `vote without member …` without each member of a mean: ways that lose their only one fall
+    silent, those that become identical vote once. An empty label is no class and always missed.
     """
     index = {name: number for number, name in enumerate(lab.classes)}
     truth = np.array([index.get(label, -1) for label in labels], dtype=np.int32)
@@ -322,10 +322,13 @@ def _spoken(
         yield f"vote without {name}", vote([results[other] for other in voting if other != name])
     chosen = {name: ways[name] for name in voting}
     for member in members_of(chosen):
-        left = [_without(way, member) for way in chosen.values()]
-        left = [way for way in left if way]
-        if left:
-            rest = of_ways(block, {str(number): way for number, way in enumerate(left)})
+        left = {name: _without(way, member) for name, way in chosen.items()}
+        left = {name: way for name, way in left.items() if way}
+        silent = [chosen[name] for name in chosen if name not in left]
+        held = sum(member in way for way in chosen.values())
+        # What is a voter by itself and nothing else has been asked above.
+        if left and len(silent) < held:
+            rest = of_ways(block, {name: left[name] for name in voters(left)})
             yield f"vote without member {member}", vote(list(rest.values()))
 
 
@@ -378,13 +381,15 @@ def worth(hits: pd.DataFrame, of: str = "vote") -> pd.DataFrame:
     return found.sort_values(["kind", "worth"], ascending=[True, False], kind="stable")
 
 
-def halves(image_ids: Sequence[str]) -> np.ndarray:
-    """Cut images in two by their ids alone, boolean (images,), as even as it goes.
+def halves(keys: Sequence[str]) -> np.ndarray:
+    """Cut images in two by their keys alone, boolean (images,), as even as distinct keys allow.
 
-    An image's half does not hang on the order of the ids.
+    Images of one key, such as a group of near duplicates, are in one half. It does not hang on the
+    order of the images.
     """
-    keys = np.array([zlib.crc32(str(image).encode()) for image in image_ids], dtype=np.int64)
-    return np.argsort(np.argsort(keys, kind="stable"), kind="stable") % 2 == 1
+    distinct = sorted(set(keys), key=lambda key: (zlib.crc32(str(key).encode()), key))
+    second = set(distinct[1::2])
+    return np.array([key in second for key in keys], dtype=bool)
 
 
 def fit_weights(own: np.ndarray, steps: int = 2000, least_gain: float = 1e-9) -> np.ndarray:

@@ -117,7 +117,7 @@ def test_a_model_that_saw_the_held_out_fold_is_named_and_neither_ranks_nor_votes
         "features + layer, test views", "convolution over models",
         "convolution along features", "vote",
     }  # fmt: skip
-    assert set(names.worth["kind"]) == {"voter", "member"} and len(names.worth) == 4 + 3 + 2
+    assert set(names.worth["kind"]) == {"voter", "member"} and len(names.worth) == 4 + 3
 
 
 def test_the_scores_are_the_vote_of_what_the_models_and_layers_said(run):
@@ -153,7 +153,7 @@ def test_fitted_weights_are_those_of_the_other_half(run):
     for weights in three.values():
         assert sum(weights.values()) == pytest.approx(1) and weights["good"] > weights["poor"]
     assert three["one half"] != three["other half"] != three["test"]
-    own = names.alone.own.loc[names.judged[~names.half]]
+    own = names.alone.own.loc[names.judged[~names.half.to_numpy()]]
     members = list(three["one half"])
     again = fit_weights(own[members].to_numpy())
     np.testing.assert_allclose(list(three["one half"].values()), again)

@@ -214,6 +214,19 @@ def test_the_vote_without_each_is_judged(tmp_path: Path):
     assert members.loc["b", "worth"] == 0
 
 
+def test_the_vote_without_a_member_is_that_of_the_sets_that_are_left(
+    lab: Lab, drawn: dict[str, np.ndarray]
+):
+    ways = {"three": ensembling.equal_weights("abc"), "two": ensembling.equal_weights("ab")}
+    judged = ensembling.judge(lab, IDS, ["x"] * 11, ways | {"c": {"c": 1.0}}, ["three", "two", "c"])
+    said = {name: softmax(logits.astype(np.float32)) for name, logits in drawn.items()}
+    # Without c the two means are one, and the third voter is silent.
+    expected = vote([mean_of([said["a"], said["b"]])]).argmax(axis=1)
+    assert judged.answers["vote without member c"].tolist() == expected.tolist()
+    alone = ensembling.judge(lab, IDS, ["x"] * 11, {"a": {"a": 1.0}, "b": {"b": 1.0}}, ["a", "b"])
+    assert set(alone.hits) == {"a", "b", "vote", "vote without a", "vote without b"}
+
+
 def test_scores_have_intervals_and_errors_a_correlation():
     hits = pd.DataFrame(
         {"a": [True, True, False, False], "b": [False, False, True, True], "c": [True] * 4}
@@ -227,6 +240,12 @@ def test_scores_have_intervals_and_errors_a_correlation():
     assert correlation.loc["a", "b"] == -1 and correlation.loc["a", "a"] == 1
     assert np.isnan(correlation.loc["a", "c"])
     assert ensembling.score_table(hits.iloc[:0])["top1"].isna().all()
+
+
+def test_near_duplicates_are_in_one_half():
+    groups = [f"g{n // 3}" for n in range(60)]
+    half = ensembling.halves(groups)
+    assert half.sum() == 30 and (np.ptp(half.reshape(20, 3).astype(int), axis=1) == 0).all()
 
 
 def test_halves_hang_on_the_ids_alone():
