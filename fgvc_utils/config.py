@@ -335,6 +335,23 @@ class EnsembleParams(Shared):
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
     held_out_fold: Annotated[int, Field(ge=-1)]
     table: Table
+    test_views: Literal["centre", "flip", "crops"]
+    mean_weights: Literal["equal", "fitted"]
+    seen_models: list[str]
+    soup: Literal["none", "uniform", "greedy"]
+
+    @model_validator(mode="after")
+    def _weights_need_images(self) -> "EnsembleParams":
+        if self.mean_weights == "fitted" and self.held_out_fold < 0:
+            raise ValueError("mean_weights are fitted on held-out images: give a held_out_fold")
+        if self.soup == "greedy" and self.held_out_fold < 0:
+            raise ValueError("a greedy soup is chosen by held-out images: give a held_out_fold")
+        strangers = set(self.seen_models) - set(self.models)
+        if self.models and strangers:
+            raise ValueError(
+                f"seen_models names {sorted(strangers)[0]!r}, which is not among models"
+            )
+        return self
 
 
 class SubmitParams(Shared):

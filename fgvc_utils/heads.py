@@ -25,10 +25,11 @@ class ModelConvolution(nn.Module):
     The features come side by side, `widths` wide each; unlike widths are projected to the smallest.
     `along` is `models`: stacked as (batch, feature, model), kernel over the models, features halved
     (the kernel is the number of models where there are fewer than five). Or `features`: stacked as
-    (batch, model, feature), kernel over the features, models halved.
+    (batch, model, feature), kernel over the features, models halved. `channels` takes the place of
+    the half, and without `norm` there is no BatchNorm.
     """
 
-    def __init__(self, widths: list[int], along: str) -> None:
+    def __init__(self, widths: list[int], along: str, channels: int = 0, norm: bool = True) -> None:
         super().__init__()
         self.widths, self.along = widths, along
         width, models = min(widths), len(widths)
@@ -37,12 +38,13 @@ class ModelConvolution(nn.Module):
         )
         if along == "models":
             kernel = min(KERNEL, models)
-            channels, length = width // 2, models - kernel + 1
+            # A width of 1 cannot be halved.
+            channels, length = channels or max(1, width // 2), models - kernel + 1
             self.convolution = nn.Conv1d(width, channels, kernel)
         else:
-            channels, length = max(1, models // 2), width
+            channels, length = channels or max(1, models // 2), width
             self.convolution = nn.Conv1d(models, channels, KERNEL, padding=KERNEL // 2)
-        self.norm = nn.BatchNorm1d(channels)
+        self.norm = nn.BatchNorm1d(channels) if norm else nn.Identity()
         self.out_width = channels * length
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:

@@ -41,10 +41,14 @@ class Job(BaseModel):
     random_crop: bool = True
     train_ratio: float = 1.15
     test_ratio: float = 1.35
+    # what logits are of: the centre, its mirror image too, or five crops and their mirror images
+    test_time: Literal["centre", "flip", "crops"] = "centre"
     dropout: float = 0.0
     drop_path: float = 0.0
     # the weights.safetensors of another job: what it learned, its classifier too
     trained: str = ""
+    # BatchNorm statistics are taken anew from the train images before anything is predicted
+    renew_statistics: bool = False
     # auto: bfloat16 on CUDA, float32 on the CPU
     precision: Literal["auto", "float32", "bfloat16"] = "float32"
     gradient_checkpointing: bool = False

@@ -347,6 +347,44 @@ def bars(values: pd.Series, title: str, unit: str) -> Figure:
     return figure
 
 
+def scores(table: pd.DataFrame, title: str) -> Figure:
+    """Top-1 with its 95 % interval, a row a name, the first at the top.
+
+    `table` is that of `ensembling.score_table`: top1, low, high and n, by name. Without held-out
+    images the figure says so.
+    """
+    shown = table.dropna(subset="top1")[::-1]
+    if shown.empty:
+        figure, axes = _figure(title, height=1)
+        axes.text(0, 0.5, "no image was held out, so nothing is judged", va="center")
+        axes.set_axis_off()
+        return figure
+    figure, axes = _figure(title, height=0.9 + 0.32 * len(shown))
+    # Rounding may put an end of the interval a hair on the wrong side of the share.
+    reach = [(shown["top1"] - shown["low"]).clip(0), (shown["high"] - shown["top1"]).clip(0)]
+    axes.errorbar(shown["top1"], shown.index, xerr=reach, fmt="o", color=BLUE, capsize=3)
+    for place, (top1, high) in enumerate(zip(shown["top1"], shown["high"], strict=True)):
+        axes.annotate(f"  {top1:.3f}", (high, place), va="center")
+    axes.set(xlabel=f"held-out top-1 with its 95 % interval, n = {shown['n'].iloc[0]}")
+    axes.margins(x=0.12)
+    return figure
+
+
+def heat_map(values: pd.DataFrame, title: str) -> Figure:
+    """A square table of correlations: orange below 0, violet above, blank where missing."""
+    side = 1.6 + 0.55 * len(values)
+    figure, axes = _figure(title, width=max(5, side + 1.5), height=max(2.5, side))
+    axes.imshow(values.to_numpy(dtype=float), cmap="PuOr", vmin=-1.4, vmax=1.4)
+    for row, column in zip(*np.nonzero(values.notna().to_numpy()), strict=True):
+        text = f"{values.iat[row, column]:.2f}"
+        axes.text(column, row, text, ha="center", va="center", fontsize="small")
+    axes.set_xticks(range(len(values.columns)), values.columns, rotation=90, fontsize="small")
+    axes.set_yticks(range(len(values)), values.index, fontsize="small")
+    axes.spines[["left", "bottom"]].set_visible(False)
+    axes.tick_params(length=0)
+    return figure
+
+
 def assigned(
     before: np.ndarray, after: np.ndarray, cap: int | np.ndarray, classes: Sequence[str]
 ) -> Figure:

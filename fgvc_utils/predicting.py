@@ -1,12 +1,15 @@
 """A network to a store: logits and features of a job's rows, in bounded memory."""
 
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 
+from fgvc_utils import augment
 from fgvc_utils.distributed import Processes
 from fgvc_utils.feed import InTurn
 from fgvc_utils.fitting import (
@@ -36,7 +39,8 @@ def predict(
     the views that a student with the same seed and recipe sees in its epochs. `reduced` stands for
     the arrays of `reduction`: the job's largest probabilities and how each image's label fares.
     Classes without a train image get a logit of -10,000 unless the job keeps them; the frozen prior
-    is taken out unless the job keeps it.
+    is taken out unless the job keeps it. Several test-time views of a picture are averaged as
+    probabilities: `logits` are then the log of the mean softmax; `features` stay the centre's.
     """
     network = network.to(processes.device).eval()
     masked = material.masked.to(processes.device)
@@ -47,10 +51,14 @@ def predict(
     for kind, datasets, epoch in passes:
         views = [loader(dataset, InTurn(rows, BATCH, epoch), processes) for dataset in datasets]
         for start, batches in _counted(zip(*views, strict=True)):
-            said = [_both(network, b.to(processes.device), job.precision) for b, _ in batches]
-            features, logits = said[0][0], sum(logits for _, logits in said) / len(said)
+            crops = [crop for batch, _ in batches for crop in _crops(network, batch)]
+            said = [_both(network, crop.to(processes.device), job.precision) for crop in crops]
+            features, spoken = said[0][0], [logits for _, logits in said]
             if kind.startswith("view-") or (not kind and {"logits", "reduced"} & set(job.keep)):
-                logits = without_prior(logits, network, job).masked_fill(masked, MASKED)
+                spoken = [without_prior(each, network, job) for each in spoken]
+                spoken = [each.masked_fill(masked, MASKED) for each in spoken]
+            # A head's views are averaged as logits, a picture's as probabilities.
+            logits = sum(spoken) / len(spoken) if job.fit == "head" else log_mean_softmax(spoken)
             if not kind and "logits" in job.keep:
                 writer.write("logits", start, logits.cpu().numpy().astype(np.float16))
             if not kind and "reduced" in job.keep:
@@ -93,7 +101,23 @@ def _test_sets(job: Job, material: Material) -> list[object]:
     """What is predicted: a head's test views, whose logits are averaged, or the one test view."""
     if job.fit == "head":
         return [material.test_set(view) for view in job.test_views]
+    if job.test_time != "centre":
+        view = augment.test_views(job.test_time, job.size, job.test_ratio)
+        return [replace(material.test_pictures(), view=view)]
     return [material.test_set()]
+
+
+def _crops(network: nn.Module, batch: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """The views that stand side by side in the channels of a batch; a head has but one."""
+    return batch.split(3, dim=1) if isinstance(network, PictureNetwork) else (batch,)
+
+
+def log_mean_softmax(logits: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Log of the mean softmax of several views, (batch, classes); one view's logits stay."""
+    if len(logits) == 1:
+        return logits[0]
+    spoken = torch.stack([each.log_softmax(dim=1) for each in logits])
+    return spoken.logsumexp(dim=0) - math.log(len(logits))
 
 
 def _counted(views: Iterable[tuple]) -> Iterator[tuple[int, tuple]]:

@@ -152,11 +152,25 @@ def label_ranks(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def same_classes(stores: Sequence[Store]) -> list[str]:
-    """The class list that all stores share; raises ValueError naming two that differ."""
+    """The class list that all stores share.
+
+    Raises ValueError naming two that differ, and the first class that only one has or that stands
+    elsewhere.
+    """
     for store in stores[1:]:
         if store.classes != stores[0].classes:
             raise ValueError(
                 f"{stores[0].folder} and {store.folder} differ in their classes "
-                f"({len(stores[0].classes)} and {len(store.classes)}); train them on one contest"
+                f"({len(stores[0].classes)} and {len(store.classes)}), first in "
+                f"{_first_other_class(stores[0].classes, store.classes)!r}; train them on one "
+                "contest"
             )
     return stores[0].classes
+
+
+def _first_other_class(one: list[str], other: list[str]) -> str:
+    """The first class that two different lists do not share, else the first that moved."""
+    shared = set(one) & set(other)
+    alone = [name for name in (*one, *other) if name not in shared]
+    moved = [a for a, b in zip(one, other, strict=False) if a != b]
+    return (alone or moved or one or other)[0]

@@ -10,6 +10,7 @@ from fgvc_utils.jobs import Job, is_done, mark_done, read_job
 from fgvc_utils.launch import read_launch
 from fgvc_utils.predicting import predict
 from fgvc_utils.progress import Progress
+from fgvc_utils.renewing import renewed
 
 
 def run(launch_file: str) -> None:
@@ -40,6 +41,8 @@ def carry_out(job: Job, processes: Processes, progress: Progress) -> None:
     history: list[dict] = []
     if job.fit != "none":
         network, history = fit(job, material, network, processes, progress)
+    if job.renew_statistics:
+        history = [renewed(job, material, network, processes, progress)]
     if job.keep:
         predict(job, material, network, processes, progress)
     seconds = time.monotonic() - started

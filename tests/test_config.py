@@ -50,6 +50,10 @@ ENSEMBLE = SHARED | {
     "label_smoothing": 0.1,
     "held_out_fold": 0,
     "table": "04_lowq",
+    "test_views": "centre",
+    "mean_weights": "equal",
+    "seen_models": [],
+    "soup": "none",
 }
 DISTILL = SHARED | {
     "backbone": "tf_efficientnet_lite0",
@@ -200,6 +204,19 @@ def test_parameters_that_do_not_go_together():
     ):
         with pytest.raises(ParameterError, match=message):
             config.DistillParams(**(DISTILL | changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"mean_weights": "fitted", "held_out_fold": -1}, "give a held_out_fold"),
+        ({"soup": "greedy", "held_out_fold": -1}, "a greedy soup"),
+        ({"models": ["a"], "seen_models": ["b"]}, "seen_models names 'b'"),
+    ],
+)
+def test_parameters_of_an_ensemble_that_do_not_go_together(changes, said):
+    with pytest.raises(config.ParameterError, match=said):
+        config.EnsembleParams(**(ENSEMBLE | changes))
 
 
 def test_parameters_of_a_submission_that_do_not_go_together():

@@ -44,6 +44,29 @@ def test_along_models_it_is_one_linear_map_of_all_models_features():
     torch.testing.assert_close(mixer(features), by_hand)
 
 
+def test_with_all_channels_and_equal_weights_it_is_the_mean_of_the_models_layers():
+    """Of equally wide features: no BatchNorm, a kernel over all models, weights of 1 / models."""
+    models, width = 4, 6
+    mixer = ModelConvolution([width] * models, "models", channels=width, norm=False)
+    assert mixer.convolution.kernel_size == (models,) and mixer.out_width == width
+    with torch.no_grad():
+        mixer.convolution.weight.copy_(torch.eye(width)[:, :, None].expand(-1, -1, models) / models)
+        mixer.convolution.bias.zero_()
+    layer = torch.nn.Linear(width, 3)
+    features = torch.randn(5, models * width)
+    mean = torch.stack([layer(part) for part in features.split(width, dim=1)]).mean(dim=0)
+    torch.testing.assert_close(layer(mixer(features)), mean)
+
+
+def test_one_model_alone_under_the_convolution_is_itself():
+    mixer = ModelConvolution([6], "models", channels=6, norm=False)
+    with torch.no_grad():
+        mixer.convolution.weight.copy_(torch.eye(6)[:, :, None])
+        mixer.convolution.bias.zero_()
+    features = torch.randn(5, 6)
+    torch.testing.assert_close(mixer(features), features)
+
+
 @pytest.mark.parametrize("kind", ["linear", "convolution", "convolution-along"])
 def test_a_head_starts_from_no_opinion_and_learns(kind):
     features = torch.randn(60, 20)

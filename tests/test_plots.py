@@ -34,6 +34,9 @@ RATIOS = pd.DataFrame(
     {"ratio": [1.35, 1.0], "top1": [0.7, 0.6], "low": [0.65, 0.5], "high": [0.8, 0.65]}
 )
 SISTERS = pd.DataFrame({"a": [5, 2], "b": [0, 1], "others": [1, 0]}, index=["a", "b"])
+SCORES = pd.DataFrame(
+    {"top1": [1.0, 0.5], "low": [0.6, 0.2], "high": [1.0, 0.8], "n": 6}, index=["vote", "a"]
+)
 JUDGED = pd.DataFrame({"images": [3, 9], "agreement": [0.0, 0.7]}, index=["a", "b"])
 
 
@@ -41,6 +44,9 @@ JUDGED = pd.DataFrame({"images": [3, 9], "agreement": [0.0, 0.7]}, index=["a", "
     "draw",
     [
         lambda: plots.class_sizes(label_table(), "t"),
+        lambda: plots.scores(SCORES, "t"),
+        lambda: plots.scores(SCORES.assign(top1=np.nan), "t"),
+        lambda: plots.heat_map(pd.DataFrame([[1, np.nan], [np.nan, -0.5]], ["a", "b"]), "t"),
         lambda: plots.score_histogram(pd.Series([0.1, 0.95]), 0.9, "p", "t"),
         lambda: plots.rank_histogram(pd.Series([0, 3, 30]), 1, "t"),
         lambda: plots.ledger(ROUNDS, "t"),
@@ -170,3 +176,12 @@ def test_accuracy_by_size_shows_the_mean_of_like_sizes_with_its_interval():
 def test_accuracy_by_size_without_counts_shows_the_classes_alone():
     (axes,) = plots.accuracy_by_size(pd.Series({"a": 3}), pd.Series({"a": 0.5}), "t").axes
     assert len(axes.lines) == 0 and axes.collections[0].get_offsets().tolist() == [[3, 0.5]]
+
+
+def test_scores_are_drawn_best_first_with_their_intervals():
+    axes = plots.scores(SCORES, "t").axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "vote"]
+    (bars,) = axes.collections
+    ends = [segment[:, 0].tolist() for segment in bars.get_segments()]
+    np.testing.assert_allclose(ends, [[0.2, 0.8], [0.6, 1.0]])
+    assert "n = 6" in axes.get_xlabel()

@@ -26,6 +26,7 @@ LEVELS = {
     "demo": (2, 2),
     "predicting": (2, 1),
     "launch": (2, 1),
+    "renewing": (2, 1),
     "fitting": (2, 0),
     "cleaning": (2, 0),
     "review": (2, 0),
@@ -49,6 +50,7 @@ LEVELS = {
     "augment": (1, 1),
     "colour": (1, 0),
     "balance": (1, 0),
+    "averaging": (1, 0),
     "backbones": (1, 0),
     "heads": (1, 0),
     "losses": (1, 0),
@@ -117,6 +119,7 @@ def test_the_rooms_of_a_notebook_load_no_torch():
     rooms = [
         "assignment",
         "augment_sheet",
+        "averaging",
         "candidates",
         "cleaning",
         "decoded",

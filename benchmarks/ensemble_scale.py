@@ -1,0 +1,151 @@
+"""Means and vote of 30_ensemble at the size of the original contest, and all in memory beside them.
+
+`python benchmarks/ensemble_scale.py [--images 100000] [--classes 5000] [--models 15]` writes
+synthetic logits of so many models, float16, then votes over the means of the best 15, 9, 8 and 6 in
+a process of its own, block by block, and reads its peak memory at its end. The same vote with all
+softmax outputs in memory runs beside it on as many rows as `--memory_gb` holds. Needs
+2 × images × classes × models bytes of disk for the logits and twice a model's for the scores;
+`--disk` only tells how many. The peak counts mapped pages of the logits too, which the system takes
+back where memory is short. Last line: JSON.
+"""
+
+import argparse
+import json
+import multiprocessing
+import resource
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+SIZES = (15, 9, 8, 6)
+BLOCK = 4096
+
+
+def image_ids(images: int) -> list[str]:
+    """Names of the synthetic images."""
+    return [f"{number:07d}" for number in range(images)]
+
+
+def write_models(folder: Path, images: int, classes: int, models: int) -> dict[str, Path]:
+    """Synthetic logits of the models, by name.
+
+    One block is drawn and shown again, shifted: drawing would take longer than what is measured.
+    """
+    from fgvc_utils.predictions import ShardWriter, finish_store
+
+    random = np.random.default_rng(0)
+    drawn = (2 * random.standard_normal((BLOCK, classes), dtype=np.float32)).astype(np.float16)
+    names = [str(number) for number in range(classes)]
+    folders = {}
+    for model in range(models):
+        place = folder / f"model-{model:02d}"
+        writer = ShardWriter(place / "predictions", 0, image_ids(images))
+        for number, start in enumerate(range(0, images, BLOCK)):
+            block = np.roll(drawn, 7 * model + number, axis=1)
+            writer.write("logits", start, block[: images - start])
+        writer.close()
+        finish_store(place / "predictions", names, 1)
+        folders[place.name] = place
+    return folders
+
+
+def streamed(
+    folders: dict[str, Path], images: int, folder: str, answer: multiprocessing.Queue
+) -> None:
+    """The vote in blocks, written to a store; answers its time and peak memory."""
+    from fgvc_utils import ensembling
+
+    started = time.monotonic()
+    ways = {
+        f"mean of {len(members)}": ensembling.equal_weights(members)
+        for members in ensembling.member_sets(list(folders), SIZES)
+    }
+    part = ensembling.Part(image_ids(images), ways, list(ways))
+    store = ensembling.write_scores(ensembling.Lab(folders), [part], Path(folder))
+    answer.put(figures(images, started) | {"first": store.read_rows("scores", np.arange(8))})
+
+
+def at_once(folders: dict[str, Path], rows: int, answer: multiprocessing.Queue) -> None:
+    """The same vote with every model's softmax in memory; answers its time and peak memory."""
+    from fgvc_utils import ensembling
+    from fgvc_utils.predictions import Store
+
+    started = time.monotonic()
+    ids = image_ids(rows)
+    said = {name: Store(f / "predictions").probabilities(ids) for name, f in folders.items()}
+    sets = ensembling.member_sets(list(folders), SIZES)
+    scores = ensembling.vote([ensembling.mean_of([said[n] for n in names]) for names in sets])
+    answer.put(figures(rows, started) | {"first": scores[:8]})
+
+
+def figures(rows: int, started: float) -> dict:
+    """What a process took so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    return {"rows": rows, "seconds": time.monotonic() - started, "peak_gb": peak}
+
+
+def in_a_process(target: object, *arguments: object) -> dict:
+    """Run one way in a process of its own; its memory is then nobody else's."""
+    context = multiprocessing.get_context("spawn")
+    answer = context.Queue()
+    process = context.Process(target=target, args=(*arguments, answer))
+    process.start()
+    while process.is_alive() and answer.empty():
+        process.join(0.2)
+    if answer.empty():
+        raise RuntimeError(f"{target.__name__} ended with {process.exitcode} and no figures")
+    told = answer.get()
+    process.join()
+    return told
+
+
+def main() -> None:
+    """Read the options, measure, print a table and JSON."""
+    options = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    options.add_argument("--images", type=int, default=100_000)
+    options.add_argument("--classes", type=int, default=5_000)
+    options.add_argument("--models", type=int, default=15)
+    options.add_argument("--memory_gb", type=float, default=4.0, help="for the way at once")
+    options.add_argument("--folder", help="where the logits lie meanwhile; a temporary folder")
+    options.add_argument("--disk", action="store_true", help="tell the disk needed and end")
+    given = options.parse_args()
+    scores = 4 * given.images * given.classes
+    disk = {
+        "disk_logits_gb": 2 * given.images * given.classes * given.models / 1e9,
+        "disk_scores_gb": scores / 1e9,
+    }
+    if given.disk:
+        print(json.dumps(disk))
+        return
+    from fgvc_utils.files import require_space
+
+    with tempfile.TemporaryDirectory(dir=given.folder) as place:
+        needed = 2 * given.images * given.classes * given.models + scores
+        require_space(Path(place), needed, "the benchmark's logits and scores", "or take fewer")
+        folders = write_models(Path(place), given.images, given.classes, given.models)
+        ours = in_a_process(streamed, folders, given.images, f"{place}/vote")
+        # Each model's float32 softmax, and as much again while the last of them is made.
+        each = 4 * given.classes * (given.models + 4)
+        rows = min(given.images, max(8, int(given.memory_gb * 2**30 / each)))
+        theirs = in_a_process(at_once, folders, rows)
+    same = bool(np.allclose(ours.pop("first"), theirs.pop("first"), rtol=1e-5, atol=1e-6))
+    table = pd.DataFrame({"streamed": ours, "all in memory": theirs}).T
+    table["rows_a_second"] = table["rows"] / table["seconds"]
+    print(table.round(2).to_string())
+    speed = table["rows_a_second"]
+    told = {
+        **vars(given),
+        **disk,
+        "streamed": ours,
+        "all_in_memory": theirs,
+        "same_scores": same,
+        "speed_ratio": speed["streamed"] / speed["all in memory"],
+    }
+    print(json.dumps(told))
+
+
+if __name__ == "__main__":
+    main()
