@@ -430,7 +430,8 @@ class _Kernel:
         self.process = psutil.Process(self.manager.provisioner.pid)
 
     def start(self, code: str) -> str:
-        return self.client.execute(code)
+        # Else the kernel answers `aborted` to what comes within a moment after a failed cell.
+        return self.client.execute(code, stop_on_error=False)
 
     def reply(self, message_id: str) -> dict:
         while True:

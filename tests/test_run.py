@@ -1,7 +1,7 @@
 """The whole way on a tiny drawn contest: pipeline, papermill alone, bad input, odd layouts."""
 
-import io
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -147,8 +147,8 @@ def test_a_trained_model_is_shown_from_every_side(finished):
     for optimiser in ("radam", "sgd"):
         rates = pd.read_csv(run / "models/one/rates" / optimiser / "rates.csv")
         assert rates["lr"].is_monotonic_increasing
-    last = pd.read_html(io.StringIO(outputs[-1]["data"]["text/html"]))[0]
-    assert {"model", "top1", "low", "high", "images_per_second"} <= set(last)
+    heads = re.findall("<th>([^<]+)</th>", outputs[-1]["data"]["text/html"])
+    assert {"model", "top1", "low", "high", "images_per_second"} <= set(heads)
 
 
 @pytest.mark.slow
