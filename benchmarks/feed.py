@@ -74,6 +74,9 @@ Pass = Callable[[], None]
 class Raw:
     """Raw files in the place of decoded pictures: `images.decode` of each."""
 
+    def __contains__(self, file: str) -> bool:
+        return True
+
     def read(self, file: str) -> np.ndarray:
         return images.decode(Path(file).read_bytes())[0]
 
