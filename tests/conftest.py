@@ -12,6 +12,17 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
+def one_thread():
+    """As many threads as a rank has: their number changes the order in which floats are added."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
 def journal(tmp_path):
     """An empty journal."""
     return Journal(tmp_path / "decisions" / "02_coarse.csv")

@@ -1,15 +1,13 @@
 """The cells of 30_ensemble, one after the other, on a small run that is made by hand."""
 
-import io
 import json
-from contextlib import redirect_stdout
 from pathlib import Path
 from types import SimpleNamespace
 
-import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+from notebook_cells import run_cells
 
 from fgvc_utils import stage
 from fgvc_utils.config import PROJECT
@@ -91,17 +89,9 @@ def run_here(jobs: list, cfg: object, stage_name: str, picture: object = None) -
 
 def execute(run: Path, **parameters: object) -> tuple[str, SimpleNamespace]:
     """Run the notebook's code cells; returns what they printed and their names."""
-    cells = [c for c in nbformat.read(NOTEBOOK, as_version=4).cells if c.cell_type == "code"]
     given = {"run": "mine", "outputs": str(run.parent), "data_root": "mine", "mean_sizes": [3, 2]}
     given |= {"epochs": 3, "global_batch": 12, "micro_batch": 12, "rate": 0.05}
-    names: dict = {}
-    printed = io.StringIO()
-    with redirect_stdout(printed):
-        for number, cell in enumerate(cells):
-            exec(cell.source, names)
-            if number == 1:
-                names.update(given | parameters)
-    return printed.getvalue(), SimpleNamespace(**names)
+    return run_cells(NOTEBOOK, given | parameters)
 
 
 def test_a_model_that_saw_the_held_out_fold_is_named_and_neither_ranks_nor_votes(run):

@@ -33,13 +33,7 @@ STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 TWO = Hardware(processes=2, threads=1, device="cpu", timeout_minutes=3)
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """As many threads as a rank has: their number changes the order in which floats are added."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

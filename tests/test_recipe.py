@@ -28,13 +28,7 @@ WHOLE = {"flip_probability": 0.5, "colour_jitter": 0.3, "jpeg_probability": 0.5,
 WHOLE |= {"jpeg_high": 95, "paste_probability": 0.5, "paste_smallest": 0.5}
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """As many threads as a rank has: their number changes the order in which floats are added."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

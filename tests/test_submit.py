@@ -1,14 +1,11 @@
 """The cells of 40_submit, one after the other, on a small run that is made by hand."""
 
-import io
 import json
-from contextlib import redirect_stdout
-from types import SimpleNamespace
 
-import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+from notebook_cells import run_cells
 from PIL import Image
 
 from fgvc_utils import pipeline, stage
@@ -64,16 +61,8 @@ def store(folder, scores):
 
 def execute(run, **parameters):
     """Run the notebook's code cells; returns what they printed and their names."""
-    cells = [c for c in nbformat.read(NOTEBOOK, as_version=4).cells if c.cell_type == "code"]
     given = {"run": "mine", "outputs": str(run.parent), "data_root": "mine", "resamples": 3}
-    names: dict = {}
-    printed = io.StringIO()
-    with redirect_stdout(printed):
-        for number, cell in enumerate(cells):
-            exec(cell.source, names)
-            if number == 1:
-                names.update(given | parameters)
-    return printed.getvalue(), SimpleNamespace(**names)
+    return run_cells(NOTEBOOK, given | parameters)
 
 
 def submitted(path):
