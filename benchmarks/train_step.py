@@ -36,8 +36,10 @@ from torch.utils.data import Dataset
 
 from fgvc_utils.distributed import Processes
 from fgvc_utils.feed import Item
-from fgvc_utils.fitting import Material, fit, new_network
+from fgvc_utils.fitting import fit
 from fgvc_utils.jobs import Job, write_job
+from fgvc_utils.material import Material
+from fgvc_utils.networks import new_network
 from fgvc_utils.progress import Progress
 
 CLASSES = [f"class {number:04d}" for number in range(1000)]

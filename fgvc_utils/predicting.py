@@ -12,15 +12,10 @@ from torch import nn
 from fgvc_utils import augment
 from fgvc_utils.distributed import Processes
 from fgvc_utils.feed import InTurn
-from fgvc_utils.fitting import (
-    MASKED,
-    Material,
-    PictureNetwork,
-    autocast_dtype,
-    loader,
-    without_prior,
-)
+from fgvc_utils.fitting import loader
 from fgvc_utils.jobs import Job
+from fgvc_utils.material import Material
+from fgvc_utils.networks import MASKED, PictureNetwork, autocast_dtype, without_prior
 from fgvc_utils.predictions import ShardWriter, finish_store
 from fgvc_utils.progress import Progress
 from fgvc_utils.reduction import reduce_block

@@ -10,8 +10,10 @@ from torch import nn
 from fgvc_utils.distributed import Processes
 from fgvc_utils.feed import InTurn
 from fgvc_utils.files import whole_file
-from fgvc_utils.fitting import Material, autocast_dtype, evaluate, loader
+from fgvc_utils.fitting import evaluate, loader
 from fgvc_utils.jobs import Job
+from fgvc_utils.material import Material
+from fgvc_utils.networks import autocast_dtype
 from fgvc_utils.progress import Progress
 
 BATCH = 64

@@ -5,9 +5,11 @@ import time
 from pathlib import Path
 
 from fgvc_utils.distributed import Processes, joined
-from fgvc_utils.fitting import LAST, Material, fit, new_network
+from fgvc_utils.fitting import LAST, fit
 from fgvc_utils.jobs import Job, is_done, mark_done, read_job
 from fgvc_utils.launch import read_launch
+from fgvc_utils.material import Material
+from fgvc_utils.networks import new_network
 from fgvc_utils.predicting import predict
 from fgvc_utils.progress import Progress
 from fgvc_utils.renewing import renewed

@@ -13,8 +13,9 @@ from small_jobs import CLASSES, draw_pictures, small_job
 from fgvc_utils import stage
 from fgvc_utils.averaging import average_weights, greedy_soup
 from fgvc_utils.distributed import Processes
-from fgvc_utils.fitting import Material, new_network
 from fgvc_utils.jobs import Job, is_done, read_job, write_job
+from fgvc_utils.material import Material
+from fgvc_utils.networks import new_network
 from fgvc_utils.predictions import Store
 from fgvc_utils.progress import Progress
 from fgvc_utils.renewing import renew_statistics

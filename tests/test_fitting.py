@@ -18,11 +18,14 @@ from safetensors.torch import load_file, save_file
 from small_jobs import CLASSES, draw_pictures, small_job
 
 from fgvc_utils import backbones, balance
+from fgvc_utils.callbacks import Steps
 from fgvc_utils.distributed import Processes
 from fgvc_utils.feed import GlobalBatches
-from fgvc_utils.fitting import MASKED, Material, Steps, fit, new_network
+from fgvc_utils.fitting import fit
 from fgvc_utils.jobs import Job, is_done, job_digest, write_job
 from fgvc_utils.launch import Hardware, launch
+from fgvc_utils.material import Material
+from fgvc_utils.networks import MASKED, new_network
 from fgvc_utils.predictions import ShardWriter, Store, finish_store
 from fgvc_utils.progress import Progress, read_events
 from fgvc_utils.ranks import RankFailed

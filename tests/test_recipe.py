@@ -13,13 +13,9 @@ from small_jobs import CLASSES, draw_pictures, small_job
 from fgvc_utils import backbones, stage
 from fgvc_utils.distributed import Processes, workers_of
 from fgvc_utils.files import read_json
-from fgvc_utils.fitting import (
-    Material,
-    autocast_dtype,
-    load_trained,
-    new_network,
-)
 from fgvc_utils.jobs import Job, is_done, job_digest, write_job
+from fgvc_utils.material import Material
+from fgvc_utils.networks import autocast_dtype, load_trained, new_network
 from fgvc_utils.predictions import Store
 from fgvc_utils.progress import Progress, read_events
 from fgvc_utils.worker import carry_out

@@ -10,8 +10,9 @@ from small_jobs import CLASSES, draw_pictures, small_job
 
 from fgvc_utils import augment, stage
 from fgvc_utils.distributed import Processes
-from fgvc_utils.fitting import Material, new_network, without_prior
 from fgvc_utils.jobs import Job, write_job
+from fgvc_utils.material import Material
+from fgvc_utils.networks import new_network, without_prior
 from fgvc_utils.predicting import log_mean_softmax
 from fgvc_utils.predictions import Store, softmax
 from fgvc_utils.progress import Progress
