@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from cleaning_scale import apart
 
 SIZES = (15, 9, 8, 6)
 BLOCK = 4096
@@ -89,16 +90,9 @@ def figures(rows: int, started: float) -> dict:
 
 def in_a_process(target: object, *arguments: object) -> dict:
     """Run one way in a process of its own; its memory is then nobody else's."""
-    context = multiprocessing.get_context("spawn")
-    answer = context.Queue()
-    process = context.Process(target=target, args=(*arguments, answer))
-    process.start()
-    while process.is_alive() and answer.empty():
-        process.join(0.2)
-    if answer.empty():
-        raise RuntimeError(f"{target.__name__} ended with {process.exitcode} and no figures")
-    told = answer.get()
-    process.join()
+    told = apart(target, *arguments)
+    if told is None:
+        raise RuntimeError(f"{target.__name__} ended with no figures")
     return told
 
 

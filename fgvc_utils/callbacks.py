@@ -157,15 +157,6 @@ class RateSweep(Steps):
         if not np.isfinite(loss) or loss > SWEEP_STOP * lowest or self.done >= self.total:
             raise CancelFitException
 
-    def smoothed(self) -> np.ndarray:
-        """The losses, averaged with a decay of 0.9 and freed of the start's bias."""
-        weights, smooth = 0.0, []
-        mean = 0.0
-        for loss in self.losses:
-            mean, weights = 0.9 * mean + 0.1 * loss, 0.9 * weights + 0.1
-            smooth.append(mean / weights)
-        return np.array(smooth)
-
 
 class Autocast(Callback):
     """Forward and loss in a shorter float, weights and gradients in float32."""

@@ -43,6 +43,8 @@ from fgvc_utils.predictions import label_ranks
 from fgvc_utils.progress import Progress
 
 LAST = "last.pt"
+# The weight of a step's own loss in the smoothed losses of a rate sweep.
+SWEEP_WEIGHT = 0.1
 
 
 def loader(dataset: Dataset, batches: object, processes: Processes) -> DataLoader:
@@ -212,6 +214,7 @@ def evaluate(
     """
     network.eval()
     dtype = autocast_dtype(job.precision, processes.device)
+    empty = material.masked
     sums = [0.0, 0.0, 0.0, 0.0]
     for pictures, targets in batches:
         with torch.autocast(processes.device.type, dtype, enabled=dtype is not None):
@@ -219,7 +222,7 @@ def evaluate(
         logits = without_prior(logits.float(), network, job).cpu()
         told = targets[:, : logits.shape[1]]
         loss = nn.functional.cross_entropy(logits, told)
-        masked = logits.masked_fill(material.masked, MASKED)
+        masked = logits.masked_fill(empty, MASKED)
         ranks = label_ranks(masked.numpy(), told.argmax(dim=1).numpy())
         for place, value in enumerate((len(ranks), (ranks == 0).sum(), (ranks < 5).sum())):
             sums[place] += float(value)
@@ -343,14 +346,14 @@ def _sweep_rates(
     with learner.no_logging():
         learner.fit(epochs)
     check_loss(sweep.losses[0], job, 1)
-    smooth = sweep.smoothed()
-    usable = np.isfinite(smooth)
-    rates, smooth = np.array(sweep.rates)[usable], smooth[usable]
+    tried = pd.DataFrame({"lr": sweep.rates, "loss": sweep.losses})
+    # Only the last loss, which ended the sweep, may be no number.
+    usable = tried[np.isfinite(tried["loss"])]
+    rates, smooth = usable["lr"], usable["loss"].ewm(alpha=SWEEP_WEIGHT).mean()
     suggested, _ = valley(rates.tolist(), smooth.tolist(), len(rates))
     if processes.first:
         with whole_file(Path(job.folder) / "rates.csv") as temporary:
-            tried = {"lr": sweep.rates, "loss": sweep.losses}
-            pd.DataFrame(tried).to_csv(temporary, index=False)
+            tried.to_csv(temporary, index=False)
     figures = {"suggested": suggested, "train_loss": float(smooth.min())}
     progress.figures(job.name, f"{len(rates)} steps", **figures)
     return [{"epoch": 1, **figures}]

@@ -5,7 +5,7 @@ A notebook makes jobs, `launch` hands their files to the processes, `fitting` ca
 
 import hashlib
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 from pydantic import BaseModel, ConfigDict
@@ -121,6 +121,11 @@ class Job(BaseModel):
     def store(self) -> Path:
         """The folder of this job's predictions."""
         return Path(self.folder) / "predictions"
+
+    def elsewhere(self, folder: Path, name: str, **changes: Any) -> "Job":
+        """This job under another name, its files in another folder, with further changes."""
+        own = {"name": name, "folder": str(folder), "rows": str(folder / "rows.parquet")}
+        return self.model_copy(update=own | changes)
 
     @property
     def job_file(self) -> Path:

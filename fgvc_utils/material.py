@@ -48,7 +48,7 @@ class Material:
     def masked(self) -> torch.Tensor:
         """Classes that are not predicted, boolean (classes,): those without a train image.
 
-        None where the job keeps them, or learns from teachers alone, who may know them.
+        All false where the job keeps them, or learns from teachers alone, who may know them.
         """
         job = self.job
         learned = job.fit != "none" or job.trained
@@ -74,8 +74,9 @@ class Material:
                 spoken = spoken[[self.ids[row] not in fitted for row in spoken]]
             place[spoken] = teacher.rows_of([self.ids[row] for row in spoken])
             places.append(place)
-        if teachers and (np.max(places, axis=0)[self.fit_rows] < 0).any():
-            silent = self.fit_rows[np.max(places, axis=0)[self.fit_rows] < 0]
+        heard = np.max(places, axis=0) if teachers else np.zeros(len(self.ids))
+        silent = self.fit_rows[heard[self.fit_rows] < 0]
+        if len(silent):
             raise ValueError(
                 f"job {self.job.name}: every teacher was trained on {len(silent)} of its images, "
                 f"first {self.ids[silent[0]]!r}, and fold_clean forbids that they teach them; "

@@ -408,23 +408,23 @@ def view_jobs(student: Job, rows: pd.DataFrame, teachers: Sequence[Path]) -> lis
     for teacher in teachers:
         own = read_job(teacher / "job.json")
         folder = Path(student.folder) / "views" / teacher.name
-        changes = as_trained(own) | {
-            "name": f"{student.name}: views of {teacher.name}",
-            "folder": str(folder),
-            "rows": str(folder / "rows.parquet"),
-            "backbone": own.backbone,
-            "balance": own.balance,
-            "keep_prior": own.keep_prior,
-            "keep_empty": own.keep_empty,
-            "keep": ["views"],
-            "keep_weights": False,
-            "teachers": [],
-            "teacher_weight": own.teacher_weight,
-        }
+        job = student.elsewhere(
+            folder,
+            f"{student.name}: views of {teacher.name}",
+            **as_trained(own),
+            backbone=own.backbone,
+            balance=own.balance,
+            keep_prior=own.keep_prior,
+            keep_empty=own.keep_empty,
+            keep=["views"],
+            keep_weights=False,
+            teachers=[],
+            teacher_weight=own.teacher_weight,
+        )
         # Its own train images stay marked: which classes it knows, and whom it may not teach.
         known = fitted_images(teacher)
         seen = rows.assign(fit=rows["image_id"].isin(known), validate=False, predict=rows["fit"])
-        jobs.append((student.model_copy(update=changes), seen))
+        jobs.append((job, seen))
     logits = len(student.classes) * np.dtype(np.float16).itemsize * student.teacher_views
     require_space(
         Path(student.folder),
@@ -453,17 +453,15 @@ def rate_sweeps(job: Job, rows: pd.DataFrame, steps: int) -> dict[str, Rows]:
     """A range test of each optimiser of a training job, by its name; none with 0 steps."""
     sweeps = {}
     for optimiser in ("radam", "sgd") if steps else ():
-        folder = Path(job.folder) / "rates" / optimiser
-        changes = {
-            "name": f"{job.name}: rates for {optimiser}",
-            "folder": str(folder),
-            "rows": str(folder / "rows.parquet"),
-            "optimiser": optimiser,
-            "rate_sweep_steps": steps,
-            "keep": [],
-            "keep_weights": False,
-        }
-        sweeps[optimiser] = job.model_copy(update=changes), rows
+        sweep = job.elsewhere(
+            Path(job.folder) / "rates" / optimiser,
+            f"{job.name}: rates for {optimiser}",
+            optimiser=optimiser,
+            rate_sweep_steps=steps,
+            keep=[],
+            keep_weights=False,
+        )
+        sweeps[optimiser] = sweep, rows
     return sweeps
 
 
@@ -489,16 +487,15 @@ def ratio_sweep(jobs: Sequence[Job], labels: pd.Series) -> pd.DataFrame:
 
 def ratio_job(job: Job, rows: pd.DataFrame, ratio: float) -> Rows:
     """The held-out images, predicted by a job's network at another test ratio."""
-    folder = Path(job.folder) / "ratios" / f"{ratio:g}"
-    changes = as_trained(job) | {
-        "name": f"{job.name} at test ratio {ratio:g}",
-        "folder": str(folder),
-        "rows": str(folder / "rows.parquet"),
-        "test_ratio": ratio,
-        "keep": ["logits"],
-        "keep_weights": False,
-    }
-    return job.model_copy(update=changes), rows.assign(predict=rows["validate"])
+    tried = job.elsewhere(
+        Path(job.folder) / "ratios" / f"{ratio:g}",
+        f"{job.name} at test ratio {ratio:g}",
+        **as_trained(job),
+        test_ratio=ratio,
+        keep=["logits"],
+        keep_weights=False,
+    )
+    return tried, rows.assign(predict=rows["validate"])
 
 
 def view_job(model: Path, kind: str, image_ids: pd.Series) -> Rows:
@@ -518,19 +515,18 @@ def view_job(model: Path, kind: str, image_ids: pd.Series) -> Rows:
     strangers = set(image_ids) - set(rows["image_id"])
     if strangers:
         raise KeyError(f"model {model.name!r} has no row of image {sorted(strangers)[0]!r}")
-    folder = model / "views-of-test" / kind
-    changes = as_trained(job) | {
-        "name": f"{job.name}: {kind} at test",
-        "folder": str(folder),
-        "rows": str(folder / "rows.parquet"),
-        "test_time": kind,
-        "keep": ["logits"],
-        "keep_weights": False,
-        "rate_sweep_steps": 0,
-    }
+    views = job.elsewhere(
+        model / "views-of-test" / kind,
+        f"{job.name}: {kind} at test",
+        **as_trained(job),
+        test_time=kind,
+        keep=["logits"],
+        keep_weights=False,
+        rate_sweep_steps=0,
+    )
     # Its own train images stay marked: they say which classes it knows.
     asked = rows.assign(validate=False, predict=rows["image_id"].isin(set(image_ids)))
-    return job.model_copy(update=changes), asked[asked["fit"] | asked["predict"]]
+    return views, asked[asked["fit"] | asked["predict"]]
 
 
 # What models must share for their weights to be averaged into one network.
@@ -559,9 +555,6 @@ def soup_job(folder: Path, models: Sequence[Path], labels: pd.Series) -> Rows:
         [model / "weights.safetensors" for model in models], folder / "average"
     )
     changes = as_trained(jobs[0]) | {
-        "name": f"soup {folder.name}",
-        "folder": str(folder),
-        "rows": str(folder / "rows.parquet"),
         "trained": str(average),
         "renew_statistics": True,
         "teachers": [],
@@ -576,7 +569,8 @@ def soup_job(folder: Path, models: Sequence[Path], labels: pd.Series) -> Rows:
     told = rows["image_id"].map(labels).where(judged, rows["target"])
     predict = rows["image_id"].isin(predicted)
     rows = rows.assign(target=told, validate=judged, predict=predict).sort_values("image_id")
-    return jobs[0].model_copy(update=changes), rows.reset_index(drop=True)
+    soup = jobs[0].elsewhere(folder, f"soup {folder.name}", **changes)
+    return soup, rows.reset_index(drop=True)
 
 
 def soups(
