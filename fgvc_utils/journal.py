@@ -80,10 +80,14 @@ class Journal:
         """
         self.append_all([Decision(item, decision, label, shown)], reviewer)
 
-    def append_all(self, decisions: Sequence[Decision], reviewer: str | None = None) -> None:
+    def append_all(
+        self, decisions: Sequence[Decision], reviewer: str | None = None
+    ) -> tuple[int, int]:
         """Write several decisions at once, all or none, and return when they are on the disk.
 
-        A power cut in the middle leaves the first ones, each whole. Raises as `append` does.
+        A power cut in the middle leaves the first ones, each whole. Returns the bytes that the
+        journal had before and has now: where the former is not what one last read, others have
+        decided meanwhile. Raises as `append` does.
         """
         time = datetime.now(UTC).isoformat(timespec="seconds")
         who = reviewer_name() if reviewer is None else reviewer
@@ -95,7 +99,7 @@ class Journal:
             _check_values(values, self.path)
             lines.append(_csv_line(list(values.values())))
         if not lines:
-            return
+            return self.size(), self.size()
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with open(self.path, "a+b", buffering=0) as file:
             # Closing the file gives the lock back, also where this process is killed.
@@ -103,19 +107,22 @@ class Journal:
             size = file.seek(0, os.SEEK_END)
             beginning, ending = _edges(file, size)
             _check_header(beginning, self.path)
-            written = (_missing_end(beginning, ending) + "".join(lines)).encode("utf-8")
+            content = (_missing_end(beginning, ending) + "".join(lines)).encode("utf-8")
+            written = 0
             try:
-                if file.write(written) != len(written):
+                written = file.write(content)
+                if written != len(content):
                     raise OSError(f"{self.path}: the line was cut short; is the disk full?")
                 os.fsync(file.fileno())
             except OSError:
-                if len(lines) > 1:
-                    # Half a selection would pass for the reviewer's choice; what is cut away here
-                    # was never said to be written.
+                if len(lines) > 1 or written == len(content):
+                    # Half a selection would pass for the reviewer's choice, and a whole line for a
+                    # decision; what is cut away here was never said to be written.
                     file.truncate(size)
                 raise
         if not size:
             _sync_folder(self.path.parent)
+        return size, size + written
 
     def read(self) -> pd.DataFrame:
         """Every decision in the order of writing, `undo` lines too: `COLUMNS`, all strings.

@@ -273,6 +273,28 @@ def test_full_disk_is_an_error_and_the_next_decision_finds_its_place(journal):
     assert journal.latest()["decision"].to_dict() == {"a": "keep", "third": "drop"}
 
 
+def test_decision_that_may_not_be_on_the_disk_does_not_count(journal, monkeypatch):
+    journal.append("a", "keep")
+
+    def fails(_):
+        raise OSError("the disk is gone")
+
+    monkeypatch.setattr(journal_module.os, "fsync", fails)
+    with pytest.raises(OSError, match="the disk is gone"):
+        journal.append("b", "keep")
+    monkeypatch.undo()
+    assert journal.read()["item"].tolist() == ["a"] and journal.cut_lines() == []
+
+
+def test_append_tells_whether_others_have_decided_meanwhile(journal):
+    first = journal.append_all([Decision("a", "keep")])
+    assert first == (0, journal.size())
+    journal.append("b", "drop", reviewer="bob")
+    size = journal.size()
+    assert journal.append_all([Decision("c", "keep")]) == (size, journal.size())
+    assert journal.append_all([]) == (journal.size(), journal.size())
+
+
 def test_time_is_now(journal):
     before = time.time()
     journal.append("a", "keep")
