@@ -52,6 +52,11 @@ def cache_folder(cfg: config.Shared) -> Path:
     return cfg.folder.parent / "cache"
 
 
+def picture_folders(cfg: config.Shared) -> list[Path]:
+    """The folders that a gallery may show pictures from: the cache and the raw images."""
+    return [cache_folder(cfg), raw_images(cfg)]
+
+
 def processors() -> int:
     """CPU cores this process may use."""
     return len(os.sched_getaffinity(0))

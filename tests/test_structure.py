@@ -18,6 +18,7 @@ LEVELS = {
     "worker": (4, 0),
     "augment_sheet": (3, 1),
     "gallery": (3, 1),
+    "gallery_messages": (3, 0),
     "sheets": (3, 0),
     "plots": (3, 0),
     "crossing": (3, 1),
