@@ -20,6 +20,9 @@ from fgvc_utils.jobs import Job, fitted_images, is_done, read_job, write_job
 from fgvc_utils.launch import Hardware, launch
 from fgvc_utils.predictions import BLOCK, Store, same_classes, softmax
 
+# Tables in notebooks show names as they are; a class called `$x_1$` is no formula.
+pd.set_option("display.html.use_mathjax", False)
+
 Rows = tuple[Job, pd.DataFrame]
 # Fields of a job that the table of models always shows, and those that make no other network.
 ALWAYS_SHOWN = {"backbone", "size", "teachers", "balance", "mix", "epochs"}
