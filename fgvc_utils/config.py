@@ -369,6 +369,7 @@ class SubmitParams(Shared):
     resamples: CountOrZero
     columns: Annotated[list[str], Field(min_length=2, max_length=2)]
     image_column: Literal["path", "name", "stem", "image_id"]
+    allow_formulas: bool
 
     @model_validator(mode="after")
     def _fits_together(self) -> "SubmitParams":

@@ -19,6 +19,8 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from fgvc_utils.spreadsheet import escaped, unescaped
+
 COLUMNS = ["item", "decision", "label", "reviewer", "time", "shown"]
 HEADER = ",".join(COLUMNS) + "\n"
 UNDO = "undo"
@@ -47,7 +49,7 @@ class Journal:
 
     The file and its folder are made with the first decision. Any number of processes may append
     at the same time. All values are strings and come back as they were given: `0012` stays
-    `0012`.
+    `0012`. In the file a `'` stands before what a spreadsheet would take for a formula.
     """
 
     def __init__(self, path: str | Path):
@@ -248,7 +250,7 @@ def _check_values(values: dict[str, str], path: Path) -> None:
 
 def _csv_line(fields: list[str]) -> str:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow(fields)
+    csv.writer(text, lineterminator="\n").writerow(map(escaped, fields))
     return text.getvalue()
 
 
@@ -303,7 +305,7 @@ def _fields(line: bytes) -> list[str]:
         raise ValueError(f"{len(fields)} fields instead of {len(COLUMNS)}")
     if not fields[0] or not fields[1]:
         raise ValueError("item or decision is empty")
-    return fields
+    return [unescaped(field) for field in fields]
 
 
 def _sync_folder(folder: Path) -> None:

@@ -28,6 +28,7 @@ SUBMIT = SHARED | {
     "slack": 1.25,
     "columns": ["path", "class"],
     "image_column": "path",
+    "allow_formulas": False,
     "ensemble": "vote",
     "prior": "",
     "regularisation": 1.0,

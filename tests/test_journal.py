@@ -1,5 +1,6 @@
 """The journal keeps every decision, whatever happens while it is written."""
 
+import csv
 import multiprocessing
 import os
 import signal
@@ -202,6 +203,24 @@ def test_cut_lines_say_where_and_why(journal):
     ]
     assert "2 fields" in journal.cut_lines()[0].reason
     assert journal.read()["item"].tolist() == ["a"]
+
+
+def test_a_spreadsheet_runs_nothing_of_a_journal_and_all_comes_back(journal):
+    odd = ["=1+1", "-DSC_01.jpg", "@x", "'=1", "＝1", "a;=b"]
+    for name in odd:
+        journal.append(name, name, label=name, shown=name, reviewer=name)
+    read = journal.read()
+    for column in ("item", "decision", "label", "reviewer", "shown"):
+        assert read[column].tolist() == odd
+    assert list(journal.latest().index) == odd
+    rows = list(csv.reader(journal.path.read_text("utf-8").splitlines()))[1:]
+    assert [row[0] for row in rows] == ["'=1+1", "'-DSC_01.jpg", "'@x", "''=1", "'＝1", "a;'=b"]
+
+
+def test_a_journal_from_before_texts_were_escaped_is_read_as_it_was(journal):
+    journal.path.parent.mkdir()
+    journal.path.write_text(HEADER + "-DSC_01.jpg,keep,=x,ann,2026-01-01T00:00:00+00:00,-\n")
+    assert journal.read().iloc[0].tolist()[:4] == ["-DSC_01.jpg", "keep", "=x", "ann"]
 
 
 def test_windows_line_ends_are_read(journal):
