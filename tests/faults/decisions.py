@@ -63,8 +63,9 @@ class Outcome(NamedTuple):
 
 
 def candidates(count: int) -> pd.DataFrame:
-    """Items to decide on, some with names that a CSV file must quote."""
-    names = [f'photo {n}, "é"' if n % 7 == 0 else f"photo {n}" for n in range(count)]
+    """Items to decide on, some with names that a CSV file must quote or escape."""
+    forms = ("photo {}", 'photo {}, "é"', "=photo {}", "photo {}; -1")
+    names = [forms[number % 7 % len(forms)].format(number) for number in range(count)]
     return pd.DataFrame({"item": names, "image": "nowhere.jpg", "caption": "p 0.50, a, b"})
 
 
