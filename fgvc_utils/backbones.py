@@ -5,8 +5,9 @@ from pathlib import Path
 
 import timm
 import torch
-from safetensors.torch import load_file
 from torch import nn
+
+from fgvc_utils.weights import read_state
 
 # timm name → the installed package that ships ImageNet weights for it, and its class.
 PACKAGED = {
@@ -16,6 +17,7 @@ PACKAGED = {
     )
     for n in range(3)
 }
+OTHER_WEIGHTS = "give `weights` a .safetensors file, or a .pth of named tensors alone"
 _STEM = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2"}
 _STEM |= {"_fc": "classifier"}
 _PLAIN_BLOCK = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw"}
@@ -58,7 +60,11 @@ def create_network(
     if gradient_checkpointing:
         network.set_grad_checkpointing()
     if weights not in ("none", "hub"):
-        state = _packaged_state(name) if weights == "package" else _state_from_file(Path(weights))
+        state = (
+            _packaged_state(name)
+            if weights == "package"
+            else read_state(Path(weights), OTHER_WEIGHTS)
+        )
         _load_all_but_classifier(network, state, f"{weights} weights of {name}")
     return network
 
@@ -113,16 +119,10 @@ def _load_all_but_classifier(network: nn.Module, state: dict, what: str) -> None
         )
 
 
-def _state_from_file(path: Path) -> dict:
-    if path.suffix == ".safetensors":
-        return load_file(path)
-    return torch.load(path, map_location="cpu", weights_only=True)
-
-
 def _packaged_state(name: str) -> dict:
     module, model_file = PACKAGED[name]
     path = getattr(importlib.import_module(module), model_file).get_model_file_path()
-    state = torch.load(path, map_location="cpu", weights_only=True)
+    state = read_state(Path(path), "install the package anew")
     target = timm.create_model(name).state_dict()
     return _renamed(state, target)
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -48,7 +49,11 @@ def whole_file(path: Path) -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     # The ending is kept last: some writers (numpy, pandas) choose the format by it.
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    name = f".{path.stem}.{secrets.token_hex(8)}.part{path.suffix}"
+    temporary = path.with_name(name)
+    # Made here and nowhere else: no link that somebody has laid there is followed, and two machines
+    # that share the folder never meet. What others may do with it the umask says.
+    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o666))
     try:
         yield temporary
         with open(temporary, "rb") as written:

@@ -41,6 +41,7 @@ from fgvc_utils.material import Material
 from fgvc_utils.networks import MASKED, autocast_dtype, without_prior
 from fgvc_utils.predictions import label_ranks
 from fgvc_utils.progress import Progress
+from fgvc_utils.weights import read_state
 
 LAST = "last.pt"
 # The weight of a step's own loss in the smoothed losses of a rate sweep.
@@ -113,7 +114,7 @@ class Account(Callback):
         """Take up the fit where an earlier one of the very same job was cut off."""
         if not self.last_file.is_file():
             return
-        last = torch.load(self.last_file, map_location="cpu", weights_only=True)
+        last = read_state(self.last_file, "delete it, and the fit starts anew")
         if last["digest"] != self.material.digest:
             return
         self.learn.model.load_state_dict(last["network"])

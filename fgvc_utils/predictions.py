@@ -121,7 +121,7 @@ class Store:
             paths = [shard / f"{kind}.npy" for shard in self._shards]
             if not all(path.is_file() for path in paths):
                 raise KeyError(f"{self.folder} holds no {kind}; it holds {', '.join(self.kinds())}")
-            self._arrays[kind] = [np.load(p, mmap_mode="r", allow_pickle=False) for p in paths]
+            self._arrays[kind] = [_mapped(path) for path in paths]
         return self._arrays[kind]
 
     def __getstate__(self) -> dict:
@@ -133,6 +133,17 @@ class Store:
     ) -> np.ndarray:
         """Softmax of the logits over the classes, float32 (images, classes)."""
         return softmax(self.read("logits", image_ids).astype(np.float32) / temperature)
+
+
+def _mapped(path: Path) -> np.ndarray:
+    """An array of a file, mapped; raises ValueError naming the file where it is none."""
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise ValueError(
+            f"{path} is no array of numbers ({error}); delete its folder {path.parent.parent} and "
+            "run its notebook again"
+        ) from error
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

@@ -19,6 +19,10 @@ from fgvc_utils.intervals import wilson
 from fgvc_utils.jobs import Job, fitted_images, is_done, read_job, write_job
 from fgvc_utils.launch import Hardware, launch
 from fgvc_utils.predictions import BLOCK, Store, same_classes, softmax
+from fgvc_utils.spreadsheet import escaped, unescaped
+
+# Tables in notebooks show names as they are; a class called `$x_1$` is no formula.
+pd.set_option("display.html.use_mathjax", False)
 
 Rows = tuple[Job, pd.DataFrame]
 # Fields of a job that the table of models always shows, and those that make no other network.
@@ -50,6 +54,11 @@ def raw_images(cfg: config.Shared) -> Path:
 def cache_folder(cfg: config.Shared) -> Path:
     """Where decoded pictures are kept: beside the runs, so that several runs share them."""
     return cfg.folder.parent / "cache"
+
+
+def picture_folders(cfg: config.Shared) -> list[Path]:
+    """The folders that a gallery may show pictures from: the cache and the raw images."""
+    return [cache_folder(cfg), raw_images(cfg)]
 
 
 def processors() -> int:
@@ -269,12 +278,17 @@ def write_ledger(cfg: config.Shared, stage: str, rounds: list[dict]) -> pd.DataF
     path = cfg.folder / "ledger.csv"
     ledger = pd.DataFrame([{"stage": stage, **row} for row in rounds], columns=_columns(rounds))
     if path.is_file():
-        others = pd.read_csv(path, dtype={"stage": str})
+        others = _of_text(pd.read_csv(path, dtype={"stage": str}), unescaped)
         ledger = pd.concat([others[others["stage"] != stage], ledger], ignore_index=True)
     ledger = ledger.sort_values("stage", kind="stable")
     with whole_file(path) as temporary:
-        ledger.to_csv(temporary, index=False)
+        _of_text(ledger, escaped).to_csv(temporary, index=False)
     return ledger[ledger["stage"] == stage].reset_index(drop=True)
+
+
+def _of_text(table: pd.DataFrame, change: Callable[[str], str]) -> pd.DataFrame:
+    """The table with its text changed, its numbers as they are."""
+    return table.map(lambda value: change(value) if isinstance(value, str) else value)
 
 
 def trained_models(cfg: config.Shared, names: Sequence[str] = ()) -> list[Path]:

@@ -18,6 +18,7 @@ LEVELS = {
     "worker": (4, 0),
     "augment_sheet": (3, 1),
     "gallery": (3, 1),
+    "gallery_messages": (3, 0),
     "sheets": (3, 0),
     "plots": (3, 0),
     "crossing": (3, 1),
@@ -54,7 +55,8 @@ LEVELS = {
     "colour": (1, 0),
     "balance": (1, 0),
     "averaging": (1, 0),
-    "backbones": (1, 0),
+    "backbones": (1, 1),
+    "weights": (1, 0),
     "heads": (1, 0),
     "losses": (1, 0),
     "distributed": (1, 0),
@@ -65,6 +67,7 @@ LEVELS = {
     "progress": (0, 1),
     "ranks": (0, 1),
     "files": (0, 0),
+    "spreadsheet": (0, 0),
     "intervals": (0, 0),
 }
 

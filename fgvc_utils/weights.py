@@ -1,0 +1,34 @@
+"""Tensors from files that may come from elsewhere: nothing that lies in a file is ever run."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+
+def read_state(path: Path, advice: str) -> dict[str, Any]:
+    """Read a state dict: tensors of a .safetensors file, or of torch's own format with plain data.
+
+    torch's format is a pickle, which can call any function when it is loaded; one that does more
+    than to name tensors, numbers, text, lists and dicts is refused. All lands on the CPU.
+
+    Raises ValueError naming the file and what is wrong, with `advice`, where it is refused, damaged
+    or no dict; OSError where it cannot be opened.
+    """
+    path = Path(path)
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
+    # Damaged files raise almost anything.
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ValueError(
+            f"{path} was not loaded: it is damaged, or would run code ({reason}); {advice}"
+        ) from error
+    if not isinstance(state, dict):
+        raise ValueError(f"{path} holds a {type(state).__name__}, not named tensors; {advice}")
+    return state
