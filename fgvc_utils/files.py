@@ -68,7 +68,7 @@ def read_json(path: Path) -> Any:
     """Read a JSON file; raises ValueError naming the file where it is not JSON."""
     try:
         return json.loads(Path(path).read_text("utf-8"))
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{path} is not valid JSON ({error}); delete it and run again") from error
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 import pandas as pd
 
 from fgvc_utils.files import read_json, whole_file, write_json
+from fgvc_utils.reading import read_parquet
 
 COLUMNS = (
     "image_id",
@@ -98,7 +99,7 @@ def read_table(path: Path) -> pd.DataFrame:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path} is not there: run the notebook {path.stem} first")
-    table = pd.read_parquet(path)
+    table = read_parquet(path, f"run the notebook {path.stem} again")
     table = table.astype({c: object for c in TEXT_COLUMNS if c in table})
     check_table(table, str(path))
     return table

@@ -65,6 +65,7 @@ LEVELS = {
     "progress": (0, 1),
     "ranks": (0, 1),
     "files": (0, 0),
+    "reading": (0, 0),
     "intervals": (0, 0),
 }
 
