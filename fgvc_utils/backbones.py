@@ -1,12 +1,15 @@
 """Networks: any timm name, with weights from the hub, a file, or a package that ships them."""
 
 import importlib
+import pickle
 from pathlib import Path
 
 import timm
 import torch
 from safetensors.torch import load_file
 from torch import nn
+
+from fgvc_utils.reading import UnreadableFile, refused_by_name
 
 # timm name → the installed package that ships ImageNet weights for it, and its class.
 PACKAGED = {
@@ -104,19 +107,42 @@ def freeze_bias(classifier: nn.Linear, bias: torch.Tensor) -> None:
 def _load_all_but_classifier(network: nn.Module, state: dict, what: str) -> None:
     head = network.default_cfg["classifier"] + "."
     body = {key: value for key, value in state.items() if not key.startswith(head)}
+    own = network.state_dict()
+    for key in own.keys() & body.keys():
+        if own[key].shape != body[key].shape:
+            raise ValueError(
+                f"{what} do not fit: the tensor {key} is of shape {tuple(body[key].shape)}, not "
+                f"{tuple(own[key].shape)}; they are of another network, so name that one as "
+                "backbone, or other weights"
+            )
     missing, unexpected = network.load_state_dict(body, strict=False)
     missing = [key for key in missing if not key.startswith(head)]
     if missing or unexpected:
         raise ValueError(
             f"{what} do not fit: {len(missing)} tensors missing, {len(unexpected)} unknown "
-            f"(first: {(missing + unexpected)[0]})"
+            f"(first: {(missing + unexpected)[0]}); they are of another network, so name that one "
+            "as backbone, or other weights"
         )
 
 
 def _state_from_file(path: Path) -> dict:
-    if path.suffix == ".safetensors":
-        return load_file(path)
-    return torch.load(path, map_location="cpu", weights_only=True)
+    advice = "give the .safetensors file or the .pth state dict of a network, saved whole"
+    with refused_by_name(path, "weights", advice):
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        try:
+            # Nothing but tensors and plain containers is loaded: no code of the file is run.
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError:
+            # PyTorch's own words advise to load it all the same.
+            raise UnreadableFile(
+                f"{path} is no file of weights, or holds more than tensors, which might run code "
+                f"when loaded; {advice}"
+            ) from None
+    if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
+        inside = sorted(map(str, state))[:5] if isinstance(state, dict) else type(state).__name__
+        raise UnreadableFile(f"{path} is no state dict, it holds {inside}; {advice}")
+    return state
 
 
 def _packaged_state(name: str) -> dict:

@@ -10,6 +10,7 @@ import argparse
 import ast
 import hashlib
 import json
+import reprlib
 import sys
 import time
 import warnings
@@ -23,6 +24,7 @@ import yaml
 from fgvc_utils import config
 from fgvc_utils.files import file_digest, read_json, write_json
 from fgvc_utils.listing import listing_digest
+from fgvc_utils.reading import UnreadableFile, read_text
 
 NOTEBOOKS = config.PROJECT / "notebooks"
 # Which stages' results a stage reads, by the table or folder they leave.
@@ -61,6 +63,10 @@ class _UniqueKeys(yaml.SafeLoader):
 def _mapping(loader: _UniqueKeys, node: yaml.MappingNode) -> dict:
     keys = [key.value for key, _ in node.value]
     for key in keys:
+        if not isinstance(key, str):
+            raise config.ParameterError(
+                f"line {node.start_mark.line + 1}: a list or a mapping stands where a name must"
+            )
         if keys.count(key) > 1:
             raise config.ParameterError(f"line {node.start_mark.line + 1}: {key!r} stands twice")
     loader.flatten_mapping(node)
@@ -68,6 +74,20 @@ def _mapping(loader: _UniqueKeys, node: yaml.MappingNode) -> dict:
 
 
 _UniqueKeys.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+
+
+def read_yaml(path: Path) -> Any:
+    """A YAML file as plain data; raises ParameterError naming the file where it is not valid."""
+    try:
+        return yaml.load(read_text(path), _UniqueKeys)
+    except config.ParameterError as error:
+        raise config.ParameterError(f"{path}, {error}") from None
+    except UnreadableFile as error:
+        raise config.ParameterError(str(error)) from None
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+        # Dates and numbers that are none, and brackets without end, raise what Python raises.
+        hint = "; indent with spaces, not with tabs" if "'\\t'" in str(error) else ""
+        raise config.ParameterError(f"{path} is not valid YAML: {error}{hint}") from None
 
 
 def notebook_defaults(stage: str) -> dict[str, Any]:
@@ -93,10 +113,7 @@ def read_contest(path: Path) -> list[Step]:
     path = Path(path)
     if not path.is_file():
         raise config.ParameterError(f"{path} is not there; contest files lie in params/")
-    try:
-        contest = yaml.load(path.read_text("utf-8"), _UniqueKeys)
-    except yaml.YAMLError as error:
-        raise config.ParameterError(f"{path} is not valid YAML: {error}") from None
+    contest = read_yaml(path)
     if not isinstance(contest, dict):
         raise config.ParameterError(f"{path} holds no parameters")
     shared = {key: value for key, value in contest.items() if key not in config.STAGES}
@@ -130,8 +147,9 @@ def read_contest(path: Path) -> list[Step]:
 
 
 def _step(path: Path, stage: str, section: Any, shared: dict, *, many: bool) -> Step:
-    if not isinstance(section, dict):
-        raise config.ParameterError(f"{path}: section {stage} is {section!r}, not parameters")
+    if not isinstance(section, dict) or not all(isinstance(name, str) for name in section):
+        shown = reprlib.repr(section)
+        raise config.ParameterError(f"{path}: section {stage} is {shown}, not names with values")
     defaults = notebook_defaults(stage)
     given = {key: value for key, value in shared.items() if key in defaults}
     try:

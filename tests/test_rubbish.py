@@ -16,9 +16,12 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from fgvc_utils import images, tables
+from fgvc_utils import averaging, decoded, files, images, pipeline, stage, tables
+from fgvc_utils.config import ParameterError
 from fgvc_utils.images import UnreadableImage, decode_small, read_raw
+from fgvc_utils.jobs import Job, read_job
 from fgvc_utils.listing import inside, list_images, listing_digest, spelt_out
+from fgvc_utils.predictions import ShardWriter, Store, finish_store
 from fgvc_utils.reading import UnreadableFile, read_csv, read_parquet
 
 
@@ -335,3 +338,194 @@ def test_spoilt_rows_of_an_interrupted_call_are_read_anew(root, tmp_path, monkey
     for part in (tmp_path / "cache").glob("rows/*/part-*.parquet"):
         part.write_bytes(part.read_bytes()[:-7])
     pd.testing.assert_frame_equal(images.take_in(listed, root, tmp_path / "cache", 32), first)
+
+
+# What a run wrote, spoilt later.
+
+
+@pytest.fixture
+def store(tmp_path):
+    """A finished store of two images and three classes."""
+    writer = ShardWriter(tmp_path / "store", 0, ["a", "b"])
+    writer.write("logits", 0, np.zeros((2, 3), np.float16))
+    writer.close()
+    finish_store(tmp_path / "store", ["x", "y", "z"], 1)
+    return tmp_path / "store"
+
+
+@pytest.mark.parametrize(
+    "name", ["index.json", "shard-00000/ids.parquet", "shard-00000/logits.npy"]
+)
+def test_predictions_that_are_cut_are_refused_with_the_file_named(store, name):
+    assert Store(store).read("logits").shape == (2, 3)
+    (store / name).write_bytes((store / name).read_bytes()[:-3])
+    with pytest.raises(UnreadableFile, match=f"{name} cannot be read as .* run the notebook"):
+        Store(store).read("logits")
+
+
+def test_an_inventory_of_no_readable_image_says_so(tmp_path, monkeypatch):
+    cfg = type("Cfg", (), {"folder": tmp_path / "outputs" / "a"})
+    rows = pd.DataFrame({"image_id": ["a"], "cached": [""], "error": ["empty file"]})
+    path = stage.inventory_path(cfg)
+    path.parent.mkdir(parents=True)
+    rows.to_parquet(path)
+    with pytest.raises(ValueError, match="none of its 1 images could be read, .* empty file"):
+        stage.read_inventory(cfg)
+    rows.drop(columns="cached").to_parquet(path)
+    with pytest.raises(ValueError, match="lacks the column cached: run the notebook 01_noise"):
+        stage.read_inventory(cfg)
+
+
+def test_a_job_that_is_none_and_json_in_another_encoding_are_refused_with_the_file_named(tmp_path):
+    (tmp_path / "job.json").write_text('{"name": "a"}')
+    with pytest.raises(UnreadableFile, match="job.json cannot be read as a job"):
+        read_job(tmp_path / "job.json")
+    (tmp_path / "report.json").write_bytes('{"é": 1}'.encode("latin-1"))
+    with pytest.raises(ValueError, match="report.json is not valid JSON"):
+        files.read_json(tmp_path / "report.json")
+
+
+def test_an_index_of_decoded_pictures_that_is_cut_counts_for_nothing(tmp_path):
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    (cache / "a.jpg").write_bytes(picture(size=(40, 40)))
+    folder = decoded.decode_once(["a.jpg"], cache, 20)
+    index = next(folder.glob("*.parquet"))
+    index.write_bytes(index.read_bytes()[:-3])
+    assert "a.jpg" not in decoded.Decoded(folder)
+    assert "a.jpg" in decoded.Decoded(decoded.decode_once(["a.jpg"], cache, 20))
+
+
+# Weights of other networks.
+
+
+def other_weights(folder, kind):
+    """A file of weights that does not fit test_efficientnet with the classes a and b."""
+    import torch
+    from safetensors.torch import save_file
+
+    from fgvc_utils.backbones import create_network
+
+    file = folder / "weights.safetensors"
+    if kind == "cut":
+        save_file({"a": torch.zeros(99)}, file)
+        file.write_bytes(file.read_bytes()[:-50])
+    elif kind == "another network":
+        save_file(create_network("test_vit", "none", 2).state_dict(), file)
+    elif kind == "another width":
+        state = create_network("test_efficientnet", "none", 2).state_dict()
+        save_file(state | {"conv_stem.weight": torch.zeros(1, 3, 3, 3)}, file)
+    else:
+        file = file.with_suffix(".pth")
+        torch.save({"rubbish": [1], "nested": {"state_dict": {}}, "code": print}[kind], file)
+    return file
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("cut", "cannot be read as weights"),
+        ("another network", "tensors missing, .* they are of another network"),
+        ("another width", r"conv_stem.weight is of shape \(1, 3, 3, 3\), not"),
+        ("rubbish", "is no state dict, it holds list"),
+        ("nested", "is no state dict, it holds .'state_dict'"),
+        ("code", "holds more than tensors, which might run code"),
+    ],
+)
+def test_weights_of_another_network_are_refused_with_the_file_named(tmp_path, kind, said):
+    from fgvc_utils.backbones import create_network
+
+    file = other_weights(tmp_path, kind)
+    with pytest.raises(ValueError, match=f"{file.name}.* {said}"):
+        create_network("test_efficientnet", str(file), 2)
+
+
+def test_a_model_of_other_classes_of_another_network_or_of_no_kit_is_refused(tmp_path):
+    import torch
+    from safetensors.torch import save_file
+
+    from fgvc_utils.backbones import create_network
+    from fgvc_utils.networks import PictureNetwork, load_trained
+
+    file = tmp_path / "weights.safetensors"
+    job = Job(name="j", folder="", rows="", classes=["a", "b"], fit="none", trained=str(file))
+    job = job.model_copy(update={"backbone": "test_efficientnet"})
+    network = PictureNetwork(create_network("test_efficientnet", "none", 2))
+    for state, told, said in (
+        ({"x": torch.zeros(1)}, None, "does not say which classes"),
+        ({"x": torch.zeros(1)}, {"classes": "a\nc"}, "trained for 2 other classes"),
+        ({"x": torch.zeros(1)}, {"classes": "a\nb"}, "it is of another network"),
+    ):
+        save_file(state, file, metadata=told)
+        with pytest.raises(ValueError, match=f"weights.safetensors .*{said}"):
+            load_trained(network, job)
+    file.write_bytes(file.read_bytes()[:-2])
+    with pytest.raises(UnreadableFile, match="train the model again"):
+        load_trained(network, job)
+    with pytest.raises(UnreadableFile, match="train that model again"):
+        averaging.average_weights([file], tmp_path)
+
+
+# A disk that is full.
+
+
+def on_a_full_disk(folder, script, limit):
+    """What a piece of Python says where no file may be longer than `limit` bytes."""
+    head = (
+        "import resource, signal, sys\nfrom pathlib import Path\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\nfolder = Path(sys.argv[1])\n"
+    )
+    full = f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))\n"
+    lines = script.split("---\n")
+    code = head + lines[0] + full + lines[1]
+    return subprocess.run(
+        [sys.executable, "-c", code, folder], capture_output=True, text=True, check=False
+    )
+
+
+def test_a_file_that_finds_no_room_is_named_and_leaves_nothing_behind(tmp_path):
+    script = (
+        "from fgvc_utils.files import whole_file\n---\n"
+        "with whole_file(folder / 'a.bin') as temporary:\n    temporary.write_bytes(bytes(9000))\n"
+    )
+    done = on_a_full_disk(tmp_path, script, 4000)
+    assert "NotEnoughSpace" in done.stderr.splitlines()[-1], done.stderr
+    assert re.search("a.bin could not be written .* are free there: free some room", done.stderr)
+    assert not list(tmp_path.iterdir())
+
+
+def test_predictions_that_find_no_room_say_how_much_they_need_and_kill_no_process(tmp_path):
+    script = (
+        "import numpy as np\nfrom fgvc_utils.predictions import ShardWriter\n"
+        "writer = ShardWriter(folder, 0, ['a'] * 5_000_000)\n---\n"
+        "writer.write('logits', 0, np.zeros((9, 8), np.float16))\n"
+    )
+    done = on_a_full_disk(tmp_path, script, 4000)
+    assert done.returncode == 1, "a signal would be negative"
+    assert re.search("logits.npy.part of 0.08 GB could not be written", done.stderr), done.stderr
+    assert not list(tmp_path.glob("*/logits*"))
+
+
+# Contest files.
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"run: a\n10_train:\n\tepochs: 3\n", "is not valid YAML: .* not with tabs"),
+        ("run: é\n10_train:\n".encode("latin-1"), "is not UTF-8 text, first in line 1"),
+        (b"[" * 5000, "is not valid YAML: .*recursion"),
+        (b"? [a]\n: b\n10_train:\n", "line 1: a list or a mapping stands where a name must"),
+        (b"run: a\n10_train:\n  1: 2\n", "section 10_train is .1: 2., not names with values"),
+        (b"run: 2024-99-99\n10_train:\n", "is not valid YAML: month"),
+        (b"run: a\n10_train:\n  size: " + b"9" * 5000, "is not valid YAML: Exceeds the limit"),
+        (b"run: &a [*a]\n10_train:\n", "is not valid YAML: .*recursive"),
+        (b"run: !!python/object/apply:os.system ['x']\n10_train:\n", "is not valid YAML"),
+        (b"run: a\0\n", "is not valid YAML: unacceptable character"),
+        (b"run: a\n10_train:\n  size: 64\n  size: 96\n", "line 3: 'size' stands twice"),
+    ],
+)
+def test_a_contest_file_that_is_no_clean_yaml_is_refused_with_its_name(tmp_path, content, said):
+    (tmp_path / "mine.yaml").write_bytes(content)
+    with pytest.raises(ParameterError, match=f"(?s)mine.yaml.*{said}"):
+        pipeline.read_contest(tmp_path / "mine.yaml")
