@@ -39,9 +39,15 @@ def list_images(
     outside the data root, a link to a folder, a class that two spellings of one name part, a class
     name that holds control characters, an image that stands twice.
     """
-    parts = [_one_side(root, train, "train", path_column, label_column, id_column)]
+    columns = (path_column, label_column, id_column)
+    parts = [list_side(root, train, "train", *columns)]
     if test:
-        parts.append(_one_side(root, test, "test", path_column, label_column, id_column))
+        parts.append(list_side(root, test, "test", *columns))
+    return together(parts)
+
+
+def together(parts: list[pd.DataFrame]) -> pd.DataFrame:
+    """The sides of a contest as one listing; raises ValueError as `list_images` does."""
     images = pd.concat(parts, ignore_index=True)
     for column, what in (("path", "path"), ("image_id", "image id")):
         both = images[column][images[column].duplicated()]
@@ -135,9 +141,10 @@ def listing_digest(root: Path, sides: list[str]) -> str:
     return digest.hexdigest()
 
 
-def _one_side(
+def list_side(
     root: Path, source: str, split: str, path_column: str, label_column: str, id_column: str
 ) -> pd.DataFrame:
+    """The images of one side, `train` or `test`; see `list_images`."""
     try:
         inside(root, source)
     except ValueError as error:
@@ -150,7 +157,7 @@ def _one_side(
     else:
         raise FileNotFoundError(
             f"{split}: {place} is neither a folder nor a .csv or .parquet listing; "
-            f"set the parameter {split} to one, relative to the data root {root}"
+            f"set the parameter {split} to one, relative to the data root {root}{_holds(root)}"
         )
     if found.empty:
         raise ValueError(f"{split}: {place} holds no image")
@@ -187,6 +194,13 @@ def _walk(root: Path, place: Path, split: str) -> pd.DataFrame:
             "every train image must lie in a folder named after its class"
         )
     return pd.DataFrame(rows, columns=["image_id", "path", "split", "given"])
+
+
+def _holds(root: Path) -> str:
+    """What a data root holds, as a hint where something else was looked for."""
+    names = sorted(name for name in os.listdir(root) if not name.startswith("."))
+    shown = ", ".join(spelt_out(name) for name in names[:5]) + (", …" if len(names) > 5 else "")
+    return f", which holds {shown or 'nothing'}"
 
 
 def _say_folder(error: OSError) -> None:

@@ -16,6 +16,7 @@ NOTEBOOKS = sorted((PROJECT / "notebooks").glob("*.ipynb"))
 LEVELS = {
     "pipeline": (4, 0),
     "worker": (4, 0),
+    "checking": (3, 1),
     "augment_sheet": (3, 1),
     "gallery": (3, 1),
     "sheets": (3, 0),
