@@ -49,41 +49,45 @@ def list_images(
 def together(parts: list[pd.DataFrame]) -> pd.DataFrame:
     """The sides of a contest as one listing; raises ValueError as `list_images` does."""
     images = pd.concat(parts, ignore_index=True)
+    _check_once(images, "train and test")
+    return images.astype(object)
+
+
+def _check_once(images: pd.DataFrame, where: str) -> None:
     for column, what in (("path", "path"), ("image_id", "image id")):
         both = images[column][images[column].duplicated()]
         if len(both):
             rows = images[images[column] == both.iloc[0]]
             raise ValueError(
-                f"{what} {both.iloc[0]!r} is listed {len(rows)} times, under the label(s) "
+                f"{where}: {what} {both.iloc[0]!r} is listed {len(rows)} times, under the label(s) "
                 f"{sorted(set(rows['given']))}; list each image once"
             )
-    check_labels(images.loc[images["split"] == "train", "given"].unique())
-    return images.astype(object)
 
 
-def check_labels(labels: Iterable[str]) -> None:
+def check_labels(labels: Iterable[str], where: str) -> None:
     """Check that class names can be written down, and told apart once they are.
 
-    Raises ValueError naming a class that holds control characters, or two that differ in nothing
-    but the way in which Unicode composes their letters (`é` as one sign, or as e and an accent).
+    Raises ValueError naming the place, `where`, and a class that holds control characters, or two
+    that differ in nothing but the way in which Unicode composes their letters (`é` as one sign, or
+    as e and an accent).
     """
     seen: dict[str, str] = {}
     for label in labels:
-        _check_label(label)
+        _check_label(label, where)
         other = seen.setdefault(unicodedata.normalize("NFC", label), label)
         if other != label:
             raise ValueError(
-                f"train: the class {label!r} comes in two Unicode spellings that look the same, "
+                f"{where}: the class {label!r} comes in two Unicode spellings that look the same, "
                 f"{ascii(other)} and {ascii(label)}; rename one of them, or write a listing that "
                 "gives both the same label"
             )
 
 
-def _check_label(label: str) -> None:
+def _check_label(label: str, where: str) -> None:
     if not is_text(label):
         raise ValueError(
-            f"train: the class {spelt_out(label)!r} holds control characters or bytes that are no "
-            "text; rename it"
+            f"{where}: the class {spelt_out(label)!r} holds control characters or bytes that are "
+            "no text; rename it"
         )
 
 
@@ -161,6 +165,9 @@ def list_side(
         )
     if found.empty:
         raise ValueError(f"{split}: {place} holds no image")
+    _check_once(found, f"{split}: {place}")
+    if split == "train":
+        check_labels(found["given"].unique(), f"train: {place}")
     return found
 
 
@@ -178,12 +185,15 @@ def _walk(root: Path, place: Path, split: str) -> pd.DataFrame:
                     "write a listing"
                 )
         inner = Path(folder).relative_to(place)
+        # Once a folder: paths of half a million files are costly to put together one by one.
+        below = Path(folder).relative_to(root).as_posix()
+        prefix = "" if below == "." else f"{below}/"
         label = inner.parts[0] if inner.parts and split == "train" else ""
-        _check_label(label)
+        _check_label(label, f"train: {place}")
         for name in sorted(names):
             if name.startswith("."):
                 continue
-            path = spelt_out((Path(folder) / name).relative_to(root).as_posix())
+            path = spelt_out(f"{prefix}{name}")
             if split == "train" and not label:
                 stray.append(path)
             else:

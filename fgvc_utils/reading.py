@@ -103,7 +103,21 @@ def read_parquet(
 ) -> pd.DataFrame:
     """Read a Parquet file, or some of its columns.
 
-    Raises UnreadableFile naming the file, with `advice`, where it is cut or no Parquet file.
+    Raises UnreadableFile naming the file, with `advice`, where it is cut, no Parquet file, or holds
+    text that is none; with the checksums that `write_parquet` adds, also where a bit of it changed.
     """
+    import pyarrow.parquet
+
+    wanted = None if columns is None else list(columns)
     with refused_by_name(path, "a Parquet file", advice):
-        return pd.read_parquet(path, columns=None if columns is None else list(columns))
+        # Opened by this process, so that a folder of Parquet files is none.
+        with open(path, "rb") as file:
+            read = pyarrow.parquet.read_table(file, columns=wanted, page_checksum_verification=True)
+        # Text is not looked at before it is asked for; now its bytes must be UTF-8.
+        read.validate(full=True)
+        return read.to_pandas()
+
+
+def write_parquet(frame: pd.DataFrame, path: Path) -> None:
+    """Write a table as a Parquet file with checksums, which `read_parquet` holds it against."""
+    frame.to_parquet(path, index=False, write_page_checksum=True)

@@ -19,7 +19,7 @@ from pathlib import Path
 import pandas as pd
 
 from fgvc_utils.files import read_json, whole_file, write_json
-from fgvc_utils.reading import read_parquet
+from fgvc_utils.reading import read_parquet, write_parquet
 
 COLUMNS = (
     "image_id",
@@ -88,7 +88,7 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
     """Check the table and write it as parquet, whole or not at all."""
     check_table(table, str(path))
     with whole_file(Path(path)) as temporary:
-        table.reset_index(drop=True).to_parquet(temporary, index=False)
+        write_parquet(table.reset_index(drop=True), temporary)
 
 
 def read_table(path: Path) -> pd.DataFrame:

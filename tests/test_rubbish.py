@@ -529,3 +529,23 @@ def test_a_contest_file_that_is_no_clean_yaml_is_refused_with_its_name(tmp_path,
     (tmp_path / "mine.yaml").write_bytes(content)
     with pytest.raises(ParameterError, match=f"(?s)mine.yaml.*{said}"):
         pipeline.read_contest(tmp_path / "mine.yaml")
+
+
+def test_a_bit_that_changed_in_a_table_is_found_where_it_still_looks_like_one(tmp_path, root):
+    table = tables.new_table(list_images(root, "train", "test"))
+    path = tmp_path / "01_noise.parquet"
+    tables.write_table(table, path)
+    whole = path.read_bytes()
+    # Stored as it is, not packed: the first class name stands there in clear.
+    at = whole.index(b"rose/1.jpg")
+    path.write_bytes(whole[:at] + b"nose/1.jpg" + whole[at + 10 :])
+    with pytest.raises(UnreadableFile, match="01_noise.parquet .* CRC checksum"):
+        tables.read_table(path)
+
+
+def test_a_parquet_file_whose_text_is_no_utf8_is_refused_with_its_name(root):
+    path = root / "train.parquet"
+    pd.DataFrame({"path": ["train/rose/1.jpg"], "label": ["rose"]}).to_parquet(path)
+    path.write_bytes(path.read_bytes().replace(b"train/rose/1.jpg", b"train/\xffose/1.jpg"))
+    with pytest.raises(UnreadableFile, match="train.parquet cannot be read .* UTF8"):
+        list_images(root, "train.parquet", "")
