@@ -189,6 +189,8 @@ def inputs_of(step: Step) -> dict[str, str]:
         files.append(cfg.table_path(TABLE_BEFORE[step.stage]))
     elif step.stage != "01_noise":
         files.append(cfg.table_path(cfg.table))
+        if step.stage in ("10_train", "20_distill"):
+            files.append(cfg.table_path(cfg.fold_table))
     if step.stage == "20_distill":
         files += [model / "done.json" for model in _models(folder, cfg.teachers, students=False)]
     if step.stage == "30_ensemble":
