@@ -464,7 +464,7 @@ def _made_before(contest: Contest, found: Findings) -> None:
     old = dict.fromkeys(sorted(models))
     for step in contest.steps:
         cfg = step.cfg
-        _table_there(step, made, found)
+        _tables_there(step, made, found)
         if step.stage in ("01_noise", *TABLE_BEFORE):
             made.add(step.stage)
         if step.stage in ("10_train", "20_distill"):
@@ -482,21 +482,27 @@ def _made_before(contest: Contest, found: Findings) -> None:
     _same_classes(contest, list(old), found)
 
 
-def _table_there(step: Any, made: set[str], found: Findings) -> None:
-    wanted = TABLE_BEFORE.get(step.stage) or getattr(step.cfg, "table", "")
-    if not wanted or wanted in made:
-        return
-    path = step.cfg.table_path(wanted)
-    try:
-        tables.read_table(path)
-    except FileNotFoundError:
-        found.errors.append(
-            f"{step.name}: its table {wanted} is not there and no stage before it makes it; put "
-            f"{wanted} into the contest file"
-            + (", or name another table" if step.stage not in TABLE_BEFORE else "")
-        )
-    except ValueError as error:
-        found.errors.append(f"{step.name}: {error}")
+def _tables_of(step: Any) -> list[str]:
+    """The tables that a stage reads, each once."""
+    named = [getattr(step.cfg, name, "") for name in ("table", "fold_table")]
+    before = TABLE_BEFORE.get(step.stage)
+    return list(dict.fromkeys([before] if before else [name for name in named if name]))
+
+
+def _tables_there(step: Any, made: set[str], found: Findings) -> None:
+    for wanted in _tables_of(step):
+        if wanted in made:
+            continue
+        try:
+            tables.read_table(step.cfg.table_path(wanted))
+        except FileNotFoundError:
+            found.errors.append(
+                f"{step.name}: its table {wanted} is not there and no stage before it makes it; "
+                f"put {wanted} into the contest file"
+                + (", or name another table" if step.stage not in TABLE_BEFORE else "")
+            )
+        except ValueError as error:
+            found.errors.append(f"{step.name}: {error}")
 
 
 def _models_there(step: Any, parameter: str, models: set[str], found: Findings) -> None:

@@ -3,8 +3,6 @@
 import os
 import resource
 import shutil
-import subprocess
-import sys
 import time
 import unicodedata
 from collections import namedtuple
@@ -366,28 +364,17 @@ def test_a_sample_submission_that_looks_otherwise_is_a_warning(found, root):
 # From the command line.
 
 
-def command(tmp_path, *arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "fgvc_utils.pipeline", str(tmp_path / "mine.yaml"), *arguments],
-        capture_output=True,
-        text=True,
-        cwd=PROJECT,
-        env=os.environ | {"FGVC_DATA": str(tmp_path / "data")},
-        check=False,
-    )
-
-
-def test_check_alone_says_what_it_found_and_run_stops_at_it(found, root, tmp_path):
+def test_check_alone_says_what_it_found_and_run_stops_at_it(found, root, tmp_path, capsys):
     found(s10_train={"micro_batch": 7})
     for arguments in (["--check"], []):
-        done = command(tmp_path, *arguments)
-        assert done.returncode == 2
-        assert "to mend before a run: 10_train-one: global_batch 8 is not" in done.stderr
-        assert "The contest cannot run: 1 to mend" in done.stderr
+        assert pipeline.main([str(tmp_path / "mine.yaml"), *arguments]) == 2
+        said = capsys.readouterr().err
+        assert "to mend before a run: 10_train-one: global_batch 8 is not" in said
+        assert "The contest cannot run: 1 to mend" in said
     assert not (tmp_path / "outputs").exists()
     found()
-    done = command(tmp_path, "--check")
-    assert done.returncode == 0 and "18 train images" in done.stdout
+    assert pipeline.main([str(tmp_path / "mine.yaml"), "--check"]) == 0
+    assert "18 train images" in capsys.readouterr().out
 
 
 def test_a_check_of_many_files_takes_little_memory(found, root):
@@ -400,3 +387,145 @@ def test_a_check_of_many_files_takes_little_memory(found, root):
     assert result.errors == [] and result.facts[0].startswith("20018 train images")
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
     assert grown < 400
+
+
+# The README's table of what goes wrong.
+
+
+def told(call):
+    """What a mistake is answered with, in one line."""
+    try:
+        result = call()
+    except Exception as error:
+        assert isinstance(error, ValueError | OSError), error
+        return " ".join(str(error).split())
+    return " ".join(result.text().split())
+
+
+def mistakes(found, root, tmp_path):
+    """Mistakes of new users: what the README's table says of it → how to make it."""
+    from fgvc_utils.files import whole_file
+    from fgvc_utils.listing import list_images
+
+    def listing(content, name="train.csv", encoding="utf-8", **columns):
+        (root / name).write_text(content, encoding)
+        return found(s01_noise={"train": name, **columns})
+
+    def contest(content):
+        (tmp_path / "bad.yaml").write_text(content)
+        return pipeline.read_contest(tmp_path / "bad.yaml")
+
+    def linked(place, target):
+        os.symlink(target, root / place)
+        return found()
+
+    def spoilt(path, content):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        return found()
+
+    def weights():
+        import torch
+        from safetensors.torch import save_file
+
+        save_file({"a": torch.zeros(1)}, tmp_path / "w.safetensors")
+        return found(s10_train={"weights": str(tmp_path / "w.safetensors")})
+
+    def stranger():
+        journal = Journal(tmp_path / "outputs/mine/decisions/03_fine.csv")
+        journal.append("elsewhere.jpg", "keep", reviewer="a")
+        return found()
+
+    def full():
+        with whole_file(tmp_path / "x.bin"):
+            raise OSError(28, "No space left on device")
+
+    def two_spellings():
+        for form in ("NFC", "NFD"):
+            name = unicodedata.normalize(form, "é")
+            shutil.copytree(root / "train/ant", root / "train" / name)
+        return list_images(root, "train", "test")
+
+    def same_names():
+        shutil.copytree(root / "test", root / "test/more")
+        return found(s40_submit={"image_column": "name", "known_count": 4})
+
+    def no_pictures():
+        for path in (root / "test").iterdir():
+            path.write_bytes(b"<html>")
+        return found()
+
+    def old_model():
+        folder = tmp_path / "outputs/mine/models/old"
+        write_json({"classes": ["x"]}, folder / "job.json")
+        write_json({}, folder / "done.json")
+        return found()
+
+    lines = "path,label\ntrain/ant/1.jpg,ant\ntrain/bee/1.jpg,bee\n"
+    decisions = tmp_path / "outputs/mine/decisions/01_noise.csv"
+    table = tmp_path / "outputs/mine/tables/02_coarse.parquet"
+    no_coarse = {"s01_noise": None, "s02_coarse": None}
+    return {
+        "data_root": lambda: found(data_root=str(root / "gone")),
+        "neither a folder": lambda: found(s01_noise={"train": "trian"}),
+        "lies beside": lambda: (root / "train/notes.txt").write_text("x") and found(),
+        "of one class": lambda: listing("path,label\ntrain/ant/1.jpg,ant\n"),
+        "link to a folder": lambda: linked("train/more", root / "train/ant"),
+        "outside the data root": lambda: found(s01_noise={"train": "../.."}),
+        "Unicode spellings": two_spellings,
+        "are not below": lambda: listing(lines.replace(".jpg", ".JPG")),
+        "has no column": lambda: listing(lines, label_column="species"),
+        "UTF-8": lambda: listing("path,label\nx.jpg,é\n", encoding="latin-1"),
+        "semicolons": lambda: listing(lines.replace(",", ";")),
+        "tabs": lambda: contest("run: a\n10_train:\n\tepochs: 3\n"),
+        "neither a stage": lambda: contest("run: a\nepochz: 3\n10_train:\n"),
+        "as text": lambda: contest("run: 7\n10_train:\n"),
+        "were opened": no_pictures,
+        "timm network": lambda: found(s10_train={"backbone": "efficientnet_b99"}),
+        "'package'": lambda: found(s10_train={"backbone": "efficientnet_b0"}),
+        "another network": weights,
+        "a multiple of": lambda: found(s10_train={"micro_batch": 5}),
+        "can learn from": lambda: found(s10_train={"global_batch": 512}),
+        "CUDA GPUs": lambda: found(device="cuda", processes=64),
+        "No space left": full,
+        "no stage before": lambda: found(s03_fine=None),
+        "other classes": old_model,
+        "Parquet file": lambda: spoilt(table, b"PAR1") and found(**no_coarse),
+        "is not a journal": lambda: spoilt(decisions, b"image,verdict\n"),
+        "journal of another": stranger,
+        "known_count or": lambda: found(s40_submit={"known_count": 1, "slack": 1.0}),
+        "two test images": same_names,
+    }
+
+
+def rows_of_the_readme():
+    """What a user sees, by the README's table: the text between its … in order."""
+    text = (PROJECT / "README.md").read_text("utf-8")
+    section = text.split("## When something goes wrong")[1].split("\n## ")[0]
+    rows = [line.split(" | ")[0].strip("| `") for line in section.splitlines() if "| `" in line]
+    return [row for row in rows if row != "what you see"]
+
+
+def test_the_readme_tells_what_new_users_see_word_for_word(found, root, tmp_path):
+    rows = rows_of_the_readme()
+    assert len(rows) >= 12
+    made = mistakes(found, root, tmp_path)
+    untried = [row for row in rows if not any(key in row for key in made)]
+    # Room is another test's, which stands in for a full disk.
+    assert untried == ["are needed below …, … are free, of which … must stay"]
+
+
+@pytest.mark.parametrize("row", rows_of_the_readme())
+def test_a_mistake_gets_the_message_that_the_readme_shows(found, root, tmp_path, monkeypatch, row):
+    made = mistakes(found, root, tmp_path)
+    if "must stay" in row:
+        usage = namedtuple("Usage", "total used free")(10**12, 0, files.SPARE_BYTES + 1000)
+        monkeypatch.setattr(checking.shutil, "disk_usage", lambda place: usage)
+        said = told(found)
+    else:
+        (make,) = [call for key, call in made.items() if key in row]
+        said = told(make)
+    at = 0
+    for part in row.split("…"):
+        assert part.strip() in said[at:], f"{part!r} is not in: {said}"
+        at = said.index(part.strip(), at) + len(part.strip())
