@@ -13,6 +13,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from fgvc_utils.files import file_digest, whole_file, write_json
+from fgvc_utils.reading import refused_by_name
 
 
 def average_weights(files: Sequence[Path], into: Path) -> Path:
@@ -53,7 +54,8 @@ def average_weights(files: Sequence[Path], into: Path) -> Path:
 
 def _read(file: Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
     """What a file says of itself, and its tensors by name."""
-    with safe_open(file, framework="numpy") as opened:
+    named = refused_by_name(file, "the weights of a model", "train that model again")
+    with named, safe_open(file, framework="numpy") as opened:
         return opened.metadata() or {}, {name: opened.get_tensor(name) for name in opened.keys()}
 
 

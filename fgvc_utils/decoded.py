@@ -24,6 +24,7 @@ from PIL import Image
 
 from fgvc_utils.files import require_space, whole_file
 from fgvc_utils.images import read_cached
+from fgvc_utils.reading import UnreadableFile, read_parquet
 
 LARGEST_SHARD = 512 * 2**20
 SMALLEST_SHARD = 16 * 2**20
@@ -190,7 +191,10 @@ def _joined(indices: list[pd.DataFrame]) -> pd.DataFrame:
 def _whole_shards(folder: Path) -> Iterator[tuple[Path, pd.DataFrame]]:
     """The shards whose data are all there: the path and the table of each index."""
     for path in sorted(folder.glob("shard-*.parquet")):
-        index = pd.read_parquet(path)
+        try:
+            index = read_parquet(path)
+        except UnreadableFile:
+            continue
         data = path.with_suffix(".bin")
         if data.is_file() and data.stat().st_size == _length(index):
             yield path, index

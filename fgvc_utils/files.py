@@ -1,5 +1,6 @@
 """Files that are written whole or not at all."""
 
+import errno
 import hashlib
 import json
 import os
@@ -34,6 +35,30 @@ def require_space(folder: Path, needed: int, what: str, advice: str) -> None:
         )
 
 
+# No room on the disk, none in the user's share of it, or a file above what its process may write.
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@contextmanager
+def full_disk_named(path: Path, needed: int = 0) -> Iterator[None]:
+    """Turn the error of a full disk into NotEnoughSpace: which file, how much is needed and free.
+
+    `needed`, in bytes, is said where it is known.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL or isinstance(error, NotEnoughSpace):
+            raise
+        there = next(place for place in Path(path).absolute().parents if place.exists())
+        size = f" of {in_gigabytes(needed)}" if needed else ""
+        raise NotEnoughSpace(
+            f"{path}{size} could not be written ({error.strerror}), "
+            f"{in_gigabytes(shutil.disk_usage(there).free)} are free there: free some room, or set "
+            "`outputs` to a larger disk, and run again; what was finished before stays"
+        ) from error
+
+
 def in_gigabytes(count: int) -> str:
     """A number of bytes as text, such as `1.25 GB`."""
     return f"{count / 1e9:.2f} GB"
@@ -45,9 +70,12 @@ def whole_file(path: Path) -> Iterator[Path]:
 
     A reader sees the old file or the new one, never half of one; where the block raises, the
     temporary file is removed and the old one stays. Missing parent folders are made.
+
+    Raises NotEnoughSpace where the disk is full.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with full_disk_named(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     # The ending is kept last: some writers (numpy, pandas) choose the format by it.
     name = f".{path.stem}.{secrets.token_hex(8)}.part{path.suffix}"
     temporary = path.with_name(name)
@@ -55,10 +83,11 @@ def whole_file(path: Path) -> Iterator[Path]:
     # that share the folder never meet. What others may do with it the umask says.
     os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o666))
     try:
-        yield temporary
-        with open(temporary, "rb") as written:
-            os.fsync(written.fileno())
-        os.replace(temporary, path)
+        with full_disk_named(path):
+            yield temporary
+            with open(temporary, "rb") as written:
+                os.fsync(written.fileno())
+            os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -73,7 +102,7 @@ def read_json(path: Path) -> Any:
     """Read a JSON file; raises ValueError naming the file where it is not JSON."""
     try:
         return json.loads(Path(path).read_text("utf-8"))
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{path} is not valid JSON ({error}); delete it and run again") from error
 
 

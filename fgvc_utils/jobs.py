@@ -11,6 +11,7 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
 from fgvc_utils.files import file_digest, read_json, whole_file, write_json
+from fgvc_utils.reading import read_parquet, refused_by_name
 
 ROW_COLUMNS = ("image_id", "file", "target", "label", "fit", "validate", "predict")
 
@@ -172,13 +173,14 @@ def write_job(job: Job, rows: pd.DataFrame) -> Path:
 
 
 def read_job(path: Path) -> Job:
-    """Read a job file."""
-    return Job(**read_json(path))
+    """Read a job file; raises ValueError naming it where it is no job."""
+    with refused_by_name(path, "a job", "delete its folder and run its notebook again"):
+        return Job(**read_json(path))
 
 
 def fitted_images(folder: Path) -> set[str]:
     """Ids of the images that the job in a folder was fitted on."""
-    rows = pd.read_parquet(folder / "rows.parquet", columns=["image_id", "fit"])
+    rows = read_parquet(folder / "rows.parquet", "make that model again", ["image_id", "fit"])
     return set(rows.loc[rows["fit"], "image_id"])
 
 

@@ -79,12 +79,20 @@ def new_network(job: Job, material: Material) -> nn.Module:
 def load_trained(network: nn.Module, job: Job) -> None:
     """Give a network all that another job learned, its classifier too.
 
-    Raises ValueError naming the file where it cannot be read, was trained for other classes or does
-    not fit.
+    Raises ValueError naming the file where it was trained for other classes, does not fit, or is
+    spoilt.
     """
-    state = read_state(Path(job.trained), "train that model again")
-    with safe_open(job.trained, framework="pt") as file:
-        classes = file.metadata()["classes"].split("\n")
+    state = read_state(Path(job.trained), "train the model again")
+    told = {}
+    if Path(job.trained).suffix == ".safetensors":
+        with safe_open(job.trained, framework="pt") as file:
+            told = file.metadata() or {}
+    if "classes" not in told:
+        raise ValueError(
+            f"{job.trained} does not say which classes it was trained for, so it is no model of "
+            "this kit; give it as weights instead"
+        )
+    classes = told["classes"].split("\n")
     if classes != job.classes:
         raise ValueError(
             f"{job.trained} was trained for {len(classes)} other classes than job {job.name} knows"
@@ -92,7 +100,9 @@ def load_trained(network: nn.Module, job: Job) -> None:
     try:
         network.load_state_dict(state)
     except RuntimeError as error:
-        raise ValueError(f"{job.trained} does not fit {job.backbone}: {error}") from error
+        raise ValueError(
+            f"{job.trained} does not fit {job.backbone}: it is of another network ({error})"
+        ) from error
 
 
 def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:

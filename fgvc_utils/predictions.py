@@ -6,15 +6,19 @@ last, makes the store whole. Arrays are memory-mapped, so a reader takes only th
 
 import hashlib
 import json
+import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from fgvc_utils.files import read_json, whole_file, write_json
+from fgvc_utils.files import full_disk_named, read_json, whole_file, write_json
+from fgvc_utils.reading import refused_by_name
 
 BLOCK = 4096
+AGAIN = "delete its folder and run the notebook that predicts again"
 
 
 class ShardWriter:
@@ -30,11 +34,15 @@ class ShardWriter:
         self._open: dict[str, np.memmap] = {}
 
     def write(self, kind: str, start: int, block: np.ndarray) -> None:
-        """Put rows start … start + len(block) of an array; the first block fixes width and type."""
+        """Put rows start … start + len(block) of an array; the first block fixes width and type.
+
+        Room for the whole array is taken with the first block. Raises `files.NotEnoughSpace`, an
+        OSError, where the disk has less, and leaves nothing of the array behind.
+        """
         if kind not in self._open:
             shape = (len(self.image_ids), *block.shape[1:])
             path = self.folder / f"{kind}.npy.part"
-            self._open[kind] = np.lib.format.open_memmap(path, "w+", block.dtype, shape)
+            self._open[kind] = _reserved(path, block.dtype, shape)
         self._open[kind][start : start + len(block)] = block
 
     def close(self) -> None:
@@ -47,6 +55,22 @@ class ShardWriter:
             pd.DataFrame({"image_id": pd.Series(self.image_ids, dtype=object)}).to_parquet(
                 temporary, index=False
             )
+
+
+def _reserved(path: Path, kind: np.dtype, shape: tuple[int, ...]) -> np.memmap:
+    """A new array on the disk, all its room taken.
+
+    Without that a map's file has holes, and to write into one on a full disk kills the process.
+    """
+    try:
+        with full_disk_named(path, math.prod(shape) * kind.itemsize):
+            array = np.lib.format.open_memmap(path, "w+", kind, shape)
+            with open(path, "r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise
+    return array
 
 
 def finish_store(folder: Path, classes: Sequence[str], shards: int) -> None:
@@ -62,9 +86,11 @@ class Store:
         index = self.folder / "index.json"
         if not index.is_file():
             raise FileNotFoundError(f"{self.folder} holds no finished predictions")
-        self.classes: list[str] = read_json(index)["classes"]
-        self._shards = [self.folder / f"shard-{i:05d}" for i in range(read_json(index)["shards"])]
-        ids = [pd.read_parquet(shard / "ids.parquet")["image_id"] for shard in self._shards]
+        with refused_by_name(index, "the index of predictions", AGAIN):
+            told = read_json(index)
+            self.classes: list[str] = list(told["classes"])
+            self._shards = [self.folder / f"shard-{i:05d}" for i in range(told["shards"])]
+        ids = [_ids_of(shard / "ids.parquet") for shard in self._shards]
         self._starts = np.cumsum([0] + [len(part) for part in ids])
         self.image_ids = pd.Index(pd.concat(ids, ignore_index=True).astype(object))
         self._arrays: dict[str, list[np.ndarray]] = {}
@@ -121,7 +147,7 @@ class Store:
             paths = [shard / f"{kind}.npy" for shard in self._shards]
             if not all(path.is_file() for path in paths):
                 raise KeyError(f"{self.folder} holds no {kind}; it holds {', '.join(self.kinds())}")
-            self._arrays[kind] = [_mapped(path) for path in paths]
+            self._arrays[kind] = [_mapped_file(path) for path in paths]
         return self._arrays[kind]
 
     def __getstate__(self) -> dict:
@@ -135,15 +161,14 @@ class Store:
         return softmax(self.read("logits", image_ids).astype(np.float32) / temperature)
 
 
-def _mapped(path: Path) -> np.ndarray:
-    """An array of a file, mapped; raises ValueError naming the file where it is none."""
-    try:
+def _ids_of(path: Path) -> pd.Series:
+    with refused_by_name(path, "the image ids of predictions", AGAIN):
+        return pd.read_parquet(path)["image_id"]
+
+
+def _mapped_file(path: Path) -> np.ndarray:
+    with refused_by_name(path, "predictions", AGAIN):
         return np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise ValueError(
-            f"{path} is no array of numbers ({error}); delete its folder {path.parent.parent} and "
-            "run its notebook again"
-        ) from error
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

@@ -19,6 +19,7 @@ from fgvc_utils.intervals import wilson
 from fgvc_utils.jobs import Job, fitted_images, is_done, read_job, write_job
 from fgvc_utils.launch import Hardware, launch
 from fgvc_utils.predictions import BLOCK, Store, same_classes, softmax
+from fgvc_utils.reading import read_parquet
 from fgvc_utils.spreadsheet import escaped, unescaped
 
 # Tables in notebooks show names as they are; a class called `$x_1$` is no formula.
@@ -74,13 +75,24 @@ def inventory_path(cfg: config.Shared) -> Path:
 def read_inventory(cfg: config.Shared) -> pd.DataFrame:
     """The inventory of all files with `file`, the absolute path in the cache.
 
-    Raises FileNotFoundError naming the notebook to run, or the cache where it was cleared.
+    Raises FileNotFoundError naming the notebook to run, or the cache where it was cleared, and
+    ValueError where the file is spoilt or no image at all could be read.
     """
     path = inventory_path(cfg)
     if not path.is_file():
         raise FileNotFoundError(f"{path} is not there: run the notebook 01_noise first")
-    inventory = pd.read_parquet(path).astype({"image_id": object})
+    inventory = read_parquet(path, "run the notebook 01_noise again")
+    lacking = {"image_id", "cached"} - set(inventory)
+    if lacking:
+        raise ValueError(f"{path} lacks the column {min(lacking)}: run the notebook 01_noise again")
+    inventory = inventory.astype({"image_id": object})
     inventory["file"] = cached_files(cfg, inventory)
+    if not len(inventory) or (inventory["file"] == "").all():
+        why = inventory["error"].iloc[0] if len(inventory) and "error" in inventory else "unknown"
+        raise ValueError(
+            f"{path}: none of its {len(inventory)} images could be read, the first one: {why}; "
+            "look at the files below the data root, then run the notebook 01_noise again"
+        )
     first = inventory.loc[inventory["file"] != "", "file"].iloc[0]
     if not Path(first).is_file():
         raise FileNotFoundError(f"{first} is gone from the cache: run the notebook 01_noise again")
@@ -525,7 +537,7 @@ def view_job(model: Path, kind: str, image_ids: pd.Series) -> Rows:
             f"{model} keeps no weights.safetensors, and test_views {kind!r} needs them: train it "
             "again or set test_views to 'centre'"
         )
-    rows = pd.read_parquet(job.rows)
+    rows = read_parquet(Path(job.rows), f"train {model.name} again")
     strangers = set(image_ids) - set(rows["image_id"])
     if strangers:
         raise KeyError(f"model {model.name!r} has no row of image {sorted(strangers)[0]!r}")

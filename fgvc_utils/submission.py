@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from fgvc_utils.files import whole_file
+from fgvc_utils.reading import read_csv
 from fgvc_utils.spreadsheet import escaped, is_formula, unescaped
 
 FILE = "submission.csv"
@@ -163,7 +164,7 @@ def read_log(folder: Path) -> pd.DataFrame:
     path = Path(folder) / LOG
     if not path.is_file() or not path.stat().st_size:
         return pd.DataFrame(columns=list(LOG_COLUMNS), dtype=str)
-    log = pd.read_csv(path, dtype=str, keep_default_na=False)
+    log = read_csv(path)
     if tuple(log) != LOG_COLUMNS:
         raise ValueError(
             f"{path} has the columns {', '.join(log)}, not {', '.join(LOG_COLUMNS)}; "

@@ -16,6 +16,7 @@ NOTEBOOKS = sorted((PROJECT / "notebooks").glob("*.ipynb"))
 LEVELS = {
     "pipeline": (4, 0),
     "worker": (4, 0),
+    "checking": (3, 1),
     "augment_sheet": (3, 1),
     "gallery": (3, 1),
     "gallery_messages": (3, 0),
@@ -68,6 +69,7 @@ LEVELS = {
     "ranks": (0, 1),
     "files": (0, 0),
     "spreadsheet": (0, 0),
+    "reading": (0, 0),
     "intervals": (0, 0),
 }
 
