@@ -22,6 +22,7 @@ import pandas as pd
 import simplejpeg
 from PIL import Image
 
+from fgvc_utils import ranks
 from fgvc_utils.files import require_space, whole_file
 from fgvc_utils.images import read_cached
 
@@ -282,7 +283,9 @@ def _each(
         return
     # Spawned: a notebook's kernel has threads, and a fork copies their locks in whatever state.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(processes, len(pieces)), mp_context=context) as pool:
+    # Tied to this process: they would wait for ever for work from one that was killed.
+    tie = {"initializer": ranks.die_with, "initargs": (os.getpid(),)}
+    with ProcessPoolExecutor(min(processes, len(pieces)), mp_context=context, **tie) as pool:
         yield from pool.map(job, pieces)
 
 

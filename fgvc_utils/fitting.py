@@ -21,7 +21,7 @@ with warnings.catch_warnings():
     from fastai.data.core import DataLoaders
     from fastai.learner import Learner
 
-from fgvc_utils import balance
+from fgvc_utils import balance, heartbeat
 from fgvc_utils.callbacks import (
     Autocast,
     Average,
@@ -135,6 +135,7 @@ class Account(Callback):
             self.waited += time.monotonic() - self.free_since
 
     def after_batch(self) -> None:
+        heartbeat.beat()
         if not self.training:
             return
         # Summed where it lies: reading it each time would make a GPU wait for the CPU.
@@ -217,6 +218,7 @@ def evaluate(
     empty = material.masked
     sums = [0.0, 0.0, 0.0, 0.0]
     for pictures, targets in batches:
+        heartbeat.beat()
         with torch.autocast(processes.device.type, dtype, enabled=dtype is not None):
             logits = network(pictures.to(processes.device))
         logits = without_prior(logits.float(), network, job).cpu()

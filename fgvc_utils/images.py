@@ -19,7 +19,7 @@ import pandas as pd
 import simplejpeg
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from fgvc_utils import copies
+from fgvc_utils import copies, ranks
 from fgvc_utils.files import require_space, whole_file
 
 CACHE_QUALITY = 95
@@ -216,7 +216,13 @@ def take_in(
     rest = todo.difference(sample, sort=False)
     job = partial(_take_in, root=root, cache=cache, side=side)
     # Spawned: a notebook's kernel has threads, and a fork copies their locks in whatever state.
-    pool = ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn"))
+    # Tied to this process: they would wait for ever for work from one that was killed.
+    pool = ProcessPoolExecutor(
+        processes,
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=ranks.die_with,
+        initargs=(os.getpid(),),
+    )
     with pool, tqdm(total=paths.nunique(), desc="reading images", mininterval=5, ncols=80) as bar:
         bar.update(len(finished))
         rows = _each(pool, job, sample, folder, bar)

@@ -64,6 +64,10 @@ LEVELS = {
     "journal": (0, 1),
     "progress": (0, 1),
     "ranks": (0, 1),
+    "kernels": (1, 0),
+    "heartbeat": (0, 0),
+    "sources": (0, 0),
+    "locks": (0, 0),
     "files": (0, 0),
     "intervals": (0, 0),
 }
