@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from fgvc_utils.files import file_digest
+
 LISTING_ENDINGS = (".csv", ".parquet")
 
 
@@ -51,7 +53,7 @@ def listing_digest(root: Path, sides: list[str]) -> str:
     for side in sides:
         place = Path(root) / side
         if place.is_file():
-            digest.update(f"{side} {place.stat().st_size} {place.stat().st_mtime_ns}".encode())
+            digest.update(f"{side} {file_digest(place)}".encode())
             continue
         for folder, folders, names in os.walk(place):
             folders.sort()
