@@ -113,8 +113,13 @@ class Account(Callback):
         """Take up the fit where an earlier one of the very same job was cut off."""
         if not self.last_file.is_file():
             return
-        last = torch.load(self.last_file, map_location="cpu", weights_only=True)
-        if last["digest"] != self.material.digest:
+        try:
+            last = torch.load(self.last_file, map_location="cpu", weights_only=True)
+        except Exception as error:
+            # torch raises almost anything on a broken file.
+            self.progress.note(self.job.name, f"{LAST} cannot be read and is left out: {error}")
+            return
+        if (last["digest"], last.get("code")) != (self.material.digest, self.material.code):
             return
         self.learn.model.load_state_dict(last["network"])
         if self.average is not None:
@@ -186,6 +191,7 @@ class Account(Callback):
     def _keep_last(self, network: nn.Module) -> None:
         state = {
             "digest": self.material.digest,
+            "code": self.material.code,
             "epoch": self.epoch,
             "steps": self.steps.done,
             "network": network.state_dict(),

@@ -1,4 +1,4 @@
-"""One writer at a time: locks that the system lets go of when their holder ends, however it ends."""
+"""One writer at a time: locks that the system lets go of when their holder ends."""
 
 import errno
 import fcntl

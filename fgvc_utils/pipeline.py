@@ -11,7 +11,6 @@ what it wrote. Where any of that is another, it runs again; one pipeline runs in
 
 import argparse
 import ast
-import functools
 import sys
 import time
 import warnings
@@ -24,6 +23,7 @@ import yaml
 
 from fgvc_utils import config, sources
 from fgvc_utils.files import file_digest, read_json, write_json
+from fgvc_utils.jobs import accept_job_code, result_of
 from fgvc_utils.kernels import KernelDied, run_notebook
 from fgvc_utils.listing import listing_digest
 from fgvc_utils.locks import Held, only_one
@@ -190,13 +190,14 @@ def inputs_of(step: Step) -> dict[str, str]:
     if step.stage not in ("01_noise", "40_submit"):
         # Which pictures the cache holds of the images, and of what size.
         files.append(cfg.table_path("inventory"))
+    models: list[Path] = []
     if step.stage == "20_distill":
-        files += [model / "done.json" for model in _models(folder, cfg.teachers, students=False)]
+        models = _models(folder, cfg.teachers, students=False)
     if step.stage == "30_ensemble":
-        files += [model / "done.json" for model in _models(folder, cfg.models, students=True)]
+        models = _models(folder, cfg.models, students=True)
     if step.stage == "40_submit":
         files.append(folder / "ensemble" / cfg.ensemble / "index.json")
-    digests = _digests(files, folder)
+    digests = _digests(files, folder) | {f"models/{m.name}": result_of(m) for m in models}
     if step.stage == "40_submit" and cfg.prior:
         root = config.data_root(cfg.data_root)
         digests |= _digests([root / cfg.prior], root)
@@ -217,7 +218,8 @@ def results_of(step: Step) -> dict[str, str]:
     elif step.stage == "40_submit":
         files = [current_submission(folder)]
     else:
-        files = [folder / "models" / cfg.name / "done.json"]
+        model = result_of(folder / "models" / cfg.name)
+        return {f"models/{cfg.name}": model} if model else {}
     return _digests(files, folder)
 
 
@@ -242,7 +244,6 @@ def _digests(files: list[Path], folder: Path) -> dict[str, str]:
     return {file.relative_to(folder).as_posix(): file_digest(file) for file in there}
 
 
-@functools.cache
 def code_of(stage: str) -> dict[str, str]:
     """What of a notebook's cells and of the package a stage's results hang on: digests by name.
 
@@ -263,11 +264,8 @@ def why(step: Step) -> str:
         return "not done yet"
     done = read_json(step.stamp)
     now = step.cfg.model_dump(mode="json")
-    names = [
-        name
-        for name in now
-        if name not in WHEREABOUTS and done["parameters"].get(name) != now[name]
-    ]
+    before = done["parameters"]
+    names = [n for n in now if n not in WHEREABOUTS and before.get(n) != now[n]]
     names += sources.changed(done["inputs"], inputs_of(step))
     reasons = [f"changed: {_listed(names)}"] if names else []
     if code := sources.changed(done.get("code", {}), code_of(step.stage)):
@@ -296,11 +294,11 @@ def other_versions(step: Step) -> str:
 
 
 def accept_code(steps: list[Step]) -> list[str]:
-    """Take steps for done that only their code makes stale; returns their names.
+    """Take jobs and steps for done that only their code makes stale; returns their names.
 
     For whoever knows that a change of code leaves the results as they are.
     """
-    accepted = []
+    accepted = accept_job_code(steps[0].cfg.folder)
     for step in steps:
         if step.stamp.is_file():
             stamp = read_json(step.stamp)
@@ -404,8 +402,13 @@ def summary(steps: list[Step]) -> str:
     return "\n".join(lines)
 
 
-def run(path: Path, first: str | None, only: str | None, dry: bool) -> int:
-    """Run a contest file, or only say what would run; returns the exit code."""
+def run(
+    path: Path, first: str | None, only: str | None, dry: bool, accepts_code: bool = False
+) -> int:
+    """Run a contest file, or only say what would run; returns the exit code.
+
+    With `accepts_code` what only its code makes stale is taken for done first; see `accept_code`.
+    """
     steps = read_contest(path)
     problems = check(steps)
     if not dry and problems:
@@ -421,6 +424,8 @@ def run(path: Path, first: str | None, only: str | None, dry: bool) -> int:
     what = f"another pipeline works on the run {folder.name!r} in {folder.parent}"
     advice = "wait for it, end it, or give this contest another `run`"
     with only_one(folder / ".pipeline.lock", what, advice):
+        for name in accept_code(steps) if accepts_code else ():
+            print(f"{name}: done, with code that changed since")
         return _run_steps(steps, first, only)
 
 
@@ -477,6 +482,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--from", dest="first", help="run this stage and all after it anew")
     parser.add_argument("--only", help="run this stage alone, anew")
     parser.add_argument("--dry-run", action="store_true", help="say what would run, and why")
+    parser.add_argument(
+        "--accept-code",
+        action="store_true",
+        help="take what is done for done although the package's code changed since",
+    )
     options = parser.parse_args(arguments)
     if options.first and options.only:
         parser.error("--from and --only exclude each other")
@@ -485,7 +495,9 @@ def main(arguments: list[str] | None = None) -> int:
     from papermill.exceptions import PapermillExecutionError
 
     try:
-        return run(options.contest, options.first, options.only, options.dry_run)
+        return run(
+            options.contest, options.first, options.only, options.dry_run, options.accept_code
+        )
     except (config.ParameterError, Held) as error:
         print(error, file=sys.stderr)
         return 2

@@ -25,8 +25,9 @@ class Progress:
     """Writes progress events of a launch, a JSON object a line, to the file `path`.
 
     With `path` None nothing is written: give that to every rank but rank 0, so that the training
-    code need not ask for its rank. On every rank each call is a sign of life. Every event has `time` (seconds since 1970), `event`
-    (`note`, `step`, `figures` or `finished`) and `job` (a name shown to people).
+    code need not ask for its rank. On every rank each call is a sign of life. Every event has
+    `time` (seconds since 1970), `event` (`note`, `step`, `figures` or `finished`) and `job` (a name
+    shown to people).
     """
 
     def __init__(self, path: Path | str | None):

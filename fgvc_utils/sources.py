@@ -125,8 +125,14 @@ class _Room:
         return hashlib.sha256(plain.encode()).hexdigest()[:16]
 
 
-@functools.cache
 def _room(name: str, package: Path) -> _Room:
+    file = package / f"{name}.py"
+    # Read anew where it was changed: a notebook's kernel lives for days.
+    return _read_room(name, package, file.stat().st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=256)
+def _read_room(name: str, package: Path, changed: int) -> _Room:
     return _Room(name, (package / f"{name}.py").read_text("utf-8"), package)
 
 

@@ -195,7 +195,7 @@ class OneProcess:
 
     stop_at = ""
 
-    def __init__(self, processes, mp_context):
+    def __init__(self, processes, **options):
         pass
 
     def __enter__(self):

@@ -11,7 +11,8 @@ ROOMS = {
         '"""A room."""\n'
         "from fgvc_utils import losses, plots\n"
         "from fgvc_utils.heads import Head as H\n"
-        "def run(job):\n    'Run.'\n    plots.show()\n    return helper(H(), 'fgvc_utils.worker:run')\n"
+        "def run(job):\n    'Run.'\n    plots.show()\n"
+        "    return helper(H(), 'fgvc_utils.worker:run')\n"
         "def helper(*_):\n    return 1  # one\n"
         "def other():\n    return losses.focal()\n"
     ),

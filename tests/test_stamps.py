@@ -48,7 +48,9 @@ def contest(tmp_path, monkeypatch):
         }.get(step.stage, cfg.table_path(step.stage))
         if step.stage in ("10_train", "20_distill"):
             written = folder / "models" / cfg.name / "done.json"
-            write_json({"teachers": step.stage == "20_distill"}, written.parent / "job.json")
+            taught = ["two"] if step.stage == "20_distill" else []
+            write_json({"teachers": taught}, written.parent / "job.json")
+            text = json.dumps({"result": text})
         written.parent.mkdir(parents=True, exist_ok=True)
         written.write_text(text)
         if step.stage == "01_noise":
@@ -141,7 +143,8 @@ def test_changed_code_is_named_and_accepted_where_asked(contest, monkeypatch):
     plan = planned(contest.read())
     assert plan.pop("40_submit") == "run: changed code: assignment.assign"
     assert set(plan.values()) == {"skip"}
-    assert pipeline.accept_code(contest.read()) == ["40_submit"]
+    monkeypatch.setattr(pipeline, "accept_job_code", lambda folder: ["job"])
+    assert pipeline.accept_code(contest.read()) == ["job", "40_submit"]
     assert set(planned(contest.read()).values()) == {"skip"}
 
 
@@ -150,10 +153,10 @@ def test_a_result_that_is_gone_or_another_is_made_again(contest):
     (contest.folder / "submission.csv").unlink()
     assert planned(contest.read())["40_submit"] == "run: gone: submission.csv"
     assert contest() == ["40_submit"]
-    (contest.folder / "models/two/done.json").write_text("{}")
+    (contest.folder / "models/two/done.json").write_text('{"result": "another"}')
     plan = planned(contest.read())
-    assert plan["10_train-two"] == "run: written by something else since: models/two/done.json"
-    assert plan["20_distill-student"] == "run: changed: models/two/done.json"
+    assert plan["10_train-two"] == "run: written by something else since: models/two"
+    assert plan["20_distill-student"] == "run: changed: models/two"
 
 
 def test_where_a_run_lies_and_how_its_machine_is_used_changes_nothing(contest, tmp_path):
