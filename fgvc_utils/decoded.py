@@ -191,8 +191,12 @@ def _joined(indices: list[pd.DataFrame]) -> pd.DataFrame:
 def _whole_shards(folder: Path) -> Iterator[tuple[Path, pd.DataFrame]]:
     """The shards whose data are all there: the path and the table of each index."""
     for path in sorted(folder.glob("shard-*.parquet")):
-        index = pd.read_parquet(path)
         data = path.with_suffix(".bin")
+        try:
+            index = pd.read_parquet(path)
+        except (OSError, ValueError):
+            # Not written by whole_file, or the disk lost it: what it tells of is decoded anew.
+            continue
         if data.is_file() and data.stat().st_size == _length(index):
             yield path, index
 

@@ -10,6 +10,7 @@ import os
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ DISK_BLOCK = 4096
 # Finished rows that are kept in one file, and the version of their meaning: raise it with a change
 # of what a row says of the same file.
 KEPT_TOGETHER = 1000
-ROWS_VERSION = 1
+ROWS_VERSION = 2
 
 
 class UnreadableImage(ValueError):
@@ -162,7 +163,7 @@ def _take_in(path: str, *, root: Path, cache: Path, side: int) -> dict:
     """Decode one raw image into the cache; the row says what it is or why it cannot be read."""
     row = {"path": path, "cached": "", "digest": "", "stored_as": "", "error": ""}
     row |= {"look": "", "look_mirrored": "", "colours": "", "width": 0, "height": 0}
-    row |= {"bytes": -1, "mtime_ns": -1, "written": 0}
+    row |= {"bytes": -1, "mtime_ns": -1, "written": 0, "cached_bytes": 0}
     try:
         with open(root / path, "rb") as file:
             # Before it is read: what changes while it is read looks changed to the next call.
@@ -178,13 +179,14 @@ def _take_in(path: str, *, root: Path, cache: Path, side: int) -> dict:
         small, row["stored_as"], (row["height"], row["width"]) = decode_small(data, side)
     except UnreadableImage as error:
         return row | {"error": str(error)}
-    if not (cache / name).is_file():
+    if not _is_whole_jpeg(cache / name):
         jpeg = simplejpeg.encode_jpeg(
             np.ascontiguousarray(small), quality=CACHE_QUALITY, colorsubsampling="444"
         )
         with whole_file(cache / name) as temporary:
             temporary.write_bytes(jpeg)
         row["written"] = -(-len(jpeg) // DISK_BLOCK) * DISK_BLOCK
+    row["cached_bytes"] = (cache / name).stat().st_size
     return row | {"cached": name, **copies.looks(Image.fromarray(small))}
 
 
@@ -238,7 +240,7 @@ def take_in(
     frames = [frame for frame in (finished, pd.DataFrame(rows)) if len(frame)]
     taken = pd.concat(frames) if frames else finished
     taken = taken.set_index("path", drop=False).loc[paths].reset_index(drop=True)
-    taken = taken.drop(columns=["bytes", "mtime_ns", "written"], errors="ignore")
+    taken = taken.drop(columns=["bytes", "mtime_ns", "written", "cached_bytes"], errors="ignore")
     taken.insert(0, "image_id", images["image_id"].to_numpy())
     return taken
 
@@ -281,16 +283,29 @@ def _keep(rows: list[dict], folder: Path) -> None:
 
 def _finished(paths: pd.Index, root: Path, cache: Path, folder: Path) -> pd.DataFrame:
     """The kept rows of those paths whose files did not change and whose pictures are there."""
-    parts = [pd.read_parquet(part) for part in sorted(folder.glob("part-*.parquet"))]
+    parts = []
+    for part in sorted(folder.glob("part-*.parquet")):
+        # One that the disk lost counts for nothing: its images are read again.
+        with suppress(OSError, ValueError):
+            parts.append(pd.read_parquet(part))
     if not parts:
         return pd.DataFrame({"path": pd.Series([], dtype=object)})
     rows = pd.concat(parts, ignore_index=True)
     rows = rows[rows["path"].isin(paths)]
+    told = rows[["path", "cached", "cached_bytes", "bytes", "mtime_ns"]].to_numpy()
     same = [
-        _stamp(root / path) == stamp and (cache / cached).is_file()
-        for path, cached, *stamp in rows[["path", "cached", "bytes", "mtime_ns"]].to_numpy()
+        _stamp(root / path) == stamp and _stamp(cache / cached)[:1] == [size]
+        for path, cached, size, *stamp in told
     ]
     return rows[np.array(same, bool)].drop_duplicates("path")
+
+
+def _is_whole_jpeg(path: Path) -> bool:
+    """Whether there is a JPEG that ends as JPEGs do: a cut one does not."""
+    with suppress(OSError), open(path, "rb") as file:
+        file.seek(-2, os.SEEK_END)
+        return file.read() == b"\xff\xd9"
+    return False
 
 
 def _stamp(path: Path) -> list[int]:

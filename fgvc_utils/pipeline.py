@@ -22,7 +22,7 @@ import nbformat
 import yaml
 
 from fgvc_utils import config, sources
-from fgvc_utils.files import file_digest, read_json, write_json
+from fgvc_utils.files import file_digest, read_json, remove_leftovers, write_json
 from fgvc_utils.jobs import accept_job_code, result_of
 from fgvc_utils.kernels import KernelDied, run_notebook
 from fgvc_utils.listing import listing_digest
@@ -424,6 +424,8 @@ def run(
     what = f"another pipeline works on the run {folder.name!r} in {folder.parent}"
     advice = "wait for it, end it, or give this contest another `run`"
     with only_one(folder / ".pipeline.lock", what, advice):
+        if left := remove_leftovers(folder):
+            print(f"{len(left)} files that were cut off half-written are removed")
         for name in accept_code(steps) if accepts_code else ():
             print(f"{name}: done, with code that changed since")
         return _run_steps(steps, first, only)
