@@ -94,11 +94,14 @@ RUNGS = [
 ]
 
 
-def cleaned(work: Path) -> list[pipeline.Step]:
-    """Run 01 to 04 on the contest, where they are not done yet; returns its steps."""
-    path = config.PROJECT / "params" / f"{CONTEST}.yaml"
+def cleaned(work: Path, contest: str, changes: dict[str, Any]) -> list[pipeline.Step]:
+    """Run 01 to 04 on a contest, where they are not done yet; returns its steps.
+
+    `changes` are parameters that all its stages share.
+    """
+    path = config.PROJECT / "params" / f"{contest}.yaml"
     steps = pipeline.read_contest(path)
-    moved = {"outputs": str(work)}
+    moved = {"outputs": str(work), **changes}
     steps = [pipeline.Step(s.stage, s.name, s.cfg.model_copy(update=moved)) for s in steps]
     for step in steps:
         if step.stage in CLEANING and not step.stamp.is_file():
@@ -279,7 +282,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--threads", type=int, default=0, help="of a fit; 0: all cores")
     options = parser.parse_args()
-    steps = cleaned(options.work.resolve())
+    steps = cleaned(options.work.resolve(), CONTEST, {})
     last = next(step.cfg for step in steps if step.stage == "04_lowq")
     cfg = last.model_copy(update={"threads": options.threads})
     table = tables.read_table(cfg.table_path("04_lowq"))

@@ -245,6 +245,7 @@ class Recipe(Parameters):
 
     name: FolderName
     table: Table
+    fold_table: Table
     held_out_fold: Annotated[int, Field(ge=-1)]
     decoded_gb: NotNegative
     random_crop: bool

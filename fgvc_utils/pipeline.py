@@ -185,8 +185,7 @@ def inputs_of(step: Step) -> dict[str, str]:
     """What a step's result hangs on beside its parameters and its code: digests by name."""
     folder, cfg = step.cfg.folder, step.cfg
     files = [cfg.journal(name) for name in JOURNALS.get(step.stage, [])]
-    if step.stage != "01_noise":
-        files.append(cfg.table_path(_table_before(step)))
+    files += [cfg.table_path(table) for table in _tables_before(step)]
     if step.stage not in ("01_noise", "40_submit"):
         # Which pictures the cache holds of the images, and of what size.
         files.append(cfg.table_path("inventory"))
@@ -223,8 +222,13 @@ def results_of(step: Step) -> dict[str, str]:
     return _digests(files, folder)
 
 
-def _table_before(step: Step) -> str:
-    return TABLE_BEFORE.get(step.stage) or step.cfg.table
+def _tables_before(step: Step) -> list[str]:
+    """The stages whose tables a step reads, each once; none for the first."""
+    if step.stage == "01_noise":
+        return []
+    if step.stage in TABLE_BEFORE:
+        return [TABLE_BEFORE[step.stage]]
+    return list(dict.fromkeys([step.cfg.table, getattr(step.cfg, "fold_table", step.cfg.table)]))
 
 
 def _models(folder: Path, named: list[str], *, students: bool) -> list[Path]:
@@ -355,7 +359,7 @@ def plan(steps: list[Step], first: str | None, only: str | None) -> list[Planned
 def _reads(step: Step, earlier: Step) -> bool:
     """Whether a step reads what an earlier one writes."""
     cfg = step.cfg
-    if earlier.stage == _table_before(step):
+    if earlier.stage in _tables_before(step):
         return True
     if earlier.stage == "01_noise":
         return step.stage != "40_submit"

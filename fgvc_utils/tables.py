@@ -109,6 +109,30 @@ def kept(table: pd.DataFrame) -> pd.Series:
     return (table["split"] == "train") & (table["status"] == "keep")
 
 
+def hold_out(table: pd.DataFrame, judging: pd.DataFrame, fold: int) -> pd.DataFrame:
+    """Part the images into those that train a model and those that judge it.
+
+    `table` is what the model learns from, `judging` the table whose fold number `fold` is held out
+    under the labels in force there; -1 holds out nothing. Models of one ensemble learn from several
+    versions of the table, and folds are cut anew in each: with one `judging` for all of them the
+    same images judge all. What a held-out image has copies of trains nobody.
+
+    Returns the columns image_id, fit and held_out (boolean) and label, in the order of `table`.
+    Raises ValueError where the tables list different images.
+    """
+    if set(table["image_id"]) != set(judging["image_id"]):
+        odd = sorted(set(table["image_id"]) ^ set(judging["image_id"]))[0]
+        raise ValueError(
+            f"image {odd!r} is in one of the tables of labels and folds alone; run 01 to 04 again"
+        )
+    judging = judging.set_index("image_id").loc[table["image_id"]].set_axis(table.index)
+    held_out = kept(judging) & (judging["fold"] == fold) & (fold >= 0)
+    copies = table["group"].isin(set(table.loc[held_out, "group"]))
+    label = judging["label"].where(held_out, table["label"])
+    columns = {"fit": kept(table) & ~copies, "held_out": held_out, "label": label}
+    return pd.DataFrame({"image_id": table["image_id"], **columns})
+
+
 def leave_out(
     table: pd.DataFrame, images: pd.Series, stage: str, reason: str | pd.Series
 ) -> pd.DataFrame:

@@ -61,6 +61,7 @@ DISTILL = SHARED | {
     "size": 128,
     "name": "student",
     "table": "04_lowq",
+    "fold_table": "04_lowq",
     "held_out_fold": 0,
     "decoded_gb": 0,
     "random_crop": True,

@@ -125,3 +125,51 @@ def test_a_report_keeps_its_other_sections(tmp_path):
     path.write_text("{")
     with pytest.raises(ValueError, match="report.json is not valid JSON"):
         tables.update_report(path, "10_train", {})
+
+
+def two_versions():
+    """A table after an early stage, and one after a later stage that cut the folds."""
+    early = tables.new_table(
+        pd.DataFrame(
+            {
+                "image_id": ["a", "b", "c", "d", "t"],
+                "path": ["a", "b", "c", "d", "t"],
+                "split": ["train"] * 4 + ["test"],
+                "given": ["x", "x", "y", "y", ""],
+            }
+        )
+    )
+    early["group"] = ["a", "a", "c", "d", "t"]
+    late = early.copy()
+    late["fold"] = [0, -1, 1, 0, -1]
+    late.loc[3, "label"] = "x"
+    return early, tables.leave_out(late, late["image_id"] == "b", "02_coarse", "label")
+
+
+def test_models_of_two_tables_are_judged_by_the_same_images_under_the_same_labels():
+    early, late = two_versions()
+    for table in (early, late):
+        part = tables.hold_out(table, late, 0)
+        assert part.loc[part["held_out"], "image_id"].tolist() == ["a", "d"]
+        assert part.loc[part["held_out"], "label"].tolist() == ["x", "x"]
+    assert part.loc[3, "label"] == "x" and early.loc[3, "label"] == "y"
+
+
+def test_a_copy_of_a_held_out_image_trains_nobody():
+    early, late = two_versions()
+    part = tables.hold_out(early, late, 0)
+    # "b" is kept in the early table, but it is a copy of "a".
+    assert part.loc[part["fit"], "image_id"].tolist() == ["c"]
+    assert tables.hold_out(early, late, 1)["fit"].tolist() == [True, True, False, True, False]
+
+
+def test_fold_minus_one_holds_out_nothing():
+    early, late = two_versions()
+    part = tables.hold_out(early, late, -1)
+    assert not part["held_out"].any() and part["fit"].tolist() == [True] * 4 + [False]
+
+
+def test_tables_of_unlike_images_have_no_common_folds():
+    early, late = two_versions()
+    with pytest.raises(ValueError, match="image 't' is in one of the tables"):
+        tables.hold_out(early, late[:4], 0)

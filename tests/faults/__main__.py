@@ -1,8 +1,8 @@
 """Run the kit into faults: kills over a whole run, mutated files, decisions by two writers.
 
 `python tests/faults [--folder FOLDER] [--seed 0]` runs `kills`, `fuzz` and `decisions` of this
-folder one after the other, each of which can be called alone too, and prints their reports. The last
-line is JSON with `kills`, `same_submission`, `fuzz_inputs`, `fuzz_unhandled`, `decisions` and
+folder one after the other, each of which can be called alone too, and prints their reports. The
+last line is JSON with `kills`, `same_submission`, `fuzz_inputs`, `fuzz_unhandled`, `decisions` and
 `decisions_lost`. The exit code is 1 where something was lost or a run did not come to its end. It
 takes about half an hour on two cores.
 """
@@ -54,9 +54,8 @@ def main(arguments: list[str] | None = None) -> int:
             lost = what_was_lost(figures)
             failed |= bool(lost)
             counted |= {key: figures.get(key) for key in keys}
-            print(
-                f"{name}: {time.monotonic() - started:.0f} s, lost: {', '.join(lost) or 'nothing'}"
-            )
+            took = time.monotonic() - started
+            print(f"{name}: {took:.0f} s, lost: {', '.join(lost) or 'nothing'}", flush=True)
     print(json.dumps(counted))
     return int(failed)
 

@@ -1,14 +1,14 @@
 """Kill a run again and again, resume it each time, and see whether it comes out as if left alone.
 
-`python tests/faults/kills.py [--folder FOLDER] [--seed 0] [--kills 3]` draws a tiny contest, runs it
-once to its end and then a second time, in another folder, with SIGKILLs at random moments of every
-stage: of everything, of the pipeline alone, of a kernel alone, of a rank alone. After each one the
-pipeline is called again. Prints a line a kill: stage, moment, what was killed, and how much work was
-lost: the seconds since the last result that was on the disk. The last line is JSON.
+`python tests/faults/kills.py [--folder FOLDER] [--seed 0] [--kills 3]` draws a tiny contest, runs
+it once to its end and then a second time, in another folder, with SIGKILLs at random moments of
+every stage: of everything, of the pipeline alone, of a kernel alone, of a rank alone. After each
+one the pipeline is called again. Prints a line a kill: stage, moment, what was killed, and how much
+work was lost: the seconds since the last result that was on the disk. The last line is JSON.
 
 Moments are drawn uniformly over the time that a stage took in the first run. Of one stage the
-latest comes first, since what is resumed is over sooner; a moment at which its stage is over already
-falls into the next one. A rank is waited for where there is none.
+latest comes first, since what is resumed is over sooner; a moment at which its stage is over
+already is left out and told. A rank is waited for where there is none.
 """
 
 import argparse
@@ -131,9 +131,9 @@ class Pipeline:
         for process in psutil.process_iter():
             try:
                 alive = process.status() != psutil.STATUS_ZOMBIE
-                if alive and process.environ().get(MARK) == self.mark:
+                if alive and _variable(process, MARK) == self.mark:
                     found.append(process)
-            except (psutil.NoSuchProcess, psutil.AccessDenied):
+            except psutil.NoSuchProcess:
                 continue
         return found
 
@@ -143,9 +143,8 @@ class Pipeline:
 
     def ranks(self) -> list[psutil.Process]:
         """The ranks that run: what torch elastic has spawned below the kernel."""
-        below = {p.pid for kernel in self.kernels() for p in kernel.children()}
-        started = [p for p in self.marked() if p.pid in below]
-        return [p for p in started if "spawn_main" in " ".join(_command(p))]
+        spawned = [p for p in self.marked() if "spawn_main" in " ".join(_command(p))]
+        return [p for p in spawned if _variable(p, "TORCH_ELASTIC_SHUTDOWN_TIMEOUT")]
 
     def left(self) -> list[psutil.Process]:
         """Processes that are still there some seconds after the pipeline has ended."""
@@ -153,6 +152,14 @@ class Pipeline:
         while (left := self.marked()) and time.monotonic() < deadline:
             time.sleep(0.2)
         return left
+
+
+def _variable(process: psutil.Process, name: str) -> str:
+    """A variable of the environment that a process was started with, or empty."""
+    try:
+        return process.environ().get(name, "")
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return ""
 
 
 def _command(process: psutil.Process) -> list[str]:
@@ -185,18 +192,21 @@ def run_through(contest: Path, data: Path) -> dict[str, float]:
 
 
 class Chain:
-    """A run that is killed and resumed until every step had its kills and it has come to its end."""
+    """A run that is killed and resumed until every step had its kills and it is at its end.
+
+    `outputs` is its folder of runs, `expected` the seconds of each step.
+    """
 
     def __init__(
         self,
         contest: Path,
         data: Path,
-        run: Path,
+        outputs: Path,
         expected: dict[str, float],
         kills: int,
         seed: int,
     ) -> None:
-        self.contest, self.data, self.run_folder = contest, data, run
+        self.contest, self.data, self.outputs = contest, data, outputs
         self.random = random.Random(seed)
         self.kills: list[Kill] = []
         # The moments that are still to come, the earliest last.
@@ -279,7 +289,7 @@ class Chain:
         """When the last result came onto the disk, in seconds since 1970; 0 where there is none."""
         times = [0.0]
         for pattern in RESULTS:
-            for file in self.run_folder.parent.rglob(pattern):
+            for file in self.outputs.rglob(pattern):
                 try:
                     times.append(file.stat().st_mtime)
                 except FileNotFoundError:
@@ -288,7 +298,7 @@ class Chain:
 
 
 def outcome(run: Path) -> dict[str, str]:
-    """Digests of what a run is for, by name: tables, models, the vote, the report, the submission."""
+    """Digests of what a run is for: tables, models, the vote, the report, the submission."""
     files = [*sorted((run / "tables").glob("*.parquet")), run / "submission.csv"]
     files += [run / "report.json", run / "ensemble" / "vote" / "index.json"]
     told = {file.relative_to(run).as_posix(): file_digest(file) for file in files}
@@ -310,7 +320,7 @@ def run(folder: Path, seed: int = 0, kills: int = 3) -> dict:
     whole = sum(expected.values())
     print(f"left alone: {whole:.0f} s in {len(expected)} steps", flush=True)
     began = time.monotonic()
-    chain = Chain(killed, folder / "data", folder / "killed" / "tiny", expected, kills, seed)
+    chain = Chain(killed, folder / "data", folder / "killed", expected, kills, seed)
     for kill in chain.run():
         print(kill, flush=True)
     took = time.monotonic() - began
