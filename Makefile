@@ -11,7 +11,7 @@ PAPERMILL_KEYS := metadata.papermill cell.metadata.papermill cell.metadata.execu
 ALLOW_ROOT = $(if $(filter 0,$(shell id -u)),--allow-root)
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo run check lab test test-fast lint clean-env
+.PHONY: help env demo run check lab test test-fast faults lint clean-env
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -52,6 +52,9 @@ test: test-fast  ## all tests: the fast tier, then the slow one
 
 test-fast: env  ## the fast tests alone
 	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+faults: env  ## kill a whole run at random, mutate files, kill writers: half an hour, outside the tests
+	$(BIN)/python tests/faults $(ARGS)
 
 lint: env  ## check style and format of code and notebooks, and that notebooks hold no output
 	$(BIN)/ruff check .

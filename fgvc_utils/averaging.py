@@ -48,7 +48,7 @@ def average_weights(files: Sequence[Path], into: Path) -> Path:
     with whole_file(target) as temporary:
         save_file(averaged, temporary, metadata=told)
     members = [str(file) for file in files]
-    write_json({"members": members, "sha256": file_digest(target)}, Path(into) / "done.json")
+    write_json({"members": members, "result": file_digest(target)}, Path(into) / "done.json")
     return target
 
 

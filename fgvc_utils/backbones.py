@@ -7,7 +7,7 @@ import timm
 import torch
 from torch import nn
 
-from fgvc_utils.config import PROJECT
+from fgvc_utils.config import weights_file
 from fgvc_utils.reading import UnreadableFile
 from fgvc_utils.weights import read_state
 
@@ -134,15 +134,6 @@ def _fitting_body(network: nn.Module, state: dict, what: str) -> dict:
             f"(first: {(missing + unexpected)[0]}); {advice}"
         )
     return body
-
-
-def weights_file(weights: str) -> Path | None:
-    """The file that `weights` names, None where it names none; a relative one lies in the project.
-
-    Notebooks and processes work in folders of their own, so a path must not hang on them.
-    """
-    named = weights in ("none", "hub", "package")
-    return None if named else PROJECT / Path(weights).expanduser()
 
 
 def bare_network(name: str) -> nn.Module:

@@ -434,6 +434,15 @@ def accumulation(global_batch: int, micro_batch: int, processes: int) -> Accumul
     return Accumulation(processes, micro_batch, steps)
 
 
+def weights_file(weights: str) -> Path | None:
+    """The file that `weights` names, None where it names none; a relative one lies in the project.
+
+    Notebooks and processes work in folders of their own, so a path must not hang on them.
+    """
+    named = weights in ("none", "hub", "package")
+    return None if named else PROJECT / Path(weights).expanduser()
+
+
 def data_root(name: str, project: Path = PROJECT) -> Path:
     """Find a contest's folder of images.
 

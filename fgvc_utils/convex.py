@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
+from fgvc_utils import heartbeat
 from fgvc_utils.distributed import Processes
 
 HISTORY = 10
@@ -46,6 +47,7 @@ def fit_layer(
         optimiser.zero_grad(set_to_none=False)
         total = torch.zeros((), device=device)
         for features, targets in blocks:
+            heartbeat.beat()
             share = len(features) / count
             loss = objective(network(features.to(device)), targets.to(device)) * share
             loss.backward()

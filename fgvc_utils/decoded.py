@@ -22,6 +22,7 @@ import pandas as pd
 import simplejpeg
 from PIL import Image
 
+from fgvc_utils import ranks
 from fgvc_utils.files import require_space, whole_file
 from fgvc_utils.images import read_cached
 from fgvc_utils.reading import UnreadableFile, read_parquet
@@ -191,11 +192,12 @@ def _joined(indices: list[pd.DataFrame]) -> pd.DataFrame:
 def _whole_shards(folder: Path) -> Iterator[tuple[Path, pd.DataFrame]]:
     """The shards whose data are all there: the path and the table of each index."""
     for path in sorted(folder.glob("shard-*.parquet")):
+        data = path.with_suffix(".bin")
         try:
             index = read_parquet(path)
-        except UnreadableFile:
+        except (OSError, UnreadableFile):
+            # Not written by whole_file, or the disk lost it: what it tells of is decoded anew.
             continue
-        data = path.with_suffix(".bin")
         if data.is_file() and data.stat().st_size == _length(index):
             yield path, index
 
@@ -286,7 +288,9 @@ def _each(
         return
     # Spawned: a notebook's kernel has threads, and a fork copies their locks in whatever state.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(processes, len(pieces)), mp_context=context) as pool:
+    # Tied to this process: they would wait for ever for work from one that was killed.
+    tie = {"initializer": ranks.die_with, "initargs": (os.getpid(),)}
+    with ProcessPoolExecutor(min(processes, len(pieces)), mp_context=context, **tie) as pool:
         yield from pool.map(job, pieces)
 
 

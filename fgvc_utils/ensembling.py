@@ -238,8 +238,6 @@ def write_scores(lab: Lab, parts: Sequence[Part], folder: Path) -> Store:
             lab.stores[member].rows_of(part.image_ids)
     needed = len(ids) * len(lab.classes) * np.dtype(np.float32).itemsize
     require_space(folder, needed, f"the scores of {len(ids)} images", "or name another folder")
-    # Half-written scores must not be taken for whole ones.
-    (Path(folder) / "index.json").unlink(missing_ok=True)
     writer, start = ShardWriter(folder, 0, ids), 0
     for part in parts:
         chosen = {name: part.ways[name] for name in part.voters}

@@ -4,15 +4,23 @@ import errno
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
+import socket
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 # What stays free on a disk for all else that a run writes.
 SPARE_BYTES = 512 * 2**20
+# A temporary file of another machine that nobody wrote to for so long was left by a killed process.
+LEFT_AFTER = 3600
+TEMPORARY = re.compile(r"-(?P<process>\d+)\.part(\.[^.]+)?$")
 
 
 class NotEnoughSpace(OSError):
@@ -69,7 +77,9 @@ def whole_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path` that takes its name when the block ends well.
 
     A reader sees the old file or the new one, never half of one; where the block raises, the
-    temporary file is removed and the old one stays. Missing parent folders are made.
+    temporary file is removed and the old one stays. When it has ended, content and name are on the
+    disk: what is written after it never outlasts it in a power cut. Missing parent folders are
+    made.
 
     Raises NotEnoughSpace where the disk is full.
     """
@@ -77,19 +87,54 @@ def whole_file(path: Path) -> Iterator[Path]:
     with full_disk_named(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     # The ending is kept last: some writers (numpy, pandas) choose the format by it.
-    name = f".{path.stem}.{secrets.token_hex(8)}.part{path.suffix}"
-    temporary = path.with_name(name)
+    temporary = path.with_name(f".{path.stem}.{_writer()}.part{path.suffix}")
     # Made here and nowhere else: no link that somebody has laid there is followed, and two machines
     # that share the folder never meet. What others may do with it the umask says.
     os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o666))
     try:
         with full_disk_named(path):
             yield temporary
-            with open(temporary, "rb") as written:
-                os.fsync(written.fileno())
+            sync(temporary)
             os.replace(temporary, path)
+            sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Return when a file's content, or the names in a folder, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _writer() -> str:
+    """Which process of which machine a temporary file is of, and a name that nobody guesses."""
+    return f"{secrets.token_hex(8)}.{socket.gethostname()}-{os.getpid()}"
+
+
+def remove_leftovers(folder: Path) -> list[Path]:
+    """Remove the temporary files below a folder that killed processes have left; returns them.
+
+    Those of this machine's processes that run are let be, others go when nobody has written to
+    them for LEFT_AFTER seconds, and those of this machine's dead processes at once.
+    """
+    removed = []
+    for file in sorted(Path(folder).rglob(".*.part*")):
+        named = TEMPORARY.search(file.name)
+        with suppress(OSError):
+            if named and _was_left(file, int(named["process"])):
+                file.unlink()
+                removed.append(file)
+    return removed
+
+
+def _was_left(file: Path, process: int) -> bool:
+    if f".{socket.gethostname()}-{process}.part" in file.name:
+        return not psutil.pid_exists(process)
+    return time.time() - file.stat().st_mtime > LEFT_AFTER
 
 
 def write_json(value: Any, path: Path) -> None:

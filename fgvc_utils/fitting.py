@@ -21,7 +21,7 @@ with warnings.catch_warnings():
     from fastai.data.core import DataLoaders
     from fastai.learner import Learner
 
-from fgvc_utils import balance
+from fgvc_utils import balance, heartbeat
 from fgvc_utils.callbacks import (
     Autocast,
     Average,
@@ -114,8 +114,12 @@ class Account(Callback):
         """Take up the fit where an earlier one of the very same job was cut off."""
         if not self.last_file.is_file():
             return
-        last = read_state(self.last_file, "delete it, and the fit starts anew")
-        if last["digest"] != self.material.digest:
+        try:
+            last = read_state(self.last_file, "it is left out, and the fit starts anew")
+        except ValueError as error:
+            self.progress.note(self.job.name, str(error))
+            return
+        if (last["digest"], last.get("code")) != (self.material.digest, self.material.code):
             return
         self.learn.model.load_state_dict(last["network"])
         if self.average is not None:
@@ -136,6 +140,7 @@ class Account(Callback):
             self.waited += time.monotonic() - self.free_since
 
     def after_batch(self) -> None:
+        heartbeat.beat()
         if not self.training:
             return
         # Summed where it lies: reading it each time would make a GPU wait for the CPU.
@@ -186,6 +191,7 @@ class Account(Callback):
     def _keep_last(self, network: nn.Module) -> None:
         state = {
             "digest": self.material.digest,
+            "code": self.material.code,
             "epoch": self.epoch,
             "steps": self.steps.done,
             "network": network.state_dict(),
@@ -218,6 +224,7 @@ def evaluate(
     empty = material.masked
     sums = [0.0, 0.0, 0.0, 0.0]
     for pictures, targets in batches:
+        heartbeat.beat()
         with torch.autocast(processes.device.type, dtype, enabled=dtype is not None):
             logits = network(pictures.to(processes.device))
         logits = without_prior(logits.float(), network, job).cpu()

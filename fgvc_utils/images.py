@@ -10,6 +10,7 @@ import os
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
 from stat import S_ISREG
@@ -20,7 +21,7 @@ import pandas as pd
 import simplejpeg
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from fgvc_utils import copies
+from fgvc_utils import copies, ranks
 from fgvc_utils.files import in_gigabytes, require_space, whole_file
 from fgvc_utils.reading import UnreadableFile, read_parquet
 
@@ -265,7 +266,7 @@ def _take_in(path: str, *, root: Path, cache: Path, side: int) -> dict:
     """Decode one raw image into the cache; the row says what it is or why it cannot be read."""
     row = {"path": path, "cached": "", "digest": "", "stored_as": "", "error": ""}
     row |= {"look": "", "look_mirrored": "", "colours": "", "width": 0, "height": 0}
-    row |= {"bytes": -1, "mtime_ns": -1, "written": 0}
+    row |= {"bytes": -1, "mtime_ns": -1, "written": 0, "cached_bytes": 0}
     try:
         data, stat = read_raw(root, path)
     except UnreadableImage as error:
@@ -278,13 +279,14 @@ def _take_in(path: str, *, root: Path, cache: Path, side: int) -> dict:
         small, row["stored_as"], (row["height"], row["width"]) = decode_small(data, side)
     except UnreadableImage as error:
         return row | {"error": str(error)}
-    if not (cache / name).is_file():
+    if not _is_whole_jpeg(cache / name):
         jpeg = simplejpeg.encode_jpeg(
             np.ascontiguousarray(small), quality=CACHE_QUALITY, colorsubsampling="444"
         )
         with whole_file(cache / name) as temporary:
             temporary.write_bytes(jpeg)
         row["written"] = -(-len(jpeg) // DISK_BLOCK) * DISK_BLOCK
+    row["cached_bytes"] = (cache / name).stat().st_size
     return row | {"cached": name, **copies.looks(Image.fromarray(small))}
 
 
@@ -316,7 +318,13 @@ def take_in(
     rest = todo.difference(sample, sort=False)
     job = partial(_take_in, root=root, cache=cache, side=side)
     # Spawned: a notebook's kernel has threads, and a fork copies their locks in whatever state.
-    pool = ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn"))
+    # Tied to this process: they would wait for ever for work from one that was killed.
+    pool = ProcessPoolExecutor(
+        processes,
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=ranks.die_with,
+        initargs=(os.getpid(),),
+    )
     with pool, tqdm(total=paths.nunique(), desc="reading images", mininterval=5, ncols=80) as bar:
         bar.update(len(finished))
         rows = _each(pool, job, sample, folder, bar)
@@ -332,7 +340,7 @@ def take_in(
     frames = [frame for frame in (finished, pd.DataFrame(rows)) if len(frame)]
     taken = pd.concat(frames) if frames else finished
     taken = taken.set_index("path", drop=False).loc[paths].reset_index(drop=True)
-    taken = taken.drop(columns=["bytes", "mtime_ns", "written"], errors="ignore")
+    taken = taken.drop(columns=["bytes", "mtime_ns", "written", "cached_bytes"], errors="ignore")
     taken.insert(0, "image_id", images["image_id"].to_numpy())
     return taken
 
@@ -380,9 +388,10 @@ def _finished(paths: pd.Index, root: Path, cache: Path, folder: Path) -> pd.Data
         return pd.DataFrame({"path": pd.Series([], dtype=object)})
     rows = pd.concat(parts, ignore_index=True)
     rows = rows[rows["path"].isin(paths)]
+    told = rows[["path", "cached", "cached_bytes", "bytes", "mtime_ns"]].to_numpy()
     same = [
-        _stamp(root / path) == stamp and (cache / cached).is_file()
-        for path, cached, *stamp in rows[["path", "cached", "bytes", "mtime_ns"]].to_numpy()
+        _stamp(root / path) == stamp and _stamp(cache / cached)[:1] == [size]
+        for path, cached, size, *stamp in told
     ]
     return rows[np.array(same, bool)].drop_duplicates("path")
 
@@ -395,6 +404,14 @@ def _kept_part(file: Path) -> list[pd.DataFrame]:
         return []
     whole = {"path", "cached", "bytes", "mtime_ns", "error"} <= set(part)
     return [part] if whole else []
+
+
+def _is_whole_jpeg(path: Path) -> bool:
+    """Whether there is a JPEG that ends as JPEGs do: a cut one does not."""
+    with suppress(OSError), open(path, "rb") as file:
+        file.seek(-2, os.SEEK_END)
+        return file.read() == b"\xff\xd9"
+    return False
 
 
 def _stamp(path: Path) -> list[int]:

@@ -1,18 +1,38 @@
 """A job: a small typed record of what to fit and what to predict, and where to write it.
 
 A notebook makes jobs, `launch` hands their files to the processes, `fitting` carries them out.
+
+A job is done when `done.json` in its folder says so: what it hung on, by which code it was carried
+out, and what it left. Files name each other relative to the job's folder and digests are of
+contents, so a run that is moved, to another machine too, stays done.
 """
 
+import functools
 import hashlib
+import json
+import os
 from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
+from fgvc_utils.config import weights_file
 from fgvc_utils.files import file_digest, read_json, whole_file, write_json
+from fgvc_utils.predictions import INDEX, is_whole
 from fgvc_utils.reading import read_parquet, refused_by_name
+from fgvc_utils.sources import Definition, changed, reached
 
+# Where a job reads and writes; what lies there tells, not where it lies.
+PLACES = ("folder", "rows", "trained", "decoded")
+LISTS_OF_PLACES = ("stores", "teachers")
+# Decoded pictures are the same to a grey level wherever they are read.
+NO_PART = {*PLACES, *LISTS_OF_PLACES, "weights"}
+# What a job may leave for others, below its folder.
+WEIGHTS = "weights.safetensors"
+RATES = "rates.csv"
+PREDICTIONS = "predictions"
+DONE = "done.json"
 ROW_COLUMNS = ("image_id", "file", "target", "label", "fit", "validate", "predict")
 
 
@@ -121,7 +141,7 @@ class Job(BaseModel):
     @property
     def store(self) -> Path:
         """The folder of this job's predictions."""
-        return Path(self.folder) / "predictions"
+        return Path(self.folder) / PREDICTIONS
 
     def elsewhere(self, folder: Path, name: str, **changes: Any) -> "Job":
         """This job under another name, its files in another folder, with further changes."""
@@ -163,19 +183,74 @@ def write_job(job: Job, rows: pd.DataFrame) -> Path:
             f"job {job.name}: global_batch {job.global_batch} is larger than its "
             f"{int(rows['fit'].sum())} train images; make global_batch smaller"
         )
-    with whole_file(Path(job.rows)) as temporary:
-        rows[list(ROW_COLUMNS)].to_parquet(temporary, index=False)
-    write_json(job.model_dump(mode="json"), job.job_file)
-    if not is_done(job):
+    _write_rows(rows, Path(job.rows))
+    write_json(_as_written(job), job.job_file)
+    done = Path(job.folder) / DONE
+    if done.is_file() and (reason := why_not_done(job)):
+        print(f"{job.name}: is done anew, {reason}")
         # Figures of other rows must not be taken for this job's, whatever happens before it ends.
-        (Path(job.folder) / "done.json").unlink(missing_ok=True)
+        done.unlink()
     return job.job_file
 
 
 def read_job(path: Path) -> Job:
-    """Read a job file; raises ValueError naming it where it is no job."""
+    """Read a job file; what it names lies relative to it.
+
+    Raises ValueError naming the file where it is no job.
+    """
     with refused_by_name(path, "a job", "delete its folder and run its notebook again"):
-        return Job(**read_json(path))
+        told, folder = read_json(path), Path(path).absolute().parent
+        for name in PLACES:
+            if told.get(name):
+                told[name] = os.path.normpath(folder / told[name])
+        for name in LISTS_OF_PLACES:
+            told[name] = [os.path.normpath(folder / place) for place in told.get(name, [])]
+        return Job(**told)
+
+
+def _as_written(job: Job) -> dict[str, Any]:
+    """A job as its file has it: places relative to its folder."""
+    told, folder = job.model_dump(mode="json"), Path(job.folder).absolute()
+    for name in PLACES:
+        if told[name]:
+            told[name] = os.path.relpath(told[name], folder)
+    for name in LISTS_OF_PLACES:
+        told[name] = [os.path.relpath(place, folder) for place in told[name]]
+    return told
+
+
+def _write_rows(rows: pd.DataFrame, path: Path) -> None:
+    """Write a job's rows, their pictures named relative to the folder of the rows."""
+    rows = rows[list(ROW_COLUMNS)]
+    shared, rest = _shared_folder(rows["file"])
+    if os.path.isabs(shared):
+        rows = rows.assign(file=f"{os.path.relpath(shared, path.absolute().parent)}/" + rest)
+    with whole_file(path) as temporary:
+        rows.to_parquet(temporary, index=False)
+
+
+def read_rows(job: Job) -> pd.DataFrame:
+    """The rows of a job, ROW_COLUMNS; `file` is a picture's absolute path."""
+    rows = read_parquet(Path(job.rows), "make that model again")
+    # Put together once for all of them: half a million paths take their time.
+    shared, rest = _shared_folder(rows["file"])
+    if not shared:
+        return rows
+    folder = os.path.normpath(Path(job.rows).absolute().parent / shared)
+    return rows.assign(file=os.path.join(folder, "") + rest)
+
+
+def _shared_folder(files: pd.Series) -> tuple[str, pd.Series]:
+    """The folder below which all files lie, with its slash, and their names in it.
+
+    Empty where they share none.
+    """
+    if files.empty:
+        return "", files
+    # All texts begin as the first and the last do.
+    prefix = os.path.commonprefix([files.min(), files.max()])
+    shared = prefix[: prefix.rfind("/") + 1]
+    return shared, files.str[len(shared) :]
 
 
 def fitted_images(folder: Path) -> set[str]:
@@ -186,24 +261,121 @@ def fitted_images(folder: Path) -> set[str]:
 
 def job_digest(job: Job) -> str:
     """What a job's result hangs on: its record, its rows, the stores and weights it reads."""
-    # Decoded pictures are the same to a grey level wherever they are read.
-    digest = hashlib.sha256(job.model_dump_json(exclude={"decoded"}).encode())
-    digest.update(file_digest(Path(job.rows)).encode())
-    for result in [*job.stores, *job.teachers, *([job.trained] if job.trained else [])]:
-        done = Path(result).parent / "done.json"
-        digest.update(done.read_bytes() if done.is_file() else b"")
+    digest = hashlib.sha256(job.model_dump_json(exclude=NO_PART).encode())
+    weights = weights_file(job.weights)
+    digest.update((file_digest(weights) if weights else job.weights).encode())
+    stat = os.stat(job.rows)
+    digest.update(_rows_digest(job.rows, stat.st_mtime_ns, stat.st_ino, stat.st_size).encode())
+    for read in [*job.stores, *job.teachers, *([job.trained] if job.trained else [])]:
+        digest.update(result_of(Path(read).parent).encode())
     return digest.hexdigest()
 
 
+@functools.lru_cache(maxsize=64)
+def _rows_digest(path: str, *file: int) -> str:
+    """A digest of what rows say, wherever their pictures lie and whoever wrote the file.
+
+    `file` tells a file from the one that was there before.
+
+    Of a picture's path the last three parts count: a cache names pictures by size and content.
+    """
+    rows = read_parquet(Path(path), "run its notebook again")
+    digest = hashlib.sha256()
+    for column in ROW_COLUMNS:
+        values = rows[column]
+        if column == "file":
+            values = values.map(lambda file: "/".join(file.split("/")[-3:]))
+        told = values.to_numpy().tobytes() if values.dtype == bool else "\n".join(values).encode()
+        digest.update(f"{column} {len(told)}\n".encode() + told)
+    return digest.hexdigest()
+
+
+def job_code(job: Job) -> dict[str, str]:
+    """What of the package's code a job's result hangs on; see `sources.reached`."""
+    order = Definition("worker", "carry_out")
+    roots = [order, Definition("material", "Material"), Definition("networks", "new_network")]
+    roots.append(Definition("predicting", "predict"))
+    if job.fit != "none":
+        roots.append(Definition("fitting", "fit"))
+    if job.renew_statistics:
+        roots.append(Definition("renewing", "renewed"))
+    return reached(roots, stop=[order])
+
+
+def why_not_done(job: Job) -> str:
+    """Why a job has to be carried out, or an empty text where it is done."""
+    file = Path(job.folder) / DONE
+    if not file.is_file():
+        return "not done yet"
+    done = read_json(file)
+    if done["digest"] != job_digest(job):
+        return "its parameters, its rows or what it reads changed"
+    if code := changed(done.get("code", {}), job_code(job)):
+        more = f" and {len(code) - 3} more" if len(code) > 3 else ""
+        return f"changed code: {', '.join(code[:3])}{more}"
+    for name, told in done.get("left", {}).items():
+        path = Path(job.folder) / name
+        if not path.is_file() or path.stat().st_size != told["bytes"]:
+            return f"{name} is gone or was cut"
+    if job.keep and not is_whole(job.store):
+        return "its predictions are gone or were cut"
+    return ""
+
+
 def is_done(job: Job) -> bool:
-    """Whether this very job was carried out before, with the same rows and the same stores."""
-    done = Path(job.folder) / "done.json"
-    return done.is_file() and read_json(done)["digest"] == job_digest(job)
+    """Whether this very job was carried out before by this very code, and what it left is there."""
+    return not why_not_done(job)
 
 
-def mark_done(job: Job, digest: str, seconds: float, figures: dict) -> None:
-    """Say that a job is carried out; written last. `digest` is that of what it read."""
+def result_of(folder: Path) -> str:
+    """A digest of what the job in a folder left for others; empty where it is not done.
+
+    It is of the content: a job that is carried out anew and leaves the same makes no other one
+    stale.
+    """
+    done = Path(folder) / DONE
+    return read_json(done).get("result", "") if done.is_file() else ""
+
+
+def mark_done(
+    job: Job, digest: str, seconds: float, figures: dict, code: dict[str, str] | None = None
+) -> None:
+    """Say that a job is carried out; written last.
+
+    `digest` is that of what it read, `code` that by which it was carried out (the present one where
+    none is given), both taken before the work.
+    """
+    folder, left = Path(job.folder), {}
+    for name in (WEIGHTS, RATES, f"{PREDICTIONS}/{INDEX}"):
+        if (folder / name).is_file():
+            size = (folder / name).stat().st_size
+            left[name] = {"bytes": size, "sha256": file_digest(folder / name)}
+    contents = {name: told["sha256"] for name, told in left.items()}
     write_json(
-        {"digest": digest, "seconds": round(seconds, 1), "figures": figures},
-        Path(job.folder) / "done.json",
+        {
+            "digest": digest,
+            "result": hashlib.sha256(json.dumps(contents).encode()).hexdigest(),
+            "left": left,
+            "seconds": round(seconds, 1),
+            "figures": figures,
+            "code": job_code(job) if code is None else code,
+        },
+        folder / DONE,
     )
+
+
+def accept_job_code(folder: Path) -> list[str]:
+    """Take all jobs below a folder for done that only their code makes stale; returns their names.
+
+    For whoever knows that a change of code leaves the results as they are.
+    """
+    accepted = []
+    for file in sorted(Path(folder).rglob(DONE)):
+        if not (file.parent / "job.json").is_file():
+            continue
+        job, done = read_job(file.parent / "job.json"), read_json(file)
+        code = job_code(job)
+        if done["digest"] == job_digest(job) and changed(done.get("code", {}), code):
+            write_json(done | {"code": code}, file)
+            accepted.append(job.name)
+    return accepted

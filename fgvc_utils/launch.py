@@ -9,7 +9,6 @@ system:
 
 import argparse
 import dataclasses
-import fcntl
 import multiprocessing
 import os
 import signal
@@ -17,8 +16,8 @@ import socket
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ import psutil
 
 from fgvc_utils import ranks
 from fgvc_utils.files import read_json, write_json
+from fgvc_utils.locks import only_one
 from fgvc_utils.progress import follow
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -48,6 +48,8 @@ class Hardware:
         collective operations too.
     workers: processes a rank that prepare pictures; 0 lets the rank do it itself, -1 does so on a
         CPU and shares the cores among the ranks on CUDA.
+    hang_minutes: a rank that shows no progress for so long is ended, and the launch fails; 0 lets
+        it be.
     """
 
     processes: int = 1
@@ -58,6 +60,7 @@ class Hardware:
     device: str = "auto"
     timeout_minutes: float = 30
     workers: int = -1
+    hang_minutes: float = 30
 
     def __post_init__(self) -> None:
         for name, least in (("processes", 1), ("nodes", 1), ("threads", 0), ("workers", -1)):
@@ -73,6 +76,8 @@ class Hardware:
             raise ValueError(f"device is {self.device!r}; give one of {', '.join(DEVICES)}")
         if not self.timeout_minutes > 0:
             raise ValueError(f"timeout_minutes is {self.timeout_minutes!r}; give more than 0")
+        if not self.hang_minutes >= 0:
+            raise ValueError(f"hang_minutes is {self.hang_minutes!r}; give 0 or more")
         if self.nodes > 1:
             self.endpoint()
 
@@ -141,7 +146,7 @@ def launch(
     `folder/logs/<launch>/rank-<n>/` (all that the ranks print). In the cell a bar moves in place
     and a line is printed at each end of an epoch or job; `picture`, where given, makes a matplotlib
     figure of the `figures` events so far, shown under the bar (`progress.follow`). Interrupting the
-    cell, an error in a rank, or the end of this process ends all ranks.
+    cell, an error in a rank, a rank that hangs, or the end of this process ends all ranks.
 
     Raises ValueError for wrong input before anything is started; RuntimeError where another
     launch runs in the same folder; RankFailed with a failing rank's number and traceback;
@@ -264,23 +269,13 @@ def _local_interface(hardware: Hardware) -> str | None:
     return None
 
 
-@contextmanager
-def _only_launch(folder: Path, node_rank: int) -> Iterator[None]:
-    """Hold the folder for one launch; the system lets go of it when this process ends."""
-    with open(folder / f".launch-{node_rank}.lock", "a+", encoding="utf-8") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            raise RuntimeError(
-                f"another launch is running in {folder} (process {lock.read() or 'unknown'}); "
-                "wait for it, interrupt it, or give this one another folder"
-            ) from None
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
-        yield
-        lock.truncate(0)
+def _only_launch(folder: Path, node_rank: int) -> AbstractContextManager[None]:
+    """Hold the folder for one launch of this node."""
+    return only_one(
+        folder / f".launch-{node_rank}.lock",
+        f"another launch is running in {folder}",
+        "wait for it, interrupt it, or give this one another folder",
+    )
 
 
 def _run_ranks(launch_file: Path, plan: Launch | None, node_rank: int) -> None:
@@ -299,10 +294,12 @@ def _run_ranks(launch_file: Path, plan: Launch | None, node_rank: int) -> None:
     before = set(multiprocessing.active_children())
     failure: RuntimeError | None = None
     ended_by: signal.Signals | None = None
+    kills = ranks.memory_kills()
     with (
         ranks.environment(_variables(hardware)),
         ranks.signal_handlers(),
         ranks.log_file(logs / f"node-{node_rank}.log"),
+        ranks.Watch(logs, hardware.hang_minutes) as watch,
     ):
         config = LaunchConfig(
             min_nodes=hardware.nodes,
@@ -322,7 +319,9 @@ def _run_ranks(launch_file: Path, plan: Launch | None, node_rank: int) -> None:
             elastic_launch(config, ranks.run_rank)(*arguments)
         except ChildFailedError as error:
             rank, death = error.get_first_failure()
-            failure = ranks.rank_failed(rank, death.exitcode, logs)
+            failure = ranks.rank_failed(rank, death.exitcode, logs, kills)
+            if watch.message:
+                failure = ranks.RankFailed(watch.message, watch.rank)
         except SignalException as error:
             ended_by = error.sigval
         finally:

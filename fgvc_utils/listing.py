@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
+from fgvc_utils.files import file_digest
 from fgvc_utils.reading import read_csv, read_parquet
 
 LISTING_ENDINGS = (".csv", ".parquet")
@@ -134,7 +135,7 @@ def listing_digest(root: Path, sides: list[str]) -> str:
     for side in sides:
         place = Path(root) / side
         if place.is_file():
-            digest.update(f"{side} {place.stat().st_size} {place.stat().st_mtime_ns}".encode())
+            digest.update(f"{side} {file_digest(place)}".encode())
             continue
         for folder, folders, names in os.walk(place):
             folders.sort()

@@ -4,7 +4,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 from torch.utils.data import Dataset
 from torchvision.transforms import v2
@@ -12,7 +11,7 @@ from torchvision.transforms import v2
 from fgvc_utils import augment
 from fgvc_utils.decoded import Decoded, decoded_folder
 from fgvc_utils.feed import Changes, Pictures, StoredFeatures, Targets, image_keys
-from fgvc_utils.jobs import Job, fitted_images, job_digest
+from fgvc_utils.jobs import Job, fitted_images, job_code, job_digest, read_rows
 from fgvc_utils.predictions import Store, same_classes
 
 
@@ -27,7 +26,7 @@ class Material:
 
     def __init__(self, job: Job) -> None:
         self.job = job
-        self.rows = pd.read_parquet(job.rows)
+        self.rows = read_rows(job)
         index = {name: number for number, name in enumerate(job.classes)}
         self.labels = np.array([index.get(target, -1) for target in self.rows["target"]])
         self.judged = np.array([index.get(label, -1) for label in self.rows["label"]])
@@ -41,7 +40,7 @@ class Material:
         self.ids = self.rows["image_id"].tolist()
         self.stores = [Store(Path(store)) for store in job.stores]
         # Taken before the work: what is read now is what the result will hang on.
-        self.digest = job_digest(job)
+        self.digest, self.code = job_digest(job), job_code(job)
         self.told = Targets(self.labels, len(job.classes))
 
     @property

@@ -5,12 +5,13 @@
 
 Before anything runs, the whole contest is checked: every name, type and range, the images and their
 classes, networks and weights, what stages take from each other, room and memory (`checking`).
+
+A step is done when its stamp says so: what it read, with which parameters and by which code, and
+what it wrote. Where any of that is another, it runs again; one pipeline runs in a run's folder.
 """
 
 import argparse
 import ast
-import hashlib
-import json
 import reprlib
 import sys
 import time
@@ -22,10 +23,14 @@ from typing import Any
 import nbformat
 import yaml
 
-from fgvc_utils import config
-from fgvc_utils.files import file_digest, read_json, write_json
+from fgvc_utils import config, sources
+from fgvc_utils.files import file_digest, read_json, remove_leftovers, write_json
+from fgvc_utils.jobs import accept_job_code, result_of
+from fgvc_utils.kernels import KernelDied, run_notebook
 from fgvc_utils.listing import listing_digest
+from fgvc_utils.locks import Held, only_one
 from fgvc_utils.reading import UnreadableFile, read_text
+from fgvc_utils.submission import current_submission
 
 NOTEBOOKS = config.PROJECT / "notebooks"
 # Which stages' results a stage reads, by the table or folder they leave.
@@ -36,6 +41,12 @@ JOURNALS = {
     "03_fine": ["02_coarse", "03_fine"],
     "04_lowq": ["04_lowq"],
 }
+# Where a run lies and how its machine is used: neither changes what comes out. What lies below the
+# data root is an input of its own.
+WHEREABOUTS = {"run", "outputs", "data_root", "processes", "nodes", "node_rank", "rendezvous"}
+WHEREABOUTS |= {"device", "threads", "workers", "decoded_gb"}
+# So many changes are named, the rest is counted.
+NAMED = 4
 
 
 @dataclass(frozen=True)
@@ -181,28 +192,53 @@ def say_check(steps: list[Step]) -> list[str]:
 
 
 def inputs_of(step: Step) -> dict[str, str]:
-    """What a step's result hangs on beside its parameters: digests by name."""
+    """What a step's result hangs on beside its parameters and its code: digests by name."""
     folder, cfg = step.cfg.folder, step.cfg
-    files = [NOTEBOOKS / f"{step.stage}.ipynb"]
-    files += [cfg.journal(name) for name in JOURNALS.get(step.stage, [])]
-    if step.stage in TABLE_BEFORE:
-        files.append(cfg.table_path(TABLE_BEFORE[step.stage]))
-    elif step.stage != "01_noise":
-        files.append(cfg.table_path(cfg.table))
-        if step.stage in ("10_train", "20_distill"):
-            files.append(cfg.table_path(cfg.fold_table))
+    files = [cfg.journal(name) for name in JOURNALS.get(step.stage, [])]
+    files += [cfg.table_path(table) for table in _tables_before(step)]
+    if step.stage not in ("01_noise", "40_submit"):
+        # Which pictures the cache holds of the images, and of what size.
+        files.append(cfg.table_path("inventory"))
+    models: list[Path] = []
     if step.stage == "20_distill":
-        files += [model / "done.json" for model in _models(folder, cfg.teachers, students=False)]
+        models = _models(folder, cfg.teachers, students=False)
     if step.stage == "30_ensemble":
-        files += [model / "done.json" for model in _models(folder, cfg.models, students=True)]
+        models = _models(folder, cfg.models, students=True)
     if step.stage == "40_submit":
-        files.append(folder / "stages" / "30_ensemble.json")
-        files += [config.data_root(cfg.data_root) / cfg.prior] if cfg.prior else []
-    digests = {_short(file): _digest(file) for file in files if file.is_file()}
+        files.append(folder / "ensemble" / cfg.ensemble / "index.json")
+    digests = _digests(files, folder) | {f"models/{m.name}": result_of(m) for m in models}
+    if step.stage == "40_submit" and cfg.prior:
+        root = config.data_root(cfg.data_root)
+        digests |= _digests([root / cfg.prior], root)
     if step.stage == "01_noise":
         root = config.data_root(cfg.data_root)
         digests["images"] = listing_digest(root, [side for side in (cfg.train, cfg.test) if side])
     return digests
+
+
+def results_of(step: Step) -> dict[str, str]:
+    """What a step leaves for the others and is there: digests by name."""
+    folder, cfg = step.cfg.folder, step.cfg
+    if step.stage in JOURNALS:
+        files = [cfg.table_path(step.stage)]
+        files += [cfg.table_path("inventory")] if step.stage == "01_noise" else []
+    elif step.stage == "30_ensemble":
+        files = [folder / "ensemble" / "vote" / "index.json"]
+    elif step.stage == "40_submit":
+        files = [current_submission(folder)]
+    else:
+        model = result_of(folder / "models" / cfg.name)
+        return {f"models/{cfg.name}": model} if model else {}
+    return _digests(files, folder)
+
+
+def _tables_before(step: Step) -> list[str]:
+    """The stages whose tables a step reads, each once; none for the first."""
+    if step.stage == "01_noise":
+        return []
+    if step.stage in TABLE_BEFORE:
+        return [TABLE_BEFORE[step.stage]]
+    return list(dict.fromkeys([step.cfg.table, getattr(step.cfg, "fold_table", step.cfg.table)]))
 
 
 def _models(folder: Path, named: list[str], *, students: bool) -> list[Path]:
@@ -216,17 +252,24 @@ def _models(folder: Path, named: list[str], *, students: bool) -> list[Path]:
     return [m for m in found if students or not read_json(m / "job.json")["teachers"]]
 
 
-def _digest(file: Path) -> str:
-    if file.suffix != ".ipynb":
-        return file_digest(file)
-    # What a person saw or ran in JupyterLab does not change what the notebook does.
-    cells = nbformat.read(file, as_version=4).cells
-    code = [cell.source for cell in cells if cell.cell_type == "code"]
-    return hashlib.sha256(json.dumps(code).encode()).hexdigest()
+def _digests(files: list[Path], folder: Path) -> dict[str, str]:
+    """Digests of those files that are there, by their names below the folder."""
+    there = [file for file in files if file.is_file()]
+    return {file.relative_to(folder).as_posix(): file_digest(file) for file in there}
 
 
-def _short(file: Path) -> str:
-    return "/".join(file.parts[-2:])
+def code_of(stage: str) -> dict[str, str]:
+    """What of a notebook's cells and of the package a stage's results hang on: digests by name.
+
+    The parameters cell is not among it: the values that were taken stand beside it.
+    """
+    notebook = nbformat.read(NOTEBOOKS / f"{stage}.ipynb", as_version=4)
+    cells = [
+        cell.source
+        for cell in notebook.cells
+        if cell.cell_type == "code" and "parameters" not in cell.metadata.get("tags", [])
+    ]
+    return sources.reached_from("\n".join(cells))
 
 
 def why(step: Step) -> str:
@@ -235,52 +278,109 @@ def why(step: Step) -> str:
         return "not done yet"
     done = read_json(step.stamp)
     now = step.cfg.model_dump(mode="json")
-    changed = [name for name in now if done["parameters"].get(name) != now[name]]
-    # How the machine is used does not change the result.
-    changed = [
-        name for name in changed if name not in ("threads", "workers", "outputs", "decoded_gb")
-    ]
-    if changed:
-        return f"changed: {', '.join(changed)}"
-    inputs = inputs_of(step)
-    other = [
-        n for n in inputs.keys() | done["inputs"].keys() if inputs.get(n) != done["inputs"].get(n)
-    ]
-    return f"changed: {', '.join(sorted(other))}" if other else ""
+    before = done["parameters"]
+    names = [n for n in now if n not in WHEREABOUTS and before.get(n) != now[n]]
+    names += sources.changed(done["inputs"], inputs_of(step))
+    reasons = [f"changed: {_listed(names)}"] if names else []
+    if code := sources.changed(done.get("code", {}), code_of(step.stage)):
+        reasons.append(f"changed code: {_listed(code)}")
+    if not reasons:
+        written, there = done.get("results", {}), results_of(step)
+        gone = sorted(written.keys() - there.keys())
+        other = sources.changed(written, there)
+        if gone:
+            reasons.append(f"gone: {_listed(gone)}")
+        elif other:
+            reasons.append(f"written by something else since: {_listed(other)}")
+    return "; ".join(reasons)
+
+
+def _listed(names: list[str]) -> str:
+    more = len(names) - NAMED
+    return ", ".join(names[:NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def other_versions(step: Step) -> str:
+    """Which packages a done step was made with that are here in another version, or empty."""
+    made = read_json(step.stamp).get("versions", {}) if step.stamp.is_file() else {}
+    now = sources.versions()
+    return ", ".join(f"{name} {made[name]}" for name in made if made[name] != now.get(name))
+
+
+def accept_code(steps: list[Step]) -> list[str]:
+    """Take jobs and steps for done that only their code makes stale; returns their names.
+
+    For whoever knows that a change of code leaves the results as they are.
+    """
+    accepted = accept_job_code(steps[0].cfg.folder)
+    for step in steps:
+        if step.stamp.is_file():
+            stamp = read_json(step.stamp)
+            if sources.changed(stamp.get("code", {}), code_of(step.stage)):
+                write_json(stamp | {"code": code_of(step.stage)}, step.stamp)
+                accepted.append(step.name)
+    return accepted
 
 
 def execute(step: Step) -> None:
     """Run one notebook; its executed copy and then its stamp are written.
 
-    Raises papermill's PapermillExecutionError where a cell fails; the copy shows the cell.
+    Raises papermill's PapermillExecutionError where a cell fails (the copy shows the cell) and
+    kernels.KernelDied.
     """
-    import papermill
-
-    step.output.parent.mkdir(parents=True, exist_ok=True)
     step.stamp.unlink(missing_ok=True)
-    inputs = inputs_of(step)
-    papermill.execute_notebook(
-        NOTEBOOKS / f"{step.stage}.ipynb",
-        step.output,
-        parameters=step.cfg.model_dump(mode="json"),
-        cwd=NOTEBOOKS,
-        kernel_name="python3",
-        progress_bar=False,
-        log_output=False,
-        stdout_file=sys.stdout,
-        stderr_file=sys.stderr,
-        store_widget_state=False,
-    )
-    write_json({"parameters": step.cfg.model_dump(mode="json"), "inputs": inputs}, step.stamp)
+    parameters = step.cfg.model_dump(mode="json")
+    # Taken before the work: what changes meanwhile makes the step stale, and is not missed.
+    stamp = {"parameters": parameters, "inputs": inputs_of(step), "code": code_of(step.stage)}
+    run_notebook(NOTEBOOKS / f"{step.stage}.ipynb", step.output, parameters)
+    stamp |= {"results": results_of(step), "versions": sources.versions()}
+    write_json(stamp, step.stamp)
 
 
-def choose(steps: list[Step], first: str | None, only: str | None) -> list[tuple[Step, str]]:
-    """The steps with the reason to run each, empty where it is skipped.
+@dataclass(frozen=True)
+class Planned:
+    """What would become of a step: why it runs, empty where it is skipped.
+
+    Not `sure` is a step that is done as things are now, and reads what another one writes anew: it
+    runs unless that comes out as before.
+    """
+
+    step: Step
+    reason: str
+    sure: bool = True
+
+
+def plan(steps: list[Step], first: str | None, only: str | None) -> list[Planned]:
+    """What would become of each step, those after a change included.
 
     `only` runs that stage alone, `first` that stage and all after it, whether done or not.
     """
     _check_names(steps, first, only)
-    return [(step, _reason(step, first, only)) for step in steps]
+    planned: list[Planned] = []
+    for step in steps:
+        reason, sure = _reason(step, first, only), True
+        anew = [p.step.name for p in planned if p.reason and _reads(step, p.step)]
+        if not reason and anew and not only:
+            reason, sure = f"it reads what {_listed(anew)} writes anew", False
+        planned.append(Planned(step, reason, sure))
+    return planned
+
+
+def _reads(step: Step, earlier: Step) -> bool:
+    """Whether a step reads what an earlier one writes."""
+    cfg = step.cfg
+    if earlier.stage in _tables_before(step):
+        return True
+    if earlier.stage == "01_noise":
+        return step.stage != "40_submit"
+    if earlier.stage == "30_ensemble":
+        return step.stage == "40_submit"
+    if step.stage == "20_distill":
+        taught = earlier.stage == "10_train" if not cfg.teachers else True
+        return taught and getattr(earlier.cfg, "name", "") in (cfg.teachers or [earlier.cfg.name])
+    if step.stage == "30_ensemble" and earlier.stage in ("10_train", "20_distill"):
+        return not cfg.models or earlier.cfg.name in cfg.models
+    return False
 
 
 def _check_names(steps: list[Step], first: str | None, only: str | None) -> None:
@@ -316,23 +416,41 @@ def summary(steps: list[Step]) -> str:
     return "\n".join(lines)
 
 
-def run(path: Path, first: str | None, only: str | None, dry: bool) -> int:
-    """Run a contest file, or only say what would run; returns the exit code."""
+def run(
+    path: Path, first: str | None, only: str | None, dry: bool, accepts_code: bool = False
+) -> int:
+    """Run a contest file, or only say what would run; returns the exit code.
+
+    With `accepts_code` what only its code makes stale is taken for done first; see `accept_code`.
+    """
     steps = read_contest(path)
     problems = say_check(steps)
     if not dry and problems:
         return 2
     if dry:
-        print_plan(choose(steps, first, only))
+        print_plan(plan(steps, first, only))
         return 0
     _check_names(steps, first, only)
+    folder = steps[0].cfg.folder
+    what = f"another pipeline works on the run {folder.name!r} in {folder.parent}"
+    advice = "wait for it, end it, or give this contest another `run`"
+    with only_one(folder / ".pipeline.lock", what, advice):
+        if left := remove_leftovers(folder):
+            print(f"{len(left)} files that were cut off half-written are removed")
+        for name in accept_code(steps) if accepts_code else ():
+            print(f"{name}: done, with code that changed since")
+        return _run_steps(steps, first, only)
+
+
+def _run_steps(steps: list[Step], first: str | None, only: str | None) -> int:
     started = time.monotonic()
     for number, step in enumerate(steps, 1):
         # Asked only now: the steps before it may have changed what it reads.
         reason = _reason(step, first, only)
         head = f"[{number}/{len(steps)}] {step.name}"
         if not reason:
-            print(f"{head}: done before", flush=True)
+            other = other_versions(step)
+            print(f"{head}: done before{f', with {other}' if other else ''}", flush=True)
             continue
         print(f"{head}: {reason}", flush=True)
         began = time.monotonic()
@@ -343,10 +461,13 @@ def run(path: Path, first: str | None, only: str | None, dry: bool) -> int:
     return 0
 
 
-def print_plan(chosen: list[tuple[Step, str]]) -> None:
+def print_plan(planned: list[Planned]) -> None:
     """Say what each step would do, why, and with which parameters beside the shared ones."""
-    for step, reason in chosen:
-        print(f"{step.name}: {'run, ' + reason if reason else 'skip, done before'}")
+    for step, reason, sure in ((p.step, p.reason, p.sure) for p in planned):
+        what = "run" if sure else "may run"
+        print(f"{step.name}: {f'{what}, {reason}' if reason else 'skip, done before'}")
+        if not reason and (other := other_versions(step)):
+            print(f"    it was made with {other}; --from {step.stage} makes it anew")
         own = step.cfg.model_dump(mode="json").items()
         print("   ", ", ".join(f"{k}={v!r}" for k, v in own if k not in config.Shared.model_fields))
         if hasattr(step.cfg, "global_batch"):
@@ -368,13 +489,18 @@ def _minutes(seconds: float) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command line; returns 0, or 2 for bad input and 1 for a notebook that failed."""
+    """The command line; returns 0, 1 for a notebook that failed, 2 for bad input or a held run."""
     parser = argparse.ArgumentParser(prog="python -m fgvc_utils.pipeline", description=__doc__)
     parser.add_argument("contest", type=Path, help="the contest file, params/<contest>.yaml")
     parser.add_argument("--from", dest="first", help="run this stage and all after it anew")
     parser.add_argument("--only", help="run this stage alone, anew")
     parser.add_argument("--dry-run", action="store_true", help="say what would run, and why")
     parser.add_argument("--check", action="store_true", help="only look for what would stop it")
+    parser.add_argument(
+        "--accept-code",
+        action="store_true",
+        help="take what is done for done although the package's code changed since",
+    )
     options = parser.parse_args(arguments)
     if options.first and options.only:
         parser.error("--from and --only exclude each other")
@@ -385,12 +511,17 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if options.check:
             return 2 if say_check(read_contest(options.contest)) else 0
-        return run(options.contest, options.first, options.only, options.dry_run)
-    except config.ParameterError as error:
+        return run(
+            options.contest, options.first, options.only, options.dry_run, options.accept_code
+        )
+    except (config.ParameterError, Held) as error:
         print(error, file=sys.stderr)
         return 2
     except PapermillExecutionError as error:
         print(f"{error}\nThe executed notebook shows the cell that failed.", file=sys.stderr)
+        return 1
+    except KernelDied as error:
+        print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted; call again to go on where it stopped", file=sys.stderr)

@@ -14,22 +14,27 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from fgvc_utils.files import full_disk_named, read_json, whole_file, write_json
+from fgvc_utils import heartbeat
+from fgvc_utils.files import file_digest, full_disk_named, read_json, whole_file, write_json
 from fgvc_utils.reading import refused_by_name
 
 BLOCK = 4096
+INDEX = "index.json"
+SHARD = "shard.json"
 AGAIN = "delete its folder and run the notebook that predicts again"
 
 
 class ShardWriter:
     """Write one process's part of a store, in bounded memory.
 
-    Arrays named by kind grow block by block; rows are in the order of `image_ids`.
+    Arrays named by kind grow block by block; rows are in the order of `image_ids`. From here on
+    the store is not whole, whatever it was before.
     """
 
     def __init__(self, folder: Path, shard: int, image_ids: Sequence[str]) -> None:
-        self.folder = Path(folder) / f"shard-{shard:05d}"
+        self.folder = Path(folder) / _shard_name(shard)
         self.folder.mkdir(parents=True, exist_ok=True)
+        (Path(folder) / INDEX).unlink(missing_ok=True)
         self.image_ids = list(image_ids)
         self._open: dict[str, np.memmap] = {}
 
@@ -46,15 +51,23 @@ class ShardWriter:
         self._open[kind][start : start + len(block)] = block
 
     def close(self) -> None:
-        """Flush the arrays, give them their names and write the image ids."""
+        """Flush the arrays, give them their names and write the image ids and all their digests."""
+        told = {}
         for kind, array in self._open.items():
             array.flush()
-            (self.folder / f"{kind}.npy.part").replace(self.folder / f"{kind}.npy")
+            file = self.folder / f"{kind}.npy"
+            (self.folder / f"{kind}.npy.part").replace(file)
+            heartbeat.beat()
+            told[file.name] = {"bytes": file.stat().st_size, "sha256": file_digest(file)}
         self._open = {}
         with whole_file(self.folder / "ids.parquet") as temporary:
             pd.DataFrame({"image_id": pd.Series(self.image_ids, dtype=object)}).to_parquet(
                 temporary, index=False
             )
+        # Of the ids themselves: what else a Parquet file holds differs from version to version.
+        ids = hashlib.sha256("\n".join(self.image_ids).encode()).hexdigest()
+        size = (self.folder / "ids.parquet").stat().st_size
+        write_json(told | {"ids.parquet": {"bytes": size, "sha256": ids}}, self.folder / SHARD)
 
 
 def _reserved(path: Path, kind: np.dtype, shape: tuple[int, ...]) -> np.memmap:
@@ -74,8 +87,35 @@ def _reserved(path: Path, kind: np.dtype, shape: tuple[int, ...]) -> np.memmap:
 
 
 def finish_store(folder: Path, classes: Sequence[str], shards: int) -> None:
-    """Declare a store whole: called once, after every process closed its shard."""
-    write_json({"classes": list(classes), "shards": shards}, Path(folder) / "index.json")
+    """Declare a store whole: called once, after every process closed its shard.
+
+    Its index then holds size and digest of every file. Raises FileNotFoundError naming a shard that
+    was not closed.
+    """
+    names = [_shard_name(number) for number in range(shards)]
+    told = {name: read_json(Path(folder) / name / SHARD) for name in names}
+    files = {f"{name}/{file}": each for name in names for file, each in sorted(told[name].items())}
+    index = {"classes": list(classes), "shards": shards, "files": files}
+    write_json(index, Path(folder) / INDEX)
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether a store is finished and its files have the sizes that they were written with."""
+    index = Path(folder) / INDEX
+    return index.is_file() and not _cut_file(Path(folder), read_json(index))
+
+
+def _cut_file(folder: Path, index: dict) -> str:
+    """The first file of a store that is gone or has another size than the index says, or empty."""
+    for name, told in index.get("files", {}).items():
+        path = folder / name
+        if not path.is_file() or path.stat().st_size != told["bytes"]:
+            return name
+    return ""
+
+
+def _shard_name(number: int) -> str:
+    return f"shard-{number:05d}"
 
 
 class Store:
@@ -83,13 +123,18 @@ class Store:
 
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
-        index = self.folder / "index.json"
-        if not index.is_file():
+        if not (self.folder / INDEX).is_file():
             raise FileNotFoundError(f"{self.folder} holds no finished predictions")
-        with refused_by_name(index, "the index of predictions", AGAIN):
-            told = read_json(index)
-            self.classes: list[str] = list(told["classes"])
-            self._shards = [self.folder / f"shard-{i:05d}" for i in range(told["shards"])]
+        with refused_by_name(self.folder / INDEX, "the index of predictions", AGAIN):
+            index = read_json(self.folder / INDEX)
+            self.classes: list[str] = list(index["classes"])
+            self._shards = [self.folder / _shard_name(number) for number in range(index["shards"])]
+            cut = _cut_file(self.folder, index)
+        if cut:
+            raise ValueError(
+                f"{self.folder / cut} is gone or has not the size it was written with: delete "
+                f"{self.folder / INDEX} and run its stage again"
+            )
         ids = [_ids_of(shard / "ids.parquet") for shard in self._shards]
         self._starts = np.cumsum([0] + [len(part) for part in ids])
         self.image_ids = pd.Index(pd.concat(ids, ignore_index=True).astype(object))

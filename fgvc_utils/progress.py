@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from fgvc_utils import heartbeat
+
 STEP_SECONDS = 0.5
 POLL_SECONDS = 0.25
 PICTURE_SECONDS = 2.0
@@ -23,8 +25,9 @@ class Progress:
     """Writes progress events of a launch, a JSON object a line, to the file `path`.
 
     With `path` None nothing is written: give that to every rank but rank 0, so that the training
-    code need not ask for its rank. Every event has `time` (seconds since 1970), `event`
-    (`note`, `step`, `figures` or `finished`) and `job` (a name shown to people).
+    code need not ask for its rank. On every rank each call is a sign of life. Every event has
+    `time` (seconds since 1970), `event` (`note`, `step`, `figures` or `finished`) and `job` (a name
+    shown to people).
     """
 
     def __init__(self, path: Path | str | None):
@@ -40,6 +43,7 @@ class Progress:
 
         Call it at every step: it writes at most two lines a second, and always the last step.
         """
+        heartbeat.beat()
         now = time.monotonic()
         if done >= total or now - self._last_step >= STEP_SECONDS:
             self._last_step = now
@@ -59,6 +63,7 @@ class Progress:
         self._append("finished", job, seconds=round(float(seconds), 3))
 
     def _append(self, event: str, job: str, **rest: Any) -> None:
+        heartbeat.beat()
         if self.path is None:
             return
         line = json.dumps({"time": time.time(), "event": event, "job": job, **rest})

@@ -1,6 +1,7 @@
 """Around and inside the ranks of torch elastic: environment, signals, logs, and how one failed."""
 
 import ctypes
+import faulthandler
 import importlib
 import json
 import logging
@@ -17,12 +18,22 @@ from typing import Any
 
 import psutil
 
+from fgvc_utils import heartbeat
+
 # How long a rank gets to end after a signal before it is killed.
 SHUTDOWN_SECONDS = 5
 # How long a rank that lost its connection waits for the rank that died to be found first.
 ECHO_SECONDS = 3
 TAIL_LINES = 30
 DEATH = "death.txt"
+BEAT = "beat"
+STACKS = "stacks.txt"
+# What a rank prints where it is when it gets this signal, and how long that may take.
+SHOW_STACKS = signal.SIGUSR1
+STACKS_SECONDS = 2
+# How tracebacks speak of it: CUDA, the CPU's allocator, Python, a loader process.
+OUT_OF_MEMORY = ("OutOfMemoryError", "can't allocate memory", "MemoryError", "signal: Killed")
+LESS_MEMORY = "lower micro_batch, workers or processes, or end what else takes memory"
 
 # prctl(2), Linux only; looked up here because a process that was just forked should not.
 PARENT_DEATH_SIGNAL = 1
@@ -49,8 +60,9 @@ def run_rank(entry: str, launch_file: str, threads: int, launcher: int) -> None:
     entry: "module:function", called with `launch_file`; threads: CPU threads of torch;
     launcher: process id of the launcher, whose death ends this process.
     """
-    _die_with(launcher)
+    die_with(launcher)
     _bind_children()
+    _show_life()
     if sys.platform == "linux":
         # A spawned process spawns in its turn: each loader process would import torch anew.
         multiprocessing.set_start_method("fork", force=True)
@@ -71,11 +83,20 @@ def run_rank(entry: str, launch_file: str, threads: int, launcher: int) -> None:
         raise
 
 
-def _die_with(parent: int) -> None:
+def die_with(parent: int) -> None:
     """Have the system kill this process when its parent dies, wherever it hangs by then."""
     _prctl(PARENT_DEATH_SIGNAL, signal.SIGKILL)
     if os.getppid() != parent:
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _show_life() -> None:
+    """Begin the heartbeat, and say on a signal where this rank is, beside its logs."""
+    place = Path(os.environ["TORCHELASTIC_ERROR_FILE"]).parent
+    # Left open: the handler writes to it, whatever state Python is in by then.
+    stacks = open(place / STACKS, "w", encoding="utf-8")
+    faulthandler.register(SHOW_STACKS, file=stacks, all_threads=True)
+    heartbeat.start(place / BEAT)
 
 
 def _bind_children() -> None:
@@ -93,7 +114,7 @@ def _bind_children() -> None:
 
     def in_child() -> None:
         if threading.get_ident() == main:
-            _die_with(forking["parent"])
+            die_with(forking["parent"])
 
     os.register_at_fork(before=before, after_in_child=in_child)
 
@@ -231,17 +252,85 @@ def end_ranks(left: set[multiprocessing.Process]) -> None:
                 process.kill()
 
 
+class Watch:
+    """Ends ranks of this node that show no progress for `minutes`; 0 lets them be.
+
+    A thread that looks at their heartbeats: a hanging rank may be deaf to all but SIGKILL, and the
+    launcher itself waits inside torch.
+    """
+
+    def __init__(self, logs: Path, minutes: float) -> None:
+        self.logs, self.seconds = logs, 60 * minutes
+        self.message, self.rank = "", -1
+        self._stop = threading.Event()
+        self._seen: dict[Path, tuple[int, float]] = {}
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> "Watch":
+        if self.seconds:
+            self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        if self.seconds:
+            self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stop.wait(min(1.0, self.seconds / 4)):
+            if late := self._late():
+                self._end(late)
+                return
+
+    def _late(self) -> list[tuple[float, Path, psutil.Process]]:
+        """This node's ranks that are late: since how many seconds, the longest first."""
+        late, now = [], time.monotonic()
+        for beat in self.logs.glob(f"rank-*/{BEAT}"):
+            with suppress(OSError, ValueError, psutil.NoSuchProcess):
+                changed = beat.stat().st_mtime_ns
+                # By this process's own clock: that of a shared file system may be another.
+                before, since = self._seen.get(beat, (0, now))
+                if changed != before:
+                    self._seen[beat] = changed, now
+                elif now - since > self.seconds:
+                    process = psutil.Process(int(beat.read_text("ascii")))
+                    if process.ppid() == os.getpid() and process.is_running():
+                        late.append((now - since, beat.parent, process))
+        return sorted(late, key=lambda each: each[0], reverse=True)
+
+    def _end(self, late: list[tuple[float, Path, psutil.Process]]) -> None:
+        for _, _, process in late:
+            with suppress(psutil.NoSuchProcess):
+                process.send_signal(SHOW_STACKS)
+        time.sleep(STACKS_SECONDS)
+        # The first to stop is the cause; the others wait for it.
+        seconds, place, _ = late[0]
+        self.rank = _number(place)
+        told = [
+            f"rank {self.rank} hung: it showed no progress for {seconds:.0f} s, so all ranks were "
+            "ended. Where it waits for something slow, give the launch more hang_minutes."
+        ]
+        for _, each, _ in late:
+            stacks = (each / STACKS).read_text("utf-8", errors="replace").strip()
+            told.append(f"Where rank {_number(each)} was:\n{stacks or '(it did not answer)'}")
+        self.message = "\n\n".join(told)
+        for _, _, process in late:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+
+
 # --- how a rank failed -------------------------------------------------------------------------
 
 
-def rank_failed(rank: int, exitcode: int, logs: Path) -> RankFailed:
+def rank_failed(rank: int, exitcode: int, logs: Path, kills: int | None = None) -> RankFailed:
     """The error to raise where torch elastic found that `rank` ended with `exitcode`.
 
-    logs: the folder of `rank_logs`, on several nodes shared by all of them.
+    logs: the folder of `rank_logs`, on several nodes shared by all of them; kills: `memory_kills`
+    before the ranks were started.
     """
     tracebacks = _tracebacks(logs)
     if rank not in tracebacks:
-        message = f"rank {rank} {_death(exitcode)}\n\n{_tail(logs, rank)}"
+        message = f"rank {rank} {_death(exitcode, kills)}\n\n{_tail(logs, rank)}"
         # For the launchers of other nodes, which see no more than a lost connection.
         (_place(logs, rank) / DEATH).write_text(message, "utf-8")
         return RankFailed(message, rank)
@@ -252,6 +341,8 @@ def rank_failed(rank: int, exitcode: int, logs: Path) -> RankFailed:
         rank = causes[0] if causes else rank
     text = tracebacks[rank]
     hint = "\nThe rank at the other end died first: see the other nodes." if _is_echo(text) else ""
+    if any(sign in text for sign in OUT_OF_MEMORY):
+        hint += f"\nMemory ran out: {LESS_MEMORY}."
     last_line = text.strip().splitlines()[-1]
     message = f"rank {rank} failed: {last_line}\n\n{text}{hint}\nIts output: {_place(logs, rank)}"
     return RankFailed(message, rank)
@@ -269,12 +360,29 @@ def _tracebacks(logs: Path) -> dict[int, str]:
     return found
 
 
-def _death(exitcode: int) -> str:
+def memory_kills() -> int | None:
+    """How many processes the system has killed because memory ran out; None where it is unknown."""
+    with suppress(OSError, ValueError):
+        for line in Path("/proc/vmstat").read_text("ascii").splitlines():
+            name, _, count = line.partition(" ")
+            if name == "oom_kill":
+                return int(count)
+    return None
+
+
+def of_memory(before: int | None) -> str:
+    """Whether a process that was killed since `before` was killed for memory, and what helps."""
+    now = memory_kills()
+    if before is not None and now is not None and now > before:
+        return f" because memory ran out, as the system has counted; {LESS_MEMORY}"
+    return f", perhaps because memory ran out; if so, {LESS_MEMORY}"
+
+
+def _death(exitcode: int, kills: int | None) -> str:
     if exitcode >= 0:
         return f"ended with exit code {exitcode} and left no traceback."
     name = signal.Signals(-exitcode).name
-    hint = " (so the system does when memory runs out)" if name == "SIGKILL" else ""
-    return f"was ended by {name}{hint}."
+    return f"was ended by {name}{of_memory(kills) if name == 'SIGKILL' else ''}."
 
 
 def _tail(logs: Path, rank: int) -> str:

@@ -5,6 +5,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ from fgvc_utils.averaging import average_weights, greedy_soup
 from fgvc_utils.ensembling import require_unseen
 from fgvc_utils.files import read_json, require_space, whole_file
 from fgvc_utils.intervals import wilson
-from fgvc_utils.jobs import Job, fitted_images, is_done, read_job, write_job
+from fgvc_utils.jobs import Job, fitted_images, is_done, read_job, read_rows, write_job
 from fgvc_utils.launch import Hardware, launch
+from fgvc_utils.locks import only_one
 from fgvc_utils.predictions import BLOCK, Store, same_classes, softmax
 from fgvc_utils.reading import read_parquet
 from fgvc_utils.spreadsheet import escaped, unescaped
@@ -133,19 +135,32 @@ def run_jobs(
     `picture`, such as `plots.live_curves`, makes a figure of the epochs so far; it is shown in the
     cell and kept up to date.
 
-    Raises ParameterError where a global batch cannot be cut up, ValueError where rows are off, and
-    what `launch` raises, first of all a rank's own traceback.
+    Raises ParameterError where a global batch cannot be cut up, ValueError where rows are off,
+    locks.Held where another launch works on one of the jobs, and what `launch` raises, first of all
+    a rank's own traceback.
     """
     for job, _ in jobs:
         if not job.whole_batch:
             config.accumulation(job.global_batch, job.micro_batch, cfg.processes * cfg.nodes)
-    files = [write_job(job, rows) for job, rows in jobs]
-    open_files = [file for (job, _), file in zip(jobs, files, strict=True) if not is_done(job)]
-    for job, _ in jobs:
-        if is_done(job):
-            print(f"{job.name}: done before")
-    if open_files:
-        launch(open_files, cfg.folder / "launches" / stage, hardware(cfg), picture=picture)
+    with ExitStack() as held:
+        for job, _ in jobs:
+            # Before a file is written: what another launch reads must stay as it is.
+            held.enter_context(_only_launch(job))
+        files = [write_job(job, rows) for job, rows in jobs]
+        done = [is_done(job) for job, _ in jobs]
+        for (job, _), is_there in zip(jobs, done, strict=True):
+            if is_there:
+                print(f"{job.name}: done before")
+        if open_files := [file for file, is_there in zip(files, done, strict=True) if not is_there]:
+            launch(open_files, cfg.folder / "launches" / stage, hardware(cfg), picture=picture)
+
+
+def _only_launch(job: Job) -> AbstractContextManager[None]:
+    return only_one(
+        Path(job.folder) / ".job.lock",
+        f"job {job.name}: another launch works on it in {job.folder}",
+        "wait for it, or end it",
+    )
 
 
 def work_folder(cfg: config.Shared, stage: str, name: str) -> str:
@@ -537,7 +552,7 @@ def view_job(model: Path, kind: str, image_ids: pd.Series) -> Rows:
             f"{model} keeps no weights.safetensors, and test_views {kind!r} needs them: train it "
             "again or set test_views to 'centre'"
         )
-    rows = read_parquet(Path(job.rows), f"train {model.name} again")
+    rows = read_rows(job)
     strangers = set(image_ids) - set(rows["image_id"])
     if strangers:
         raise KeyError(f"model {model.name!r} has no row of image {sorted(strangers)[0]!r}")
@@ -587,7 +602,7 @@ def soup_job(folder: Path, models: Sequence[Path], labels: pd.Series) -> Rows:
         "fold_clean": False,
         "keep_every_step": False,
     }
-    rows = pd.concat([pd.read_parquet(job.rows) for job in jobs])
+    rows = pd.concat([read_rows(job) for job in jobs])
     predicted = set(rows.loc[rows["predict"], "image_id"])
     # An image's row is that of a model that was trained on it, if one was.
     rows = rows.sort_values("fit", ascending=False, kind="stable").drop_duplicates("image_id")

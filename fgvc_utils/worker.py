@@ -49,7 +49,7 @@ def carry_out(job: Job, processes: Processes, progress: Progress) -> None:
         predict(job, material, network, processes, progress)
     seconds = time.monotonic() - started
     if processes.first:
-        mark_done(job, material.digest, seconds, history[-1] if history else {})
+        mark_done(job, material.digest, seconds, history[-1] if history else {}, material.code)
         # The last epoch's state serves until here, should the predictions be cut off.
         (Path(job.folder) / LAST).unlink(missing_ok=True)
     processes.wait()

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -146,3 +147,21 @@ def listening(process: psutil.Process) -> list[str]:
     """The network addresses on which a process waits for connections, without their ports."""
     connections = process.net_connections("inet")
     return sorted(one.laddr.ip for one in connections if one.status == psutil.CONN_LISTEN)
+
+
+def stall(launch_file: str) -> None:
+    """Both ranks show signs of life; then the one that the job names stops, deaf to interrupts."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    dist.init_process_group("gloo")
+    progress = Progress(None)
+    for step in range(100_000):
+        progress.step("job", step, 100_000)
+        time.sleep(0.05)
+        if step == 30 and _rank() == _job(launch_file)["rank"]:
+            _wait_for_a_lock_that_nobody_gives_back()
+
+
+def _wait_for_a_lock_that_nobody_gives_back() -> None:
+    lock = threading.Lock()
+    lock.acquire()
+    lock.acquire()

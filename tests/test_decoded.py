@@ -177,6 +177,14 @@ def test_what_a_killed_process_left_goes_once_it_is_old(cache, names):
     assert len(Decoded(folder)) == 2
 
 
+def test_a_shard_whose_index_the_disk_lost_is_decoded_anew(cache, names):
+    folder = decode_once(names[:3], cache, 24)
+    (index,) = folder.glob("shard-*.parquet")
+    index.write_bytes(b"")
+    assert len(Decoded(folder)) == 0
+    assert len(Decoded(decode_once(names[:3], cache, 24))) == 3 and index.stat().st_size
+
+
 def test_a_full_disk_is_said_before_any_work(cache, names, monkeypatch):
     usage = Usage(10**12, 0, files.SPARE_BYTES + 1000)
     monkeypatch.setattr(files.shutil, "disk_usage", lambda place: usage)

@@ -506,7 +506,7 @@ def test_a_job_s_digest_hangs_on_the_stores_it_reads(tmp_path: Path):
     job = head_job(tmp_path / "head", store)
     write_job(job, rows)
     before = job_digest(job)
-    (tmp_path / "features" / "done.json").write_text('{"digest": "1"}')
+    (tmp_path / "features" / "done.json").write_text('{"result": "1"}')
     assert job_digest(job) != before
 
 

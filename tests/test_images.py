@@ -195,7 +195,7 @@ class OneProcess:
 
     stop_at = ""
 
-    def __init__(self, processes, mp_context):
+    def __init__(self, processes, **options):
         pass
 
     def __enter__(self):
@@ -228,6 +228,21 @@ def test_an_interrupted_call_goes_on_where_it_stopped(tmp_path, listing, monkeyp
     pd.testing.assert_frame_equal(taken, wanted)
     # Two were left, and the one that is cut short is tried again.
     assert len(read) == 3
+
+
+def test_what_the_disk_lost_of_a_cache_is_read_again(tmp_path, listing):
+    root, cache = tmp_path / "raw", tmp_path / "cache"
+    wanted = images.take_in(listing, root, cache, 32)
+    before = {path: path.read_bytes() for path in cache.rglob("*.jpg")}
+    cut, emptied = sorted(before)[:2]
+    cut.write_bytes(before[cut][:-20])
+    emptied.write_bytes(b"")
+    (part, *_) = (cache / "rows").rglob("part-*.parquet")
+    for broken in (None, part):
+        if broken:
+            broken.write_bytes(b"PAR1")
+        pd.testing.assert_frame_equal(images.take_in(listing, root, cache, 32), wanted)
+        assert {path: path.read_bytes() for path in cache.rglob("*.jpg")} == before
 
 
 def test_a_disk_too_small_for_the_cache_is_said_after_a_sample(tmp_path, listing, monkeypatch):

@@ -55,6 +55,7 @@ def importable(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"nodes": 2, "rendezvous": "somewhere:70000"}, "host:port"),
         ({"device": "tpu"}, "device is 'tpu'"),
         ({"timeout_minutes": 0}, "timeout_minutes is 0"),
+        ({"hang_minutes": -1}, "hang_minutes is -1"),
     ],
 )
 def test_hardware_names_the_wrong_parameter(parameters: dict, message: str):
@@ -229,6 +230,23 @@ def test_a_rank_killed_on_another_node_is_told_here_too(tmp_path: Path):
     assert (here.rank, str(here)) == (2, str(there))
 
 
+def test_a_rank_that_was_killed_for_memory_is_told_so(tmp_path: Path, monkeypatch):
+    (tmp_path / "rank-0").mkdir()
+    monkeypatch.setattr(ranks, "memory_kills", lambda: 3)
+    counted = str(ranks.rank_failed(0, -signal.SIGKILL, tmp_path, kills=2))
+    assert "rank 0 was ended by SIGKILL because memory ran out" in counted
+    assert "lower micro_batch, workers or processes" in counted
+    unknown = str(ranks.rank_failed(0, -signal.SIGKILL, tmp_path, kills=3))
+    assert "SIGKILL, perhaps because memory ran out; if so, lower micro_batch" in unknown
+    assert "memory" not in str(ranks.rank_failed(0, -signal.SIGTERM, tmp_path))
+    _leave_error(tmp_path, 0, "Traceback …\ntorch.OutOfMemoryError: CUDA out of memory\n")
+    assert "Memory ran out: lower micro_batch" in str(ranks.rank_failed(0, 1, tmp_path))
+
+
+def test_the_system_counts_what_it_kills_for_memory():
+    assert ranks.memory_kills() is None or ranks.memory_kills() >= 0
+
+
 def test_the_process_is_left_as_it_was(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "5")
     handler = signal.getsignal(signal.SIGTERM)
@@ -359,6 +377,24 @@ def test_a_rank_that_dies_or_leaves_is_told(tmp_path: Path, way: str, says: list
     for words in says:
         assert words in str(caught.value)
     assert _ranks_below(psutil.Process()) == []
+
+
+@pytest.mark.slow
+def test_a_rank_that_hangs_is_ended_and_told_where_it_was(tmp_path: Path, job: Path):
+    started = time.monotonic()
+    hardware = Hardware(processes=2, device="cpu", hang_minutes=4 / 60)
+    with pytest.raises(ranks.RankFailed, match="rank 1 hung: it showed no progress for") as caught:
+        launch([job], tmp_path, hardware, entry=f"{PLAIN}:stall")
+    assert caught.value.rank == 1 and time.monotonic() - started < 120
+    assert "in _wait_for_a_lock_that_nobody_gives_back" in str(caught.value)
+    assert "hang_minutes" in str(caught.value)
+    assert _ranks_below(psutil.Process()) == [] and _zombies_below(psutil.Process()) == []
+
+
+@pytest.mark.slow
+def test_a_slow_rank_that_shows_progress_is_let_be(tmp_path: Path, job: Path):
+    hardware = Hardware(processes=1, device="cpu", hang_minutes=2 / 60)
+    launch([job], tmp_path, hardware, entry=f"{PLAIN}:epochs")
 
 
 def _cell(job: Path, folder: Path, entry: str, jobs: int = 1) -> str:

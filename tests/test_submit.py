@@ -115,7 +115,7 @@ def test_a_prior_from_a_file_is_taken_and_is_an_input_of_the_step(run, tmp_path)
     assert pipeline.check([step]) == []
     prior.write_text("class,count\n0012,1\n7,1\nNA,1\ngone,0\n")
     after = pipeline.inputs_of(step)
-    assert [name for name in before if before[name] != after[name]] == ["mine/prior.csv"]
+    assert [name for name in before if before[name] != after[name]] == ["prior.csv"]
     prior.unlink()
     (problem,) = pipeline.check([step])
     assert "40_submit: prior" in problem and "prior.csv is not there" in problem

@@ -1,0 +1,72 @@
+"""One writer at a time: locks that the system lets go of when their holder ends."""
+
+import errno
+import fcntl
+import json
+import os
+import shlex
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+# What file systems without locks answer.
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
+
+
+class Held(RuntimeError):
+    """Somebody else holds a lock; the message tells who, where and since when."""
+
+
+@contextmanager
+def only_one(path: Path, what: str, advice: str) -> Iterator[None]:
+    """Hold the lock file `path` while the block runs; missing parent folders are made.
+
+    The lock is the system's (flock): it is free again once the holder has ended, also by SIGKILL or
+    a power cut, and a file that is left behind holds nothing. It reaches other machines as far as
+    their file system passes locks on: NFS does, Lustre when mounted with `flock`; where there are
+    none, a note is printed and the block runs unguarded.
+
+    Raises Held: `what` is going on, who holds it (process, machine, since when, command), `advice`.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a+", encoding="utf-8") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Held(f"{what} ({_holder(lock)}); {advice}") from None
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+            print(
+                f"{path.parent} lies on a file system without locks: see to it yourself that "
+                "nothing else writes there",
+                flush=True,
+            )
+        lock.truncate(0)
+        lock.write(_oneself())
+        lock.flush()
+        try:
+            yield
+        finally:
+            lock.truncate(0)
+
+
+def _oneself() -> str:
+    since = time.strftime("%Y-%m-%d %H:%M:%S")
+    told = {"process": os.getpid(), "host": socket.gethostname(), "since": since}
+    return json.dumps(told | {"command": shlex.join(sys.orig_argv)})
+
+
+def _holder(lock: IO[str]) -> str:
+    lock.seek(0)
+    try:
+        told = json.loads(lock.read())
+        return "process {process} on {host} since {since}: {command}".format(**told)
+    except (ValueError, KeyError, TypeError):
+        # It has just taken the lock and not yet said who it is.
+        return "an unknown process"
