@@ -234,6 +234,8 @@ def _near(root: Path, path: str) -> str:
     for form in ("NFC", "NFD"):
         if (root / unicodedata.normalize(form, path)).exists():
             return f", which is there in another Unicode spelling ({form})"
+    if place.is_symlink():
+        return ", a link that leads nowhere"
     if not place.parent.is_dir():
         return ""
     wanted = place.name.casefold()
