@@ -36,8 +36,8 @@ from fgvc_utils.files import SPARE_BYTES, in_gigabytes, read_json
 from fgvc_utils.journal import Journal
 from fgvc_utils.reading import read_csv
 
+# How long images are opened, train and test together, and how long a listing's paths are sought.
 LOOK_SECONDS = 4.0
-# Each split gets its share of the look; the paths of a listing are sought for as long at most.
 SEARCH_SECONDS = 5.0
 # Bytes a pixel of the cache's JPEGs (quality 95, full colour) and height × width / side² of photos,
 # where no image was looked at.
@@ -234,6 +234,8 @@ def _near(root: Path, path: str) -> str:
     for form in ("NFC", "NFD"):
         if (root / unicodedata.normalize(form, path)).exists():
             return f", which is there in another Unicode spelling ({form})"
+    if place.is_symlink():
+        return ", a link that leads nowhere"
     if not place.parent.is_dir():
         return ""
     wanted = place.name.casefold()
@@ -303,10 +305,14 @@ def _class_names(contest: Contest, found: Findings) -> None:
 
 
 def _look(contest: Contest, found: Findings) -> None:
-    """Open images of both splits, drawn at random, as many as the time allows."""
-    if contest.images is None or not contest.look_seconds or not contest.of("01_noise"):
+    """Open images of both splits, drawn at random, as many as the time allows.
+
+    Where 01 is done it has opened all of them.
+    """
+    steps = [step for step in contest.of("01_noise") if not step.stamp.is_file()]
+    if contest.images is None or not contest.look_seconds or not steps:
         return
-    side = contest.of("01_noise")[0].cfg.cache_side
+    side = steps[0].cfg.cache_side
     sizes: list[int] = []
     for split in ("train", "test"):
         paths = contest.images.loc[contest.images["split"] == split, "path"]
@@ -687,7 +693,7 @@ def room_needed(contest: Contest) -> dict[str, int]:
         if step.stage in ("10_train", "20_distill"):
             values = classes + _width(cfg.backbone) * (1 + cfg.feature_views)
             add("predictions of models", total * half * values)
-            teachers = max(len(getattr(cfg, "teachers", [])), len(contest.of("10_train")))
+            teachers = len(getattr(cfg, "teachers", [])) or len(contest.of("10_train"))
             views = getattr(cfg, "teacher_views", 0)
             add("teachers' word on views", teachers * views * total * half * classes)
             for ratio in (cfg.train_ratio, cfg.test_ratio) if cfg.decoded_gb else ():
@@ -777,7 +783,7 @@ def _gpu_problem(device: str, processes: int) -> str:
     import torch
 
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if gpus == 0 and device == "auto" or processes <= gpus:
+    if processes <= gpus or (gpus == 0 and device == "auto"):
         return ""
     return (
         f"device {device} with processes {processes}, but this machine has {gpus} CUDA GPUs: set "

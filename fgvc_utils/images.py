@@ -7,9 +7,11 @@ import hashlib
 import io
 import multiprocessing
 import os
+import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
@@ -40,6 +42,8 @@ FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "AVIF", "BMP", "DIB", "TIFF", "JPEG2000
 SAMPLE = 64
 SAMPLE_MARGIN = 1.1
 DISK_BLOCK = 4096
+# Images that a process gets at once.
+CHUNK = 16
 # Finished rows that are kept in one file, and the version of their meaning: raise it with a change
 # of what a row says of the same file.
 KEPT_TOGETHER = 1000
@@ -103,7 +107,9 @@ def _decode(data: bytes, shorter_side: int | None) -> tuple[np.ndarray, str, tup
     except UnreadableImage:
         raise
     except Image.DecompressionBombError as error:
-        raise UnreadableImage(f"too large: {error}") from error
+        # Pillow's own limit comes first; its text holds the number of pixels.
+        pixels = re.search(r"\d+", str(error))
+        raise UnreadableImage(f"too large: {int(pixels[0]):,} pixels") from error
     except UnidentifiedImageError as error:
         start = data[:40].decode("ascii", "replace").strip()
         raise UnreadableImage(f"not an image, it starts with {start!r}") from error
@@ -262,11 +268,16 @@ def read_raw(root: Path, path: str) -> tuple[bytes, os.stat_result]:
         raise UnreadableImage(f"cannot be opened: {said}{spelt}") from error
 
 
-def _take_in(path: str, *, root: Path, cache: Path, side: int) -> dict:
-    """Decode one raw image into the cache; the row says what it is or why it cannot be read."""
+def _row(path: str) -> dict:
+    """What is said of an image before it is read."""
     row = {"path": path, "cached": "", "digest": "", "stored_as": "", "error": ""}
     row |= {"look": "", "look_mirrored": "", "colours": "", "width": 0, "height": 0}
-    row |= {"bytes": -1, "mtime_ns": -1, "written": 0, "cached_bytes": 0}
+    return row | {"bytes": -1, "mtime_ns": -1, "written": 0, "cached_bytes": 0}
+
+
+def _take_in(path: str, *, root: Path, cache: Path, side: int) -> dict:
+    """Decode one raw image into the cache; the row says what it is or why it cannot be read."""
+    row = _row(path)
     try:
         data, stat = read_raw(root, path)
     except UnreadableImage as error:
@@ -317,15 +328,8 @@ def take_in(
     sample = todo[:: max(1, len(todo) // SAMPLE)]
     rest = todo.difference(sample, sort=False)
     job = partial(_take_in, root=root, cache=cache, side=side)
-    # Spawned: a notebook's kernel has threads, and a fork copies their locks in whatever state.
-    # Tied to this process: they would wait for ever for work from one that was killed.
-    pool = ProcessPoolExecutor(
-        processes,
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=ranks.die_with,
-        initargs=(os.getpid(),),
-    )
-    with pool, tqdm(total=paths.nunique(), desc="reading images", mininterval=5, ncols=80) as bar:
+    bar = tqdm(total=paths.nunique(), desc="reading images", mininterval=5, ncols=80)
+    with Readers(processes) as pool, bar:
         bar.update(len(finished))
         rows = _each(pool, job, sample, folder, bar)
         if len(rest):
@@ -345,14 +349,73 @@ def take_in(
     return taken
 
 
+class Readers:
+    """Processes that take images in; one that dies of its image takes nothing else with it.
+
+    A decoder may crash on a file that nobody foresaw, or be ended for the memory that it took. Then
+    the next images are read one by one, and the one that ends its process is listed as such.
+    """
+
+    def __init__(self, processes: int) -> None:
+        self.processes = processes
+        self._pool: ProcessPoolExecutor | None = None
+
+    def __enter__(self) -> "Readers":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._end()
+
+    def rows(self, job: Callable[[str], dict], paths: Sequence[str]) -> Iterator[dict]:
+        """What `job` says of each path, in their order."""
+        paths, done = list(paths), 0
+        while done < len(paths):
+            try:
+                for row in self._begun(self.processes).map(job, paths[done:], chunksize=CHUNK):
+                    done += 1
+                    yield row
+            except BrokenProcessPool:
+                # Whichever process died, its images are among these, or further on.
+                self._end()
+                some = paths[done : done + CHUNK * self.processes]
+                for path in some:
+                    done += 1
+                    yield self._alone(job, path)
+                self._end()
+
+    def _alone(self, job: Callable[[str], dict], path: str) -> dict:
+        try:
+            return self._begun(1).submit(job, path).result()
+        except BrokenProcessPool:
+            self._end()
+            return _row(path) | {"error": "its decoder crashed, or took too much memory"}
+
+    def _begun(self, processes: int) -> ProcessPoolExecutor:
+        if self._pool is None:
+            # Spawned: a notebook's kernel has threads, and a fork copies their locks as they are.
+            # Tied to this process: they would wait for ever for work from one that was killed.
+            self._pool = ProcessPoolExecutor(
+                processes,
+                mp_context=multiprocessing.get_context("spawn"),
+                initializer=ranks.die_with,
+                initargs=(os.getpid(),),
+            )
+        return self._pool
+
+    def _end(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+        self._pool = None
+
+
 def _each(
-    pool: ProcessPoolExecutor, job: Callable[[str], dict], paths: pd.Index, folder: Path, bar: Any
+    pool: Readers, job: Callable[[str], dict], paths: pd.Index, folder: Path, bar: Any
 ) -> list[dict]:
     """The rows of all paths, in their order; what is finished is kept, whatever stops the work."""
     rows: list[dict] = []
     kept = 0
     try:
-        for row in pool.map(job, paths, chunksize=16):
+        for row in pool.rows(job, paths):
             rows.append(row)
             bar.update()
             if len(rows) - kept == KEPT_TOGETHER:

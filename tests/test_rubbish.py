@@ -4,6 +4,7 @@ import io
 import os
 import re
 import resource
+import signal
 import socket
 import struct
 import subprocess
@@ -100,6 +101,25 @@ def test_a_file_too_large_to_be_a_picture_is_not_read(root, tmp_path, monkeypatc
     assert reasons(root, ["film.jpg"], tmp_path)["film.jpg"] == "too large: 42.95 GB"
 
 
+def crash_on(path):
+    """Stands in for the reading of an image: one kills its process, as a crash would."""
+    if path == "17":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return {"path": path, "error": ""}
+
+
+def test_an_image_that_crashes_its_decoder_is_listed_and_the_others_are_read(monkeypatch):
+    monkeypatch.setattr(images, "CHUNK", 5)
+    paths = [str(number) for number in range(24)]
+    with images.Readers(2) as readers:
+        rows = list(readers.rows(crash_on, paths))
+    assert [row["path"] for row in rows] == paths
+    crashed = [row for row in rows if row["error"]]
+    assert [row["path"] for row in crashed] == ["17"]
+    assert crashed[0]["error"] == "its decoder crashed, or took too much memory"
+    assert set(crashed[0]) == set(images._row("17"))
+
+
 # Pictures that are larger than they look.
 
 
@@ -120,7 +140,7 @@ def test_a_decompression_bomb_is_refused_by_its_header(monkeypatch):
     bomb = png(30_000, 30_000, rows=bytes(30_000 * 3_751))
     assert len(bomb) < 200_000
     for size, said in (
-        (30_000, "too large: Image size .900000000"),
+        (30_000, "too large: 900,000,000 pixels"),
         (11_000, "too large: 11000 ×"),
     ):
         with pytest.raises(UnreadableImage, match=said):
