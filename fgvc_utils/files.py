@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+import secrets
 import shutil
 import socket
 import time
@@ -18,7 +19,7 @@ import psutil
 SPARE_BYTES = 512 * 2**20
 # A temporary file of another machine that nobody wrote to for so long was left by a killed process.
 LEFT_AFTER = 3600
-TEMPORARY = re.compile(r"-(?P<process>\d+)\.part(\.[^.]+)?$")
+TEMPORARY = re.compile(r"-(?P<process>\d+)-[0-9a-f]{16}\.part(\.[^.]+)?$")
 
 
 class NotEnoughSpace(OSError):
@@ -59,6 +60,9 @@ def whole_file(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     # The ending is kept last: some writers (numpy, pandas) choose the format by it.
     temporary = path.with_name(f".{path.stem}.{_writer()}.part{path.suffix}")
+    # Made here and nowhere else: no link that somebody has laid there is followed, and two machines
+    # that share the folder never meet. What others may do with it the umask says.
+    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o666))
     try:
         yield temporary
         sync(temporary)
@@ -78,8 +82,8 @@ def sync(path: Path) -> None:
 
 
 def _writer() -> str:
-    """Which process of which machine a temporary file is of; machines may share a disk."""
-    return f"{socket.gethostname()}-{os.getpid()}"
+    """Which process of which machine a temporary file is of, and what nobody can guess of it."""
+    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(8)}"
 
 
 def remove_leftovers(folder: Path) -> list[Path]:
@@ -99,7 +103,7 @@ def remove_leftovers(folder: Path) -> list[Path]:
 
 
 def _was_left(file: Path, process: int) -> bool:
-    if f".{socket.gethostname()}-{process}.part" in file.name:
+    if f".{socket.gethostname()}-{process}-" in file.name:
         return not psutil.pid_exists(process)
     return time.time() - file.stat().st_mtime > LEFT_AFTER
 
