@@ -20,7 +20,7 @@ import psutil
 SPARE_BYTES = 512 * 2**20
 # A temporary file of another machine that nobody wrote to for so long was left by a killed process.
 LEFT_AFTER = 3600
-TEMPORARY = re.compile(r"-(?P<process>\d+)\.part(\.[^.]+)?$")
+TEMPORARY = re.compile(r"-(?P<process>\d+)-[0-9a-f]{16}\.part(\.[^.]+)?$")
 
 
 class NotEnoughSpace(OSError):
@@ -111,8 +111,8 @@ def sync(path: Path) -> None:
 
 
 def _writer() -> str:
-    """Which process of which machine a temporary file is of, and a name that nobody guesses."""
-    return f"{secrets.token_hex(8)}.{socket.gethostname()}-{os.getpid()}"
+    """Which process of which machine a temporary file is of, and what nobody can guess of it."""
+    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(8)}"
 
 
 def remove_leftovers(folder: Path) -> list[Path]:
@@ -132,7 +132,7 @@ def remove_leftovers(folder: Path) -> list[Path]:
 
 
 def _was_left(file: Path, process: int) -> bool:
-    if f".{socket.gethostname()}-{process}.part" in file.name:
+    if f".{socket.gethostname()}-{process}-" in file.name:
         return not psutil.pid_exists(process)
     return time.time() - file.stat().st_mtime > LEFT_AFTER
 

@@ -313,12 +313,19 @@ def why_not_done(job: Job) -> str:
     if code := changed(done.get("code", {}), job_code(job)):
         more = f" and {len(code) - 3} more" if len(code) > 3 else ""
         return f"changed code: {', '.join(code[:3])}{more}"
+    if cut := _cut(Path(job.folder), done):
+        return f"{cut} is gone or was cut"
+    return "its predictions are gone" if job.keep and not is_whole(job.store) else ""
+
+
+def _cut(folder: Path, done: dict) -> str:
+    """What of the things that a job left is not there as it was left, or empty."""
     for name, told in done.get("left", {}).items():
-        path = Path(job.folder) / name
+        path = folder / name
         if not path.is_file() or path.stat().st_size != told["bytes"]:
-            return f"{name} is gone or was cut"
-    if job.keep and not is_whole(job.store):
-        return "its predictions are gone or were cut"
+            return name
+        if path.name == INDEX and not is_whole(path.parent):
+            return PREDICTIONS
     return ""
 
 
@@ -328,13 +335,14 @@ def is_done(job: Job) -> bool:
 
 
 def result_of(folder: Path) -> str:
-    """A digest of what the job in a folder left for others; empty where it is not done.
+    """A digest of what the job in a folder left for others; empty where it is not done or was cut.
 
     It is of the content: a job that is carried out anew and leaves the same makes no other one
     stale.
     """
-    done = Path(folder) / DONE
-    return read_json(done).get("result", "") if done.is_file() else ""
+    file = Path(folder) / DONE
+    done = read_json(file) if file.is_file() else {}
+    return "" if _cut(Path(folder), done) else done.get("result", "")
 
 
 def mark_done(

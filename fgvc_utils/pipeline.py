@@ -1,6 +1,7 @@
 """Run a contest file: stage after stage through papermill, skipping what is done.
 
     python -m fgvc_utils.pipeline params/demo.yaml [--from STAGE] [--only STAGE] [--dry-run]
+        [--accept-code]
     python -m fgvc_utils.pipeline params/demo.yaml --check
 
 Before anything runs, the whole contest is checked: every name, type and range, the images and their
@@ -29,6 +30,7 @@ from fgvc_utils.jobs import accept_job_code, result_of
 from fgvc_utils.kernels import KernelDied, run_notebook
 from fgvc_utils.listing import listing_digest
 from fgvc_utils.locks import Held, only_one
+from fgvc_utils.predictions import INDEX, is_whole
 from fgvc_utils.reading import UnreadableFile, read_text
 from fgvc_utils.submission import current_submission
 
@@ -205,7 +207,7 @@ def inputs_of(step: Step) -> dict[str, str]:
     if step.stage == "30_ensemble":
         models = _models(folder, cfg.models, students=True)
     if step.stage == "40_submit":
-        files.append(folder / "ensemble" / cfg.ensemble / "index.json")
+        files.append(folder / "ensemble" / cfg.ensemble / INDEX)
     digests = _digests(files, folder) | {f"models/{m.name}": result_of(m) for m in models}
     if step.stage == "40_submit" and cfg.prior:
         root = config.data_root(cfg.data_root)
@@ -223,7 +225,8 @@ def results_of(step: Step) -> dict[str, str]:
         files = [cfg.table_path(step.stage)]
         files += [cfg.table_path("inventory")] if step.stage == "01_noise" else []
     elif step.stage == "30_ensemble":
-        files = [folder / "ensemble" / "vote" / "index.json"]
+        vote = folder / "ensemble" / "vote"
+        files = [vote / INDEX] if is_whole(vote) else []
     elif step.stage == "40_submit":
         files = [current_submission(folder)]
     else:

@@ -49,6 +49,8 @@ class _Room:
         self.name, self.package = name, package
         tree = ast.parse(source)
         self.parts: dict[str, list[ast.stmt]] = {"": []}
+        self._references: dict[str, set[Definition]] = {}
+        self._digests: dict[str, str] = {}
         # alias → a room, or a definition of one
         self.rooms: dict[str, str] = {}
         self.taken: dict[str, Definition] = {}
@@ -82,10 +84,10 @@ class _Room:
 
     def references(self, name: str) -> set[Definition]:
         """What a definition names of the package, in this room and in others."""
-        found: set[Definition] = set()
-        for statement in self.parts[name]:
-            found |= set(self._named(statement))
-        return found
+        if name not in self._references:
+            statements = self.parts[name]
+            self._references[name] = {d for each in statements for d in self._named(each)}
+        return self._references[name]
 
     def _named(self, statement: ast.stmt) -> Iterator[Definition]:
         attributes = set()
@@ -112,7 +114,9 @@ class _Room:
 
     def digest(self, name: str) -> str:
         """SHA-256 of a definition's meaning, 16 hexadecimal digits."""
-        return self._digest(self.parts[name])
+        if name not in self._digests:
+            self._digests[name] = self._digest(self.parts[name])
+        return self._digests[name]
 
     def own_digest(self) -> str:
         """The same of everything that stands in this source itself."""

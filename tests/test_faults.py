@@ -3,13 +3,12 @@
 import importlib
 import json
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 
-import psutil
 import pytest
+from tiny_contest import run_pipeline
 
 HERE = Path(__file__).parent / "faults"
 
@@ -102,17 +101,12 @@ def test_moments_are_drawn_for_every_step_and_way_the_latest_first(faults, tmp_p
 
 @pytest.fixture
 def call(faults, tmp_path):
-    """Start the pipeline on the first stages of the tiny contest; a function of a step's name.
-
-    Returns the module, the call, and what it has begun with.
-    """
+    """The module of the kills, and a function that starts the pipeline on a contest of 01 alone."""
     kills = faults("kills")
     kills.draw_demo(tmp_path / "data" / "tiny", **kills.TINY)
-    stages = {"01_noise", "02_coarse"}
-    short = {k: v for k, v in kills.CONTEST.items() if k in stages or not k[0].isdigit()}
-    short["02_coarse"] = {**short["02_coarse"], "planted_share": 0.0}
-    short.pop("test_ratios"), short.pop("feature_views")
-    kills.CONTEST = short
+    later = ("test_ratios", "feature_views")
+    shared = {k: v for k, v in kills.CONTEST.items() if not k[0].isdigit() and k not in later}
+    kills.CONTEST = shared | {"01_noise": kills.CONTEST["01_noise"]}
     contest, calls = kills.write_contest(tmp_path, "out"), []
 
     def start():
@@ -143,7 +137,7 @@ def drained(call):
 
 
 @pytest.mark.slow
-def test_ctrl_c_ends_kernel_and_ranks_and_a_killed_run_goes_on_to_the_same_table(call, tmp_path):
+def test_a_run_that_was_interrupted_and_killed_goes_on_to_the_same_table(call, tmp_path):
     kills, start = call
     first = start()
     wait_for(first.ranks)
@@ -156,39 +150,36 @@ def test_ctrl_c_ends_kernel_and_ranks_and_a_killed_run_goes_on_to_the_same_table
     assert first.left() == []
 
     second = start()
-    (rank,) = wait_for(second.ranks)
-    rank.kill()
-    said, code = drained(second)
-    assert code == 1 and "rank 0 was ended by SIGKILL" in said
-    assert second.left() == []
-
-    third = start()
-    (kernel,) = wait_for(lambda: third.ranks() and third.kernels())
-    kernel.kill()
-    said, code = drained(third)
-    assert code == 1 and "the kernel of 01_noise.ipynb died" in said and "Traceback" not in said
-    assert third.left() == []
-
-    fourth = start()
-    wait_for(fourth.ranks)
-    psutil.Process(fourth.process.pid).kill()
-    assert fourth.left() == []
+    wait_for(second.ranks)
+    second.process.kill()
+    assert second.left() == [], "kernel and ranks end with the pipeline"
 
     said, code = drained(start())
     assert code == 0, said[-3000:]
-    killed = (tmp_path / "out/tiny/tables/02_coarse.parquet").read_bytes()
+    killed = (tmp_path / "out/tiny/tables/01_noise.parquet").read_bytes()
     kills.run_through(kills.write_contest(tmp_path, "alone"), tmp_path / "data")
-    assert (tmp_path / "alone/tiny/tables/02_coarse.parquet").read_bytes() == killed
-
+    assert (tmp_path / "alone/tiny/tables/01_noise.parquet").read_bytes() == killed
     # Moved to another place, what is done stays done.
     (tmp_path / "alone").rename(tmp_path / "elsewhere")
-    command = [sys.executable, "-m", "fgvc_utils.pipeline", "--dry-run"]
-    moved = kills.write_contest(tmp_path, "elsewhere")
-    environment = kills.os.environ | {"FGVC_DATA": str(tmp_path / "data")}
-    plan = subprocess.run(
-        [*command, str(moved)], capture_output=True, text=True, cwd=kills.PROJECT, env=environment
-    )
-    assert plan.stdout.count("skip, done before") == 2, plan.stdout + plan.stderr
-    # And its jobs, should a stage run again there.
-    again = kills.Pipeline(moved, tmp_path / "data")
-    assert drained(again)[1] == 0
+    kills.write_contest(tmp_path, "elsewhere")
+    plan = run_pipeline(tmp_path, "--dry-run", file="elsewhere.yaml")
+    assert plan.stdout.startswith("01_noise: skip, done before"), plan.stdout + plan.stderr
+
+
+@pytest.mark.slow
+def test_a_rank_or_a_kernel_that_is_killed_is_told(call):
+    _, start = call
+    first = start()
+    (rank,) = wait_for(first.ranks)
+    rank.kill()
+    said, code = drained(first)
+    assert code == 1 and "rank 0 was ended by SIGKILL" in said, said[-3000:]
+    assert first.left() == []
+
+    second = start()
+    (kernel,) = wait_for(lambda: second.ranks() and second.kernels())
+    kernel.kill()
+    said, code = drained(second)
+    assert code == 1 and "the kernel of 01_noise.ipynb died" in said, said[-3000:]
+    assert "lower micro_batch" in said and "Traceback" not in said
+    assert second.left() == []

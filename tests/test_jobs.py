@@ -132,7 +132,8 @@ def test_results_that_are_gone_or_cut_are_made_again_and_alike(rows, finished, t
     before = result_of(Path(first.folder))
     array = first.store / "shard-00000" / "features.npy"
     array.write_bytes(array.read_bytes()[:-10])
-    assert jobs.why_not_done(first) == "its predictions are gone or were cut"
+    assert jobs.why_not_done(first) == "predictions is gone or was cut"
+    assert result_of(Path(first.folder)) == "", "nobody takes it for what it was"
     with pytest.raises(ValueError, match="features.npy is gone or has not the size it was written"):
         Store(first.store)
     carried_out(first, rows, tmp_path)

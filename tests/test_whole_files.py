@@ -46,7 +46,9 @@ def test_a_killed_writer_leaves_the_old_file_and_what_it_leaves_goes(writer, tmp
 
 
 def test_what_another_machine_writes_goes_only_once_it_is_old(tmp_path):
-    old, young = (tmp_path / f".table.with.dots.far-off-{n}.part.csv" for n in (1, 2))
+    old, young = (
+        tmp_path / f".table.with.dots.far-off-{n}-0123456789abcdef.part.csv" for n in (1, 2)
+    )
     others = [tmp_path / name for name in (".hidden.part.csv", "a-3.part.csv", ".apart-4.csv")]
     for path in (old, young, *others):
         path.write_bytes(b"half")

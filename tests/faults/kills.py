@@ -6,9 +6,10 @@ every stage: of everything, of the pipeline alone, of a kernel alone, of a rank 
 one the pipeline is called again. Prints a line a kill: stage, moment, what was killed, and how much
 work was lost: the seconds since the last result that was on the disk. The last line is JSON.
 
-Moments are drawn uniformly over the time that a stage took in the first run. Of one stage the
-latest comes first, since what is resumed is over sooner; a moment at which its stage is over
-already is left out and told. A rank is waited for where there is none.
+Moments are drawn uniformly over the CPU time that a stage took in the first run, which other work
+on the machine does not stretch. Of one stage the latest comes first, since what is resumed is over
+sooner; a moment at which its stage is over already is left out and told. A rank is waited for where
+there is none.
 """
 
 import argparse
@@ -26,6 +27,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -39,6 +41,7 @@ from fgvc_utils.jobs import result_of
 PROJECT = Path(__file__).resolve().parent.parent.parent
 SMALL = {"global_batch": 8, "micro_batch": 8, "size": 64}
 LEARNT = {**SMALL, "epochs": 3, "mix": "none", "backbone": "test_efficientnet", "weights": "none"}
+CROSSED = {"folds": 2, "further_backbones": [], "planted_share": 0.0}
 CONTEST = {
     "run": "tiny",
     "data_root": "tiny",
@@ -50,10 +53,10 @@ CONTEST = {
     "test_ratios": [],
     "feature_views": 1,
     "01_noise": {**SMALL, "epochs": 3, "max_rounds": 1},
-    "02_coarse": {**SMALL, "top": 2, "folds": 2, "max_rounds": 1, "further_backbones": []},
-    "03_fine": {**SMALL, "folds": 2, "posterior_rounds": 1, "further_backbones": []},
+    "02_coarse": {**SMALL, **CROSSED, "top": 2, "max_rounds": 1},
+    "03_fine": {**SMALL, **CROSSED, "posterior_rounds": 1},
     "04_lowq": {"size": 64},
-    "10_train": [{**LEARNT, "name": "one", "rate_sweep_steps": 5}, {**LEARNT, "name": "two"}],
+    "10_train": [{**LEARNT, "name": "one"}],
     "20_distill": [{**LEARNT, "name": "student", "variant": "B", "teacher_views": 1}],
     "30_ensemble": {"global_batch": 8, "micro_batch": 8, "plain_models": 0, "epochs": 3},
     "40_submit": {"known_count": 4},
@@ -63,26 +66,33 @@ WAYS = ("all", "pipeline", "kernel", "rank")
 MARK = "FGVC_FAULTS"
 # What is on the disk for good: what a resumed run need not do again.
 RESULTS = ("done.json", "last.pt", "part-*.parquet", "shard-*.parquet", "0*.parquet", "inventory.*")
-ENDED_SECONDS = 10
+# A rank that its launcher's death catches at its start first imports torch and then ends itself.
+ENDED_SECONDS = 90
 LONGEST_SECONDS = 900
 BEGINS = re.compile(r"\[\d+/\d+\] (?P<step>\S+): (?P<what>.*)")
 
 
 @dataclass
 class Kill:
-    """One kill: in which step, so many seconds after its beginning, of what, and what it cost."""
+    """One kill: in which step, when, of what, and what it cost.
+
+    `seconds` since the step's beginning, of which the processes worked for `cpu`; `lost` seconds
+    since the last result; `gone` seconds until the last process had ended; `orphans` that did not.
+    """
 
     step: str
     seconds: float
+    cpu: float
     way: str
     lost: float
+    gone: float
     orphans: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         found = f", left behind: {', '.join(self.orphans)}" if self.orphans else ""
         return (
-            f"{self.step:20} after {self.seconds:5.1f} s  {self.way:9} {self.lost:5.1f} s of work "
-            f"lost{found}"
+            f"{self.step:20} after {self.seconds:5.1f} s ({self.cpu:5.1f} s CPU)  {self.way:9} "
+            f"{self.lost:5.1f} s of work lost, all ended within {self.gone:.1f} s{found}"
         )
 
 
@@ -125,6 +135,18 @@ class Pipeline:
             self.lines.append(line)
         return line
 
+    def cpu_seconds(self) -> float:
+        """CPU time of this call and of all that it has started and ended or that still runs."""
+        total = 0.0
+        with suppress(psutil.NoSuchProcess):
+            pipeline = psutil.Process(self.process.pid)
+            for process in (pipeline, *pipeline.children(recursive=True)):
+                with suppress(psutil.NoSuchProcess):
+                    times = process.cpu_times()
+                    total += times.user + times.system
+                    total += times.children_user + times.children_system
+        return total
+
     def marked(self) -> list[psutil.Process]:
         """All processes that this call has started and that run, wherever they hang by now."""
         found = []
@@ -147,7 +169,7 @@ class Pipeline:
         return [p for p in spawned if _variable(p, "TORCH_ELASTIC_SHUTDOWN_TIMEOUT")]
 
     def left(self) -> list[psutil.Process]:
-        """Processes that are still there some seconds after the pipeline has ended."""
+        """Processes that do not end by themselves once the pipeline has."""
         deadline = time.monotonic() + ENDED_SECONDS
         while (left := self.marked()) and time.monotonic() < deadline:
             time.sleep(0.2)
@@ -178,14 +200,14 @@ def write_contest(folder: Path, name: str) -> Path:
 
 
 def run_through(contest: Path, data: Path) -> dict[str, float]:
-    """Run a contest without a kill; seconds of each step. Raises RuntimeError where it fails."""
+    """Run a contest without a kill; CPU seconds of each step. Raises RuntimeError on a failure."""
     call, seconds, step, began = Pipeline(contest, data), {}, "", 0.0
     while (line := call.next_line(LONGEST_SECONDS)) is not None:
         begins = BEGINS.match(line)
         if begins and begins["step"] != step:
-            step, began = begins["step"], time.monotonic()
+            step, began = begins["step"], call.cpu_seconds()
         elif begins:
-            seconds[step] = time.monotonic() - began
+            seconds[step] = call.cpu_seconds() - began
     if call.process.wait():
         raise RuntimeError("the run without a kill failed:\n" + "\n".join(call.lines[-40:]))
     return seconds
@@ -194,7 +216,7 @@ def run_through(contest: Path, data: Path) -> dict[str, float]:
 class Chain:
     """A run that is killed and resumed until every step had its kills and it is at its end.
 
-    `outputs` is its folder of runs, `expected` the seconds of each step.
+    `outputs` is its folder of runs, `expected` the CPU seconds of each step.
     """
 
     def __init__(
@@ -232,29 +254,32 @@ class Chain:
 
     def _call(self) -> Kill | None:
         """One call of the pipeline, up to a kill or to its end."""
-        call, step, began, at = Pipeline(self.contest, self.data), "", 0.0, None
+        call, step, began, at = Pipeline(self.contest, self.data), "", (0.0, 0.0), None
         deadline = time.monotonic() + LONGEST_SECONDS
         while time.monotonic() < deadline:
-            line = call.next_line(0.05)
+            line = call.next_line(0.1)
             if line is None:
                 if call.process.wait():
                     raise RuntimeError("a resumed run failed:\n" + "\n".join(call.lines[-60:]))
                 return None
             begins = BEGINS.match(line) if line else None
             if begins and begins["what"] != "done before" and begins["step"] != step:
-                step, began = begins["step"], time.monotonic()
+                step, began = begins["step"], (time.monotonic(), call.cpu_seconds())
                 at = self.moments[step][-1] if self.moments[step] else None
             elif begins:
-                # Its last line: what was to come in it comes in the next one.
+                # Its last line: the moment did not come.
                 at = None
-            if at is not None and time.monotonic() - began >= at:
+            if at is not None and call.cpu_seconds() - began[1] >= at:
                 kill = self._kill(call, step, began)
                 if kill is not None:
                     return kill
         raise RuntimeError("a resumed run hangs:\n" + "\n".join(call.lines[-60:]))
 
-    def _kill(self, call: Pipeline, step: str, began: float) -> Kill | None:
-        """Kill what is due; None while there is no such process yet."""
+    def _kill(self, call: Pipeline, step: str, began: tuple[float, float]) -> Kill | None:
+        """Kill what is due; None while there is no such process yet.
+
+        `began` are the clock and the call's CPU time at the step's beginning.
+        """
         way = self.ways[step][len(self.moments[step]) - 1]
         victims = {
             "all": call.marked,
@@ -264,7 +289,8 @@ class Chain:
         }[way]()
         if not victims:
             return None
-        seconds, now = time.monotonic() - began, time.time()
+        seconds, now = time.monotonic() - began[0], time.time()
+        cpu = call.cpu_seconds() - began[1]
         for victim in victims:
             try:
                 victim.send_signal(signal.SIGKILL)
@@ -280,10 +306,11 @@ class Chain:
         if not call.process.returncode:
             raise RuntimeError(f"the pipeline calls it done although its {way} was killed")
         left = call.left()
+        gone = time.time() - now
         names = [f"{p.pid} {' '.join(_command(p))[:80]}" for p in left]
         for process in left:
             process.kill()
-        return Kill(step, seconds, way, max(0.0, lost), names)
+        return Kill(step, seconds, cpu, way, max(0.0, lost), gone, names)
 
     def _last_result(self) -> float:
         """When the last result came onto the disk, in seconds since 1970; 0 where there is none."""
@@ -316,9 +343,11 @@ def run(folder: Path, seed: int = 0, kills: int = 3) -> dict:
     folder = Path(folder)
     draw_demo(folder / "data" / "tiny", **TINY)
     alone, killed = write_contest(folder, "alone"), write_contest(folder, "killed")
+    began = time.monotonic()
     expected = run_through(alone, folder / "data")
-    whole = sum(expected.values())
-    print(f"left alone: {whole:.0f} s in {len(expected)} steps", flush=True)
+    whole = time.monotonic() - began
+    work = ", ".join(f"{step} {seconds:.0f}" for step, seconds in expected.items())
+    print(f"left alone: {whole:.0f} s; s of CPU: {work}", flush=True)
     began = time.monotonic()
     chain = Chain(killed, folder / "data", folder / "killed", expected, kills, seed)
     for kill in chain.run():
