@@ -10,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 from safetensors import safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from fgvc_utils.files import file_digest, whole_file, write_json
 from fgvc_utils.reading import refused_by_name
+from fgvc_utils.weights import in_order
 
 
 def average_weights(files: Sequence[Path], into: Path) -> Path:
@@ -46,7 +47,7 @@ def average_weights(files: Sequence[Path], into: Path) -> Path:
     averaged = mean | {name: (mean[name] / len(files)).astype(kinds[name]) for name in floats}
     target = Path(into) / "weights.safetensors"
     with whole_file(target) as temporary:
-        save_file(averaged, temporary, metadata=told)
+        temporary.write_bytes(in_order(save(averaged, told)))
     members = [str(file) for file in files]
     write_json({"members": members, "result": file_digest(target)}, Path(into) / "done.json")
     return target

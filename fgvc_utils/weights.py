@@ -1,13 +1,10 @@
 """Tensors from files that may come from elsewhere: nothing that lies in a file is ever run."""
 
-import pickle
+import json
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors.torch import load_file
-
-from fgvc_utils.reading import UnreadableFile, refused_by_name
+from fgvc_utils.reading import UnreadableFile
 
 
 def read_state(path: Path, advice: str) -> dict[str, Any]:
@@ -19,17 +16,38 @@ def read_state(path: Path, advice: str) -> dict[str, Any]:
     Raises UnreadableFile, a ValueError, naming the file and what is wrong, with `advice`, where it
     is refused, damaged or no dict; OSError where it cannot be opened.
     """
+    # Notebooks, which read no weights, load no torch.
+    import torch
+    from safetensors.torch import load_file
+
     path = Path(path)
-    with refused_by_name(path, "a file of tensors", advice):
+    try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-        except pickle.UnpicklingError:
-            # PyTorch's own words advise to load it all the same.
-            raise UnreadableFile(
-                f"{path} was not loaded: it is damaged, or would run code; {advice}"
-            ) from None
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
+    # Damaged files raise almost anything; torch's own words advise to load them all the same.
+    except Exception as error:
+        raise UnreadableFile(
+            f"{path} was not loaded: it is damaged, or would run code ({type(error).__name__}); "
+            f"{advice}"
+        ) from None
     if not isinstance(state, dict):
         raise UnreadableFile(f"{path} holds a {type(state).__name__}, not named tensors; {advice}")
     return state
+
+
+def in_order(content: bytes) -> bytes:
+    """A safetensors file's bytes with its metadata sorted.
+
+    The library writes metadata in an order that changes from call to call; the same weights would
+    then have another digest each time they are written.
+    """
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    told = {"__metadata__": dict(sorted(header.pop("__metadata__", {}).items()))}
+    text = json.dumps(told | header, ensure_ascii=False, separators=(",", ":")).encode()
+    # The tensors begin at a multiple of eight.
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + content[8 + length :]

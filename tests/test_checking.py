@@ -247,7 +247,7 @@ def test_weights_of_another_network_are_found_before_any_work(found, tmp_path):
     only(found(s10_train=weights).errors, "10_train", "tensors missing", "of another network")
     (tmp_path / "w.safetensors").write_bytes(b"short")
     weights = {"weights": str(tmp_path / "w.safetensors"), "backbone": "test_convnext"}
-    only(found(s10_train=weights).errors, "w.safetensors cannot be read as weights")
+    only(found(s10_train=weights).errors, "w.safetensors was not loaded: it is damaged")
 
 
 def test_every_backbone_of_a_stage_is_checked_and_said_once(found):

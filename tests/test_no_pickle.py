@@ -14,6 +14,7 @@ from small_jobs import draw_pictures, small_job
 from fgvc_utils.backbones import create_network
 from fgvc_utils.config import PROJECT
 from fgvc_utils.distributed import Processes
+from fgvc_utils.files import read_json, write_json
 from fgvc_utils.fitting import LAST, fit
 from fgvc_utils.jobs import write_job
 from fgvc_utils.journal import Journal
@@ -211,11 +212,12 @@ def small_fit(tmp_path):
     return job, material, new_network(job, material)
 
 
-def test_a_resume_file_that_would_run_code_is_refused(tmp_path, marker):
+def test_a_resume_file_that_would_run_code_is_left_out(tmp_path, marker):
     job, material, network = small_fit(tmp_path)
     torch.save({"digest": material.digest, "network": Bomb(marker)}, Path(job.folder) / LAST)
-    with pytest.raises(ValueError, match=f"{LAST} was not loaded: .*delete it"):
-        fit(job, material, network, Processes(), Progress(None))
+    events = tmp_path / "events.jsonl"
+    fit(job, material, network, Processes(), Progress(events))
+    assert f"{LAST} was not loaded: it is damaged, or would run code" in events.read_text()
 
 
 def test_a_models_weights_that_would_run_code_are_refused(tmp_path, marker):
@@ -236,7 +238,14 @@ def test_a_store_that_would_run_code_is_refused(tmp_path, marker, form):
         plant(marker, path)
     else:
         np.save(path, np.array([Bomb(marker)], object), allow_pickle=True)
-    with pytest.raises(ValueError, match="logits.npy is no array of numbers"):
+    with pytest.raises(ValueError, match="logits.npy is gone or has not the size"):
+        Store(tmp_path / "predictions")
+    # Whoever puts it there may write its size into the index too.
+    index = tmp_path / "predictions" / "index.json"
+    told = read_json(index)
+    told["files"]["shard-00000/logits.npy"]["bytes"] = path.stat().st_size
+    write_json(told, index)
+    with pytest.raises(ValueError, match="logits.npy cannot be read as predictions"):
         Store(tmp_path / "predictions").read("logits")
 
 

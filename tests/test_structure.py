@@ -57,7 +57,6 @@ LEVELS = {
     "balance": (1, 0),
     "averaging": (1, 0),
     "backbones": (1, 1),
-    "weights": (1, 0),
     "heads": (1, 0),
     "losses": (1, 0),
     "distributed": (1, 0),
@@ -73,6 +72,7 @@ LEVELS = {
     "locks": (0, 0),
     "files": (0, 0),
     "spreadsheet": (0, 0),
+    "weights": (0, 1),
     "reading": (0, 0),
     "intervals": (0, 0),
 }
