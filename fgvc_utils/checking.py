@@ -605,6 +605,12 @@ def _submission(contest: Contest, found: Findings) -> None:
             _like_the_sample(contest, step, names, found)
         except ValueError as error:
             found.errors.append(f"{step.name}: {error}; choose another image_column")
+            names = pd.Series([], dtype=object)
+        try:
+            if not cfg.allow_formulas:
+                submission.refuse_formulas([*cfg.columns, *names, *classes])
+        except ValueError as error:
+            found.errors.append(f"{step.name}: {error}")
         try:
             if cfg.rule == "cap" and not cfg.prior:
                 assignment.cap_for(cfg.known_count, count, len(classes), cfg.slack)

@@ -348,6 +348,12 @@ def test_test_images_of_one_name_are_an_error(found, root):
     only(found(s40_submit={"image_column": "name"}).errors, "two test images are called 't0.jpg'")
 
 
+def test_a_class_that_a_spreadsheet_would_run_is_found_before_any_work(found, root):
+    (root / "train" / "ant").rename(root / "train" / "=1+1")
+    only(found(s40_submit={}).errors, "would run 1 of the names as formulas, first '=1+1'")
+    assert not found(s40_submit={"allow_formulas": True}).errors
+
+
 def test_a_sample_submission_that_looks_otherwise_is_a_warning(found, root):
     lines = "".join(f"t{number}.jpg,ant\n" for number in range(6))
     (root / "sample_submission.csv").write_text(f"image,class\n{lines}")
