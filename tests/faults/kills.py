@@ -6,10 +6,11 @@ every stage: of everything, of the pipeline alone, of a kernel alone, of a rank 
 one the pipeline is called again. Prints a line a kill: stage, moment, what was killed, and how much
 work was lost: the seconds since the last result that was on the disk. The last line is JSON.
 
-Moments are drawn uniformly over the CPU time that a stage took in the first run, which other work
-on the machine does not stretch. Of one stage the latest comes first, since what is resumed is over
-sooner; a moment at which its stage is over already is left out and told. A rank is waited for where
-there is none.
+Moments are drawn uniformly over the work of a stage, in the CPU time that it took in the first run,
+which other work on the machine does not stretch. A resumed call is killed when it has worked for
+the difference to the moment before, so that it has not come to the stage's end by then. A rank is
+waited for where there is none; a moment at which the stage is over all the same is left out and
+told.
 """
 
 import argparse
@@ -231,13 +232,15 @@ class Chain:
         self.contest, self.data, self.outputs = contest, data, outputs
         self.random = random.Random(seed)
         self.kills: list[Kill] = []
-        # The moments that are still to come, the earliest last.
-        self.moments = {
-            step: sorted(self.random.uniform(0, seconds) for _ in range(kills))
-            for step, seconds in expected.items()
-        }
+        # CPU seconds that each call still works in a step before it is killed, the next one last.
+        self.waits = {step: self._waits(seconds, kills) for step, seconds in expected.items()}
         # Each way comes as often as the others, but for what a step has no process of.
         self.ways = {step: self._ways(step, kills) for step in expected}
+
+    def _waits(self, work: float, count: int) -> list[float]:
+        """Differences of moments that are drawn uniformly, the first one last."""
+        moments = sorted(self.random.uniform(0, work) for _ in range(count))
+        return [now - before for before, now in zip([0.0, *moments], moments, strict=False)][::-1]
 
     def _ways(self, step: str, count: int) -> list[str]:
         ways = [way for way in WAYS if way != "rank" or not step.startswith("40")]
@@ -265,7 +268,7 @@ class Chain:
             begins = BEGINS.match(line) if line else None
             if begins and begins["what"] != "done before" and begins["step"] != step:
                 step, began = begins["step"], (time.monotonic(), call.cpu_seconds())
-                at = self.moments[step][-1] if self.moments[step] else None
+                at = self.waits[step][-1] if self.waits[step] else None
             elif begins:
                 # Its last line: the moment did not come.
                 at = None
@@ -280,7 +283,7 @@ class Chain:
 
         `began` are the clock and the call's CPU time at the step's beginning.
         """
-        way = self.ways[step][len(self.moments[step]) - 1]
+        way = self.ways[step][len(self.waits[step]) - 1]
         victims = {
             "all": call.marked,
             "pipeline": lambda: [psutil.Process(call.process.pid)],
@@ -298,7 +301,7 @@ class Chain:
                 # A rank that was just done.
                 return None
         lost = min(seconds, now - self._last_result())
-        self.moments[step].pop()
+        self.waits[step].pop()
         try:
             call.process.wait(60)
         except subprocess.TimeoutExpired:
@@ -354,7 +357,7 @@ def run(folder: Path, seed: int = 0, kills: int = 3) -> dict:
         print(kill, flush=True)
     took = time.monotonic() - began
     stages = Counter(kill.step.partition("-")[0] for kill in chain.kills)
-    if missed := [step for step, moments in chain.moments.items() if moments]:
+    if missed := [step for step, waits in chain.waits.items() if waits]:
         print(f"over before a moment that was drawn: {', '.join(missed)}")
     print(f"kills a stage: {', '.join(f'{stage} {n}' for stage, n in sorted(stages.items()))}")
     lost = sum(kill.lost for kill in chain.kills)
