@@ -6,10 +6,11 @@ every stage: of everything, of the pipeline alone, of a kernel alone, of a rank 
 one the pipeline is called again. Prints a line a kill: stage, moment, what was killed, and how much
 work was lost: the seconds since the last result that was on the disk. The last line is JSON.
 
-Moments are drawn uniformly over the CPU time that a stage took in the first run, which other work
-on the machine does not stretch. Of one stage the latest comes first, since what is resumed is over
-sooner; a moment at which its stage is over already is left out and told. A rank is waited for where
-there is none.
+Moments are drawn uniformly over the work of a stage, in the CPU time that it took in the first run,
+which other work on the machine does not stretch. A resumed call is killed when it has worked for
+the difference to the moment before, so that it has not come to the stage's end by then. A rank is
+waited for where there is none; a moment at which the stage is over all the same is left out and
+told.
 """
 
 import argparse
@@ -68,7 +69,7 @@ MARK = "FGVC_FAULTS"
 RESULTS = ("done.json", "last.pt", "part-*.parquet", "shard-*.parquet", "0*.parquet", "inventory.*")
 # A rank that its launcher's death catches at its start first imports torch and then ends itself.
 ENDED_SECONDS = 90
-LONGEST_SECONDS = 900
+LONGEST_SECONDS = 3600
 BEGINS = re.compile(r"\[\d+/\d+\] (?P<step>\S+): (?P<what>.*)")
 
 
@@ -78,6 +79,7 @@ class Kill:
 
     `seconds` since the step's beginning, of which the processes worked for `cpu`; `lost` seconds
     since the last result; `gone` seconds until the last process had ended; `orphans` that did not.
+    A kill was too late where the step's work was done, so that the pipeline went on.
     """
 
     step: str
@@ -87,12 +89,14 @@ class Kill:
     lost: float
     gone: float
     orphans: list[str] = field(default_factory=list)
+    too_late: bool = False
 
     def __str__(self) -> str:
         found = f", left behind: {', '.join(self.orphans)}" if self.orphans else ""
+        cost = f"{self.lost:5.1f} s of work lost, all ended within {self.gone:.1f} s{found}"
         return (
             f"{self.step:20} after {self.seconds:5.1f} s ({self.cpu:5.1f} s CPU)  {self.way:9} "
-            f"{self.lost:5.1f} s of work lost, all ended within {self.gone:.1f} s{found}"
+            f"{'its work was done, the run goes on' if self.too_late else cost}"
         )
 
 
@@ -134,6 +138,10 @@ class Pipeline:
         if line is not None:
             self.lines.append(line)
         return line
+
+    def put_back(self, line: str | None) -> None:
+        """Have `next_line` return this line next, once nothing else is to come."""
+        self._new.put(line)
 
     def cpu_seconds(self) -> float:
         """CPU time of this call and of all that it has started and ended or that still runs."""
@@ -231,13 +239,16 @@ class Chain:
         self.contest, self.data, self.outputs = contest, data, outputs
         self.random = random.Random(seed)
         self.kills: list[Kill] = []
-        # The moments that are still to come, the earliest last.
-        self.moments = {
-            step: sorted(self.random.uniform(0, seconds) for _ in range(kills))
-            for step, seconds in expected.items()
-        }
+        self.over = False
+        # CPU seconds that each call still works in a step before it is killed, the next one last.
+        self.waits = {step: self._waits(seconds, kills) for step, seconds in expected.items()}
         # Each way comes as often as the others, but for what a step has no process of.
         self.ways = {step: self._ways(step, kills) for step in expected}
+
+    def _waits(self, work: float, count: int) -> list[float]:
+        """Differences of moments that are drawn uniformly, the first one last."""
+        moments = sorted(self.random.uniform(0, work) for _ in range(count))
+        return [now - before for before, now in zip([0.0, *moments], moments, strict=False)][::-1]
 
     def _ways(self, step: str, count: int) -> list[str]:
         ways = [way for way in WAYS if way != "rank" or not step.startswith("40")]
@@ -248,12 +259,13 @@ class Chain:
 
     def run(self) -> Iterator[Kill]:
         """Kill and resume to the end; yields each kill. Raises RuntimeError where a call fails."""
-        while (kill := self._call()) is not None:
-            self.kills.append(kill)
-            yield kill
+        while not self.over:
+            for kill in self._call():
+                self.kills.append(kill)
+                yield kill
 
-    def _call(self) -> Kill | None:
-        """One call of the pipeline, up to a kill or to its end."""
+    def _call(self) -> Iterator[Kill]:
+        """One call of the pipeline, up to a kill that ends it or to its end."""
         call, step, began, at = Pipeline(self.contest, self.data), "", (0.0, 0.0), None
         deadline = time.monotonic() + LONGEST_SECONDS
         while time.monotonic() < deadline:
@@ -261,18 +273,23 @@ class Chain:
             if line is None:
                 if call.process.wait():
                     raise RuntimeError("a resumed run failed:\n" + "\n".join(call.lines[-60:]))
-                return None
+                self.over = True
+                return
             begins = BEGINS.match(line) if line else None
             if begins and begins["what"] != "done before" and begins["step"] != step:
                 step, began = begins["step"], (time.monotonic(), call.cpu_seconds())
-                at = self.moments[step][-1] if self.moments[step] else None
+                at = self.waits[step][-1] if self.waits[step] else None
             elif begins:
                 # Its last line: the moment did not come.
                 at = None
             if at is not None and call.cpu_seconds() - began[1] >= at:
                 kill = self._kill(call, step, began)
-                if kill is not None:
-                    return kill
+                if kill is None:
+                    continue
+                at = None
+                yield kill
+                if not kill.too_late:
+                    return
         raise RuntimeError("a resumed run hangs:\n" + "\n".join(call.lines[-60:]))
 
     def _kill(self, call: Pipeline, step: str, began: tuple[float, float]) -> Kill | None:
@@ -280,7 +297,7 @@ class Chain:
 
         `began` are the clock and the call's CPU time at the step's beginning.
         """
-        way = self.ways[step][len(self.moments[step]) - 1]
+        way = self.ways[step][len(self.waits[step]) - 1]
         victims = {
             "all": call.marked,
             "pipeline": lambda: [psutil.Process(call.process.pid)],
@@ -297,20 +314,31 @@ class Chain:
             except psutil.NoSuchProcess:
                 # A rank that was just done.
                 return None
-        lost = min(seconds, now - self._last_result())
-        self.moments[step].pop()
-        try:
-            call.process.wait(60)
-        except subprocess.TimeoutExpired:
-            raise RuntimeError(f"the pipeline outlives its {way}") from None
-        if not call.process.returncode:
-            raise RuntimeError(f"the pipeline calls it done although its {way} was killed")
+        lost = max(0.0, min(seconds, now - self._last_result()))
+        self.waits[step].pop()
+        if self._goes_on(call):
+            return Kill(step, seconds, cpu, way, 0.0, 0.0, too_late=True)
         left = call.left()
         gone = time.time() - now
         names = [f"{p.pid} {' '.join(_command(p))[:80]}" for p in left]
         for process in left:
             process.kill()
-        return Kill(step, seconds, cpu, way, max(0.0, lost), gone, names)
+        return Kill(step, seconds, cpu, way, lost, gone, names)
+
+    def _goes_on(self, call: Pipeline) -> bool:
+        """Whether the pipeline goes on after a kill: a kernel may die when its work is done."""
+        deadline = time.monotonic() + ENDED_SECONDS
+        while time.monotonic() < deadline:
+            line = call.next_line(1)
+            if line is None:
+                if call.process.wait():
+                    return False
+                # The last line was read; there is nothing to come.
+                call.put_back(None)
+                return True
+            if BEGINS.match(line):
+                return True
+        raise RuntimeError("the pipeline neither ends nor goes on:\n" + "\n".join(call.lines[-60:]))
 
     def _last_result(self) -> float:
         """When the last result came onto the disk, in seconds since 1970; 0 where there is none."""
@@ -354,7 +382,7 @@ def run(folder: Path, seed: int = 0, kills: int = 3) -> dict:
         print(kill, flush=True)
     took = time.monotonic() - began
     stages = Counter(kill.step.partition("-")[0] for kill in chain.kills)
-    if missed := [step for step, moments in chain.moments.items() if moments]:
+    if missed := [step for step, waits in chain.waits.items() if waits]:
         print(f"over before a moment that was drawn: {', '.join(missed)}")
     print(f"kills a stage: {', '.join(f'{stage} {n}' for stage, n in sorted(stages.items()))}")
     lost = sum(kill.lost for kill in chain.kills)
