@@ -11,7 +11,7 @@ PAPERMILL_KEYS := metadata.papermill cell.metadata.papermill cell.metadata.execu
 ALLOW_ROOT = $(if $(filter 0,$(shell id -u)),--allow-root)
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo run lab test test-fast faults lint clean-env
+.PHONY: help env demo run check lab test test-fast faults lint clean-env
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -39,6 +39,10 @@ demo: env  ## draw the demo set, run all eight notebooks on it, print its score
 run: env  ## run a contest: make run CONTEST=params/x.yaml [ARGS="--dry-run"]
 	@test -n "$(CONTEST)" || { echo 'Name the contest: make run CONTEST=params/x.yaml' >&2; exit 2; }
 	$(BIN)/python -m fgvc_utils.pipeline "$(CONTEST)" $(ARGS)
+
+check: env  ## look for what would stop a contest, in seconds: make check CONTEST=params/x.yaml
+	@test -n "$(CONTEST)" || { echo 'Name the contest: make check CONTEST=params/x.yaml' >&2; exit 2; }
+	$(BIN)/python -m fgvc_utils.pipeline "$(CONTEST)" --check
 
 lab: env  ## open JupyterLab at the first notebook (this machine only, with a token)
 	$(BIN)/jupyter lab notebooks/01_noise.ipynb --ServerApp.root_dir="$(CURDIR)" --ip=127.0.0.1 $(ALLOW_ROOT) $(ARGS)

@@ -245,7 +245,7 @@ def sorted_cap(scores: np.ndarray, cap: int) -> np.ndarray:
 
 def measure(what: str, file: Path) -> None:
     """One rule on the scores of a file, in this process; prints its figures as JSON."""
-    scores = np.load(file)
+    scores = np.load(file, allow_pickle=False)
     labels = np.arange(len(scores)) % scores.shape[1]
     prior = equal_prior(scores.shape[1])
     cap = -(-5 * len(scores) // (4 * scores.shape[1]))
@@ -298,7 +298,7 @@ def at_size(images: int, classes: int) -> dict:
         write_scores(file, images, classes)
         found = pd.DataFrame({what: in_a_process(what, file) for what in AT_SIZE}).T
         exact = in_a_process("exact", file)
-        np.save(part, np.load(file, mmap_mode="r")[: images // 10])
+        np.save(part, np.load(file, mmap_mode="r", allow_pickle=False)[: images // 10])
         caps = pd.DataFrame({w: in_a_process(w, part) for w in ("quick cap", "sorted cap")}).T
     gigabytes = images * classes * 4 / 1e9
     shape = {"float_format": "{:.3f}".format, "na_rep": "-"}

@@ -35,6 +35,8 @@ from fgvc_utils import assignment, config, demo, ensembling, label_shift, pipeli
 from fgvc_utils.files import read_json, write_json
 from fgvc_utils.predictions import Store
 
+# Size in px and epochs of the fits: a drawn picture tells its class at a smaller size.
+SCALE = {"grocery-web": (112, 6), "demo": (96, 4)}
 LOOKS = 0.10
 LOOKED = "04_looked"
 STAGE = "30_ensemble"
@@ -135,7 +137,9 @@ def contest_of(name: str, seed: int, work: Path, options: argparse.Namespace) ->
         demo.draw_demo(data)
     moved = {"data_root": str(data), "threads": options.threads}
     steps = cleaned(work, name, moved)
-    contest = Contest(name, seed, options.size, options.epochs, steps, data / "truth")
+    size, epochs = SCALE[name]
+    size, epochs = options.size or size, options.epochs or epochs
+    contest = Contest(name, seed, size, epochs, steps, data / "truth")
     source, own = steps[0].cfg.folder / "tables", contest.cfg.folder / "tables"
     if not (source / f"{LOOKED}.parquet").is_file():
         tables.write_table(looked(source, data / "truth"), source / f"{LOOKED}.parquet")
@@ -410,11 +414,11 @@ def report(name: str, results: Results) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, required=True, help="everything lies there")
-    parser.add_argument("--contests", nargs="+", default=["grocery-web", "demo"])
+    parser.add_argument("--contests", nargs="+", choices=list(SCALE), default=list(SCALE))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--switches", nargs="*", choices=list(SWITCHES), default=list(SWITCHES))
-    parser.add_argument("--size", type=int, default=112)
-    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--size", type=int, default=0, help="px; 0: the contest's own")
+    parser.add_argument("--epochs", type=int, default=0, help="0: the contest's own")
     parser.add_argument("--threads", type=int, default=0, help="of a fit; 0: all cores")
     parser.add_argument("--only_work", action="store_true", help="print no table")
     options = parser.parse_args()
@@ -428,10 +432,11 @@ def main() -> None:
         if not options.only_work:
             results = Results(contests)
             report(name, results)
-            figures[name] = results.closing()
+            scale = {"size": contests[0].size, "epochs": contests[0].epochs}
+            figures[name] = results.closing() | scale
     if figures:
         first = figures[options.contests[0]]
-        told = {"size": options.size, "epochs": options.epochs, "seeds": options.seeds}
+        told = {"seeds": options.seeds}
         print(json.dumps(told | first | {"by_contest": figures}))
 
 

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import numpy as np
 from safetensors import safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from fgvc_utils.files import file_digest, whole_file, write_json
+from fgvc_utils.reading import refused_by_name
+from fgvc_utils.weights import in_order
 
 
 def average_weights(files: Sequence[Path], into: Path) -> Path:
@@ -45,7 +47,7 @@ def average_weights(files: Sequence[Path], into: Path) -> Path:
     averaged = mean | {name: (mean[name] / len(files)).astype(kinds[name]) for name in floats}
     target = Path(into) / "weights.safetensors"
     with whole_file(target) as temporary:
-        save_file(averaged, temporary, metadata=told)
+        temporary.write_bytes(in_order(save(averaged, told)))
     members = [str(file) for file in files]
     write_json({"members": members, "result": file_digest(target)}, Path(into) / "done.json")
     return target
@@ -53,7 +55,8 @@ def average_weights(files: Sequence[Path], into: Path) -> Path:
 
 def _read(file: Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
     """What a file says of itself, and its tensors by name."""
-    with safe_open(file, framework="numpy") as opened:
+    named = refused_by_name(file, "the weights of a model", "train that model again")
+    with named, safe_open(file, framework="numpy") as opened:
         return opened.metadata() or {}, {name: opened.get_tensor(name) for name in opened.keys()}
 
 

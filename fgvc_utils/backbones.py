@@ -5,8 +5,11 @@ from pathlib import Path
 
 import timm
 import torch
-from safetensors.torch import load_file
 from torch import nn
+
+from fgvc_utils.config import weights_file
+from fgvc_utils.reading import UnreadableFile
+from fgvc_utils.weights import read_state
 
 # timm name → the installed package that ships ImageNet weights for it, and its class.
 PACKAGED = {
@@ -16,6 +19,7 @@ PACKAGED = {
     )
     for n in range(3)
 }
+OTHER_WEIGHTS = "give `weights` a .safetensors file, or a .pth of named tensors alone"
 _STEM = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2"}
 _STEM |= {"_fc": "classifier"}
 _PLAIN_BLOCK = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw"}
@@ -37,7 +41,8 @@ def create_network(
     """Make a timm network with a fresh classifier of `classes` outputs.
 
     `weights`: `none`, `hub` (timm's own, downloaded once), `package` (shipped by an installed
-    package: tf_efficientnet_lite0 to lite2), or the path of a .safetensors or .pth state dict.
+    package: tf_efficientnet_lite0 to lite2), or the path of a .safetensors or .pth state dict, a
+    relative one in the project.
     `size` in px is told to networks that are made for one size of picture, such as ViT. Gradient
     checkpointing (Chen et al., Training deep nets with sublinear memory cost, 2016) computes
     activations anew in the backward pass in place of keeping them.
@@ -58,7 +63,8 @@ def create_network(
     if gradient_checkpointing:
         network.set_grad_checkpointing()
     if weights not in ("none", "hub"):
-        state = _packaged_state(name) if weights == "package" else _state_from_file(Path(weights))
+        file = weights_file(weights)
+        state = _packaged_state(name) if file is None else _state_from_file(file)
         _load_all_but_classifier(network, state, f"{weights} weights of {name}")
     return network
 
@@ -76,8 +82,11 @@ def check_network(name: str, weights: str) -> None:
         if importlib.util.find_spec(PACKAGED[name][0]) is None:
             package = PACKAGED[name][0].replace("_", "-")
             raise ValueError(f"weights 'package' of {name}: install the package {package}")
-    elif not Path(weights).is_file():
-        raise ValueError(f"weights {weights!r}: give none, hub, package, or an existing file")
+    elif not weights_file(weights).is_file():
+        raise ValueError(
+            f"weights {weights!r}: give none, hub, package, or an existing file; "
+            f"{weights_file(weights)} is not there"
+        )
 
 
 def normalisation(network: nn.Module) -> tuple[list[float], list[float]]:
@@ -102,27 +111,56 @@ def freeze_bias(classifier: nn.Linear, bias: torch.Tensor) -> None:
 
 
 def _load_all_but_classifier(network: nn.Module, state: dict, what: str) -> None:
+    network.load_state_dict(_fitting_body(network, state, what), strict=False)
+
+
+def _fitting_body(network: nn.Module, state: dict, what: str) -> dict:
+    """A state without its classifier; raises ValueError where it does not fit the network."""
     head = network.default_cfg["classifier"] + "."
     body = {key: value for key, value in state.items() if not key.startswith(head)}
-    missing, unexpected = network.load_state_dict(body, strict=False)
-    missing = [key for key in missing if not key.startswith(head)]
+    own = {key: v for key, v in network.state_dict().items() if not key.startswith(head)}
+    advice = "they are of another network, so name that one as backbone, or other weights"
+    for key in own.keys() & body.keys():
+        if own[key].shape != body[key].shape:
+            raise ValueError(
+                f"{what} do not fit: the tensor {key} is of shape {tuple(body[key].shape)}, not "
+                f"{tuple(own[key].shape)}; {advice}"
+            )
+    missing = [key for key in own if key not in body]
+    unexpected = [key for key in body if key not in own]
     if missing or unexpected:
         raise ValueError(
             f"{what} do not fit: {len(missing)} tensors missing, {len(unexpected)} unknown "
-            f"(first: {(missing + unexpected)[0]})"
+            f"(first: {(missing + unexpected)[0]}); {advice}"
         )
+    return body
+
+
+def bare_network(name: str) -> nn.Module:
+    """A network of shapes alone, without memory for its weights: what it is made of, at once."""
+    with torch.device("meta"):
+        return timm.create_model(name, pretrained=False)
+
+
+def check_weights_file(name: str, weights: str) -> None:
+    """Raise ValueError where a file of weights is spoilt or of another network than `name`."""
+    file = weights_file(weights)
+    if file is not None:
+        _fitting_body(bare_network(name), _state_from_file(file), f"{weights} weights of {name}")
 
 
 def _state_from_file(path: Path) -> dict:
-    if path.suffix == ".safetensors":
-        return load_file(path)
-    return torch.load(path, map_location="cpu", weights_only=True)
+    state = read_state(path, OTHER_WEIGHTS)
+    if not all(isinstance(value, torch.Tensor) for value in state.values()):
+        inside = sorted(map(str, state))[:5]
+        raise UnreadableFile(f"{path} is no state dict, it holds {inside}; {OTHER_WEIGHTS}")
+    return state
 
 
 def _packaged_state(name: str) -> dict:
     module, model_file = PACKAGED[name]
     path = getattr(importlib.import_module(module), model_file).get_model_file_path()
-    state = torch.load(path, map_location="cpu", weights_only=True)
+    state = read_state(Path(path), "install the package anew")
     target = timm.create_model(name).state_dict()
     return _renamed(state, target)
 

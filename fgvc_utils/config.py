@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -20,7 +20,22 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 CountOrZero = Annotated[int, Field(ge=0)]
-FolderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+# Names that Windows keeps for devices, with any ending: a run may be copied there.
+WINDOWS_DEVICES = {"con", "prn", "aux", "nul"}
+WINDOWS_DEVICES |= {f"{port}{number}" for port in ("com", "lpt") for number in range(10)}
+
+
+def _folder_name(name: str) -> str:
+    if name.endswith(".") or name.split(".")[0].lower() in WINDOWS_DEVICES:
+        raise ValueError("Windows cannot have a folder of this name; give another one")
+    return name
+
+
+FolderName = Annotated[
+    str,
+    Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100),
+    AfterValidator(_folder_name),
+]
 Ratio = Annotated[float, Field(ge=1, le=3)]
 Pixels = Annotated[int, Field(ge=16, le=4096)]
 Table = Literal["01_noise", "02_coarse", "03_fine", "04_lowq"]
@@ -119,7 +134,8 @@ class Shared(Parameters):
 class Network(Parameters):
     """A network and the size of its images."""
 
-    backbone: str
+    # Its features lie in a folder of this name.
+    backbone: FolderName
     weights: str
     size: Pixels
 
@@ -182,7 +198,7 @@ class Round(BaseModel):
     rate: NotNegative = 0.0
     mirror: bool = True
     colour_jitter: Share = 0.0
-    backbones: list[str] = []
+    backbones: list[FolderName] = []
     seed: int = 0
 
     def text(self) -> str:
@@ -197,7 +213,7 @@ class Round(BaseModel):
 class CrossParams(Shared, Features):
     """02_coarse and 03_fine."""
 
-    further_backbones: list[str]
+    further_backbones: list[FolderName]
     top: Count
     rule: Literal["rank", "posterior"]
     folds: Annotated[int, Field(ge=2)]
@@ -306,7 +322,7 @@ class TrainParams(Shared, Network, Recipe):
 class DistillParams(Shared, Network, Recipe):
     """20_distill."""
 
-    teachers: list[str]
+    teachers: list[FolderName]
     variant: Literal["A", "B"]
     temperature: Positive
     teacher_views: CountOrZero
@@ -322,7 +338,7 @@ class DistillParams(Shared, Network, Recipe):
 class EnsembleParams(Shared):
     """30_ensemble."""
 
-    models: list[str]
+    models: list[FolderName]
     mean_sizes: Annotated[list[Count], Field(min_length=1)]
     augmented_models: CountOrZero
     plain_models: CountOrZero
@@ -338,7 +354,7 @@ class EnsembleParams(Shared):
     table: Table
     test_views: Literal["centre", "flip", "crops"]
     mean_weights: Literal["equal", "fitted"]
-    seen_models: list[str]
+    seen_models: list[FolderName]
     soup: Literal["none", "uniform", "greedy"]
 
     @model_validator(mode="after")
@@ -370,6 +386,7 @@ class SubmitParams(Shared):
     resamples: CountOrZero
     columns: Annotated[list[str], Field(min_length=2, max_length=2)]
     image_column: Literal["path", "name", "stem", "image_id"]
+    allow_formulas: bool
 
     @model_validator(mode="after")
     def _fits_together(self) -> "SubmitParams":
@@ -415,6 +432,15 @@ def accumulation(global_batch: int, micro_batch: int, processes: int) -> Accumul
             f"{processes} × {micro_batch} = {processes * micro_batch}; change one of the three"
         )
     return Accumulation(processes, micro_batch, steps)
+
+
+def weights_file(weights: str) -> Path | None:
+    """The file that `weights` names, None where it names none; a relative one lies in the project.
+
+    Notebooks and processes work in folders of their own, so a path must not hang on them.
+    """
+    named = weights in ("none", "hub", "package")
+    return None if named else PROJECT / Path(weights).expanduser()
 
 
 def data_root(name: str, project: Path = PROJECT) -> Path:

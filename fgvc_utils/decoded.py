@@ -25,6 +25,7 @@ from PIL import Image
 from fgvc_utils import ranks
 from fgvc_utils.files import require_space, whole_file
 from fgvc_utils.images import read_cached
+from fgvc_utils.reading import UnreadableFile, read_parquet
 
 LARGEST_SHARD = 512 * 2**20
 SMALLEST_SHARD = 16 * 2**20
@@ -193,8 +194,8 @@ def _whole_shards(folder: Path) -> Iterator[tuple[Path, pd.DataFrame]]:
     for path in sorted(folder.glob("shard-*.parquet")):
         data = path.with_suffix(".bin")
         try:
-            index = pd.read_parquet(path)
-        except (OSError, ValueError):
+            index = read_parquet(path)
+        except (OSError, UnreadableFile):
             # Not written by whole_file, or the disk lost it: what it tells of is decoded anew.
             continue
         if data.is_file() and data.stat().st_size == _length(index):

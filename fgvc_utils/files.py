@@ -1,5 +1,6 @@
 """Files that are written whole or not at all."""
 
+import errno
 import hashlib
 import json
 import os
@@ -42,6 +43,30 @@ def require_space(folder: Path, needed: int, what: str, advice: str) -> None:
         )
 
 
+# No room on the disk, none in the user's share of it, or a file above what its process may write.
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@contextmanager
+def full_disk_named(path: Path, needed: int = 0) -> Iterator[None]:
+    """Turn the error of a full disk into NotEnoughSpace: which file, how much is needed and free.
+
+    `needed`, in bytes, is said where it is known.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL or isinstance(error, NotEnoughSpace):
+            raise
+        there = next(place for place in Path(path).absolute().parents if place.exists())
+        size = f" of {in_gigabytes(needed)}" if needed else ""
+        raise NotEnoughSpace(
+            f"{path}{size} could not be written ({error.strerror}), "
+            f"{in_gigabytes(shutil.disk_usage(there).free)} are free there: free some room, or set "
+            "`outputs` to a larger disk, and run again; what was finished before stays"
+        ) from error
+
+
 def in_gigabytes(count: int) -> str:
     """A number of bytes as text, such as `1.25 GB`."""
     return f"{count / 1e9:.2f} GB"
@@ -55,19 +80,23 @@ def whole_file(path: Path) -> Iterator[Path]:
     temporary file is removed and the old one stays. When it has ended, content and name are on the
     disk: what is written after it never outlasts it in a power cut. Missing parent folders are
     made.
+
+    Raises NotEnoughSpace where the disk is full.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with full_disk_named(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     # The ending is kept last: some writers (numpy, pandas) choose the format by it.
     temporary = path.with_name(f".{path.stem}.{_writer()}.part{path.suffix}")
     # Made here and nowhere else: no link that somebody has laid there is followed, and two machines
     # that share the folder never meet. What others may do with it the umask says.
     os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o666))
     try:
-        yield temporary
-        sync(temporary)
-        os.replace(temporary, path)
-        sync(path.parent)
+        with full_disk_named(path):
+            yield temporary
+            sync(temporary)
+            os.replace(temporary, path)
+            sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -118,7 +147,7 @@ def read_json(path: Path) -> Any:
     """Read a JSON file; raises ValueError naming the file where it is not JSON."""
     try:
         return json.loads(Path(path).read_text("utf-8"))
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{path} is not valid JSON ({error}); delete it and run again") from error
 
 

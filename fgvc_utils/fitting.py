@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save, save_file
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -41,6 +41,7 @@ from fgvc_utils.material import Material
 from fgvc_utils.networks import MASKED, autocast_dtype, without_prior
 from fgvc_utils.predictions import label_ranks
 from fgvc_utils.progress import Progress
+from fgvc_utils.weights import in_order, read_state
 
 LAST = "last.pt"
 # The weight of a step's own loss in the smoothed losses of a rate sweep.
@@ -114,10 +115,9 @@ class Account(Callback):
         if not self.last_file.is_file():
             return
         try:
-            last = torch.load(self.last_file, map_location="cpu", weights_only=True)
-        except Exception as error:
-            # torch raises almost anything on a broken file.
-            self.progress.note(self.job.name, f"{LAST} cannot be read and is left out: {error}")
+            last = read_state(self.last_file, "it is left out, and the fit starts anew")
+        except ValueError as error:
+            self.progress.note(self.job.name, str(error))
             return
         if (last["digest"], last.get("code")) != (self.material.digest, self.material.code):
             return
@@ -375,7 +375,8 @@ def _keep_fit(job: Job, network: nn.Module, history: list[dict]) -> None:
         state = {name: tensor.contiguous().cpu() for name, tensor in network.state_dict().items()}
         classes = "\n".join(job.classes)
         with whole_file(folder / "weights.safetensors") as temporary:
-            save_file(state, temporary, metadata={"classes": classes, "backbone": job.backbone})
+            told = {"classes": classes, "backbone": job.backbone}
+            temporary.write_bytes(in_order(save(state, told)))
 
 
 def _keep_trace(job: Job, account: Account) -> None:

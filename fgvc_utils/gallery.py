@@ -14,6 +14,7 @@ import pandas as pd
 import traitlets
 from IPython.display import DisplayHandle, display
 
+from fgvc_utils import gallery_messages as messages
 from fgvc_utils.journal import UNDO, Journal
 from fgvc_utils.review import EVERYTHING, ORDER, RELABEL, Review, is_rows
 from fgvc_utils.sheets import contact_sheet, decision_colour
@@ -64,6 +65,8 @@ class Gallery:
         asked: so many candidates, from the first on, are asked for; all by default.
         summary: what the decisions so far (item → decision) say, in a line under the gallery.
         thumbnail_side: the longer side of a thumbnail, in pixels.
+        folders: photos are read from these folders alone, symbolic links followed; one that lies
+            elsewhere, whatever a listing says, is shown as a placeholder. By default any.
 
     Raises ValueError where a column is missing or holds values it cannot, or a key cannot be used.
     Photos are read when they come into sight, so a gallery costs little where nobody looks at it.
@@ -83,6 +86,7 @@ class Gallery:
         asked: int | None = None,
         summary: Callable[[dict[str, str]], str] | None = None,
         thumbnail_side: int = 128,
+        folders: Sequence[Path] | None = None,
     ):
         _check_choices(choices)
         self.title = title
@@ -104,7 +108,7 @@ class Gallery:
         self._exemplars = exemplars or {}
         self._summary = summary
         self._side = thumbnail_side
-        self._photos = Thumbnails()
+        self._photos = Thumbnails(folders=folders)
         # JupyterLab may hand messages over on another thread while a cell runs.
         self._lock = RLock()
         self._arranged = {"sort": ORDER, "descending": False, "show": EVERYTHING, "text": ""}
@@ -292,57 +296,60 @@ class Gallery:
         decision, label, disputed = self.review.standing(place)
         return {"decision": decision, "label": label, "disputed": disputed}
 
-    def _receive(self, _: Any, message: dict, __: Any) -> None:
+    def _receive(self, _: Any, content: Any, __: Any) -> None:
         """Do what the browser asks for; what goes wrong is shown there and changes nothing."""
-        kind = message.get("type")
         with self._lock:
-            if kind == "drawn":
+            try:
+                message = messages.read_message(content)
+            except ValueError as problem:
+                self._show(messages.id_of(content), str(problem))
+                return
+            if isinstance(message, messages.Drawn):
                 if self._fallback is not None:
                     self._fallback.update({"text/plain": ""}, raw=True)
-            elif kind in ("tiles", "look", "zoom", "search"):
-                getattr(self, f"_send_{kind}")(message)
+            elif hasattr(message, "ask"):
+                getattr(self, f"_send_{message.type}")(message)
             else:
-                self._act(kind, message)
+                self._act(message)
 
-    def _act(self, kind: str | None, message: dict) -> None:
+    def _act(self, message: Any) -> None:
         """Carry an action out and answer it, also where it fails."""
         error = ""
         # Held back so that the browser sees the outcome once, with the answer it waits for.
         with self._grid.hold_sync():
             try:
-                self._carry_out(kind, message)
+                self._carry_out(message)
             except (ValueError, OSError) as problem:
                 error = str(problem)
-                self._cursor = message.get("cursor", self._cursor)
-            self._show(message.get("id", ""), error)
+                self._cursor = min(message.cursor, max(len(self._places) - 1, 0))
+            self._show(message.id, error)
 
-    def _carry_out(self, kind: str | None, message: dict) -> None:
-        if kind == "decide":
-            more = message.get("label", ""), message.get("suggestion", 0)
-            self._decide(self._chosen(message), message["decision"], *more)
-        elif kind in ("undo", "redo"):
-            self._move_to(getattr(self.review, kind)())
-        elif kind == "seek":
-            self._cursor = self.review.next_undecided(self._places, message["cursor"])
-        elif kind == "arrange":
-            keys = ("sort", "descending", "show", "text")
-            self._arrange(**{key: message[key] for key in keys})
+    def _carry_out(self, message: Any) -> None:
+        if isinstance(message, messages.Decide):
+            more = message.label, message.suggestion
+            self._decide(self._chosen(message), message.decision, *more)
+        elif message.type in ("undo", "redo"):
+            self._move_to(getattr(self.review, message.type)())
+        elif isinstance(message, messages.Seek):
+            self._cursor = self.review.next_undecided(self._places, message.cursor)
+        else:
+            self._arrange(message.sort, message.descending, message.show, message.text)
 
-    def _chosen(self, message: dict) -> list[int]:
+    def _chosen(self, message: messages.Decide) -> list[int]:
         """Positions of what the browser means; it names places in the arrangement it saw."""
-        if message["view"] != self._view:
+        if message.view != self._view:
             raise ValueError("the order has changed meanwhile; nothing was decided")
-        if not all(0 <= number < len(self._places) for number in message["places"]):
+        if not all(number < len(self._places) for number in message.places):
             raise ValueError("there is no such candidate; nothing was decided")
-        return [self._places[number] for number in message["places"]]
+        return [self._places[number] for number in dict.fromkeys(message.places)]
 
     # What the browser asks for and only shows.
 
-    def _send_tiles(self, message: dict) -> None:
-        if message["view"] != self._view:
+    def _send_tiles(self, message: messages.Tiles) -> None:
+        if message.view != self._view:
             return
-        begin = max(int(message["from"]), 0)
-        places = self._places[begin : min(int(message["to"]), begin + TILES_A_MESSAGE)]
+        begin = message.begin
+        places = self._places[begin : min(message.end, begin + TILES_A_MESSAGE)]
         tiles, jpegs = [], []
         for place in places:
             row = self._candidates.iloc[place]
@@ -353,7 +360,7 @@ class Gallery:
             tiles.append(tile | {"images": images, "more": more, "now": self._standing(place)})
         self._send("tiles", message, jpegs, view=self._view, begin=begin, tiles=tiles)
 
-    def _send_look(self, message: dict) -> None:
+    def _send_look(self, message: messages.Look) -> None:
         """A candidate beside what it should look like: its class and its suggestions."""
         row = self._row(message)
         if row is None:
@@ -370,7 +377,7 @@ class Gallery:
         told |= {"images": images, "given": given, "suggestions": suggestions}
         self._send("look", message, jpegs, **told)
 
-    def _send_zoom(self, message: dict) -> None:
+    def _send_zoom(self, message: messages.Zoom) -> None:
         """The full picture of a candidate, or all pictures of a row."""
         row = self._row(message)
         if row is None:
@@ -386,9 +393,9 @@ class Gallery:
         told = {"item": row["item"], "caption": row["caption"], "images": images}
         self._send("zoom", message, jpegs, **told)
 
-    def _send_search(self, message: dict) -> None:
+    def _send_search(self, message: messages.Search) -> None:
         jpegs: list[bytes] = []
-        names = self.review.search(str(message["text"]))
+        names = self.review.search(message.text)
         # Photos of a few are what tells look-alike names apart; of all they would be too slow.
         found = [
             self._add_class(jpegs, name, EXEMPLARS_OF_A_SUGGESTION if number < 8 else 0, "")
@@ -396,11 +403,10 @@ class Gallery:
         ]
         self._send("search", message, jpegs, found=found)
 
-    def _row(self, message: dict) -> pd.Series | None:
-        number = int(message["place"])
-        if message["view"] != self._view or not 0 <= number < len(self._places):
+    def _row(self, message: messages.Look | messages.Zoom) -> pd.Series | None:
+        if message.view != self._view or message.place >= len(self._places):
             return None
-        return self._candidates.iloc[self._places[number]]
+        return self._candidates.iloc[self._places[message.place]]
 
     def _add_class(self, jpegs: list[bytes], name: str, count: int, but: Any) -> dict[str, Any]:
         """A class's exemplars, the candidate itself left out."""
@@ -418,10 +424,10 @@ class Gallery:
             images.append({"name": Path(path).name, "problem": problem})
         return images
 
-    def _send(self, kind: str, message: dict, jpegs: list[bytes], **content: Any) -> None:
+    def _send(self, kind: str, message: Any, jpegs: list[bytes], **content: Any) -> None:
         """Send JPEGs one after another in one buffer, with the sizes that take them apart."""
         sizes = [len(jpeg) for jpeg in jpegs]
-        told = {"type": kind, "ask": message.get("ask", ""), "sizes": sizes, **content}
+        told = {"type": kind, "ask": message.ask, "sizes": sizes, **content}
         self._grid.send(told, buffers=[b"".join(jpegs)])
 
 

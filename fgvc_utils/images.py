@@ -7,12 +7,15 @@ import hashlib
 import io
 import multiprocessing
 import os
+import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any
 
 import numpy as np
@@ -21,14 +24,26 @@ import simplejpeg
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from fgvc_utils import copies, ranks
-from fgvc_utils.files import require_space, whole_file
+from fgvc_utils.files import in_gigabytes, require_space, whole_file
+from fgvc_utils.reading import UnreadableFile, read_parquet
 
 CACHE_QUALITY = 95
 LARGEST_PIXELS = 120_000_000
+LARGEST_BYTES = 512 * 2**20
+# A progressive JPEG of a camera or an editor has about ten scans; each costs a pass over the whole
+# picture, so that a few kilobytes of scans could take hours.
+MOST_SCANS = 100
+# Pixels that are converted at once, so that a large picture is never there twice in full.
+BAND_PIXELS = 4_000_000
+# What a browser shows, and a few more. Others are left out: some of Pillow's readers start another
+# program (PostScript), some take any bytes for a picture (TGA has no mark at its beginning).
+FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "AVIF", "BMP", "DIB", "TIFF", "JPEG2000", "ICO", "PPM")
 # Images whose small pictures are weighed before the others are read, and what is added for chance.
 SAMPLE = 64
 SAMPLE_MARGIN = 1.1
 DISK_BLOCK = 4096
+# Images that a process gets at once.
+CHUNK = 16
 # Finished rows that are kept in one file, and the version of their meaning: raise it with a change
 # of what a row says of the same file.
 KEPT_TOGETHER = 1000
@@ -70,14 +85,17 @@ def _decode(data: bytes, shorter_side: int | None) -> tuple[np.ndarray, str, tup
         raise UnreadableImage("empty file")
     try:
         with warnings.catch_warnings():
-            # A file over Pillow's own limit is judged by LARGEST_PIXELS instead; the other
-            # warnings are of broken EXIF or palettes, which do not hinder decoding.
+            # The warnings are of sizes below LARGEST_PIXELS, and of broken EXIF or palettes, which
+            # do not hinder decoding.
             warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(data)) as image:
+            with Image.open(io.BytesIO(data), formats=_formats()) as image:
                 if image.width * image.height > LARGEST_PIXELS:
                     raise UnreadableImage(f"too large: {image.width} × {image.height} pixels")
+                if image.format in ("JPEG", "MPO") and data.count(b"\xff\xda") > MOST_SCANS:
+                    raise UnreadableImage(f"a JPEG of more than {MOST_SCANS} scans")
                 stored_as = image.mode
-                if getattr(image, "n_frames", 1) > 1:
+                # Asked this way the frames of a GIF are not counted, which may be a million.
+                if getattr(image, "is_animated", False):
                     stored_as += " animated"
                 if image.getexif().get(0x0112, 1) != 1:
                     stored_as += " rotated"
@@ -85,17 +103,64 @@ def _decode(data: bytes, shorter_side: int | None) -> tuple[np.ndarray, str, tup
                     picture = _plain_jpeg(data, image.height, image.width, shorter_side)
                     if picture is not None:
                         return picture, stored_as, (image.height, image.width)
-                image.load()
-                upright = np.asarray(_on_white(ImageOps.exif_transpose(image)))
-                return upright, stored_as, upright.shape[:2]
+                return _upright(image, stored_as, shorter_side)
     except UnreadableImage:
         raise
+    except Image.DecompressionBombError as error:
+        # Pillow's own limit comes first; its text holds the number of pixels.
+        pixels = re.search(r"\d+", str(error))
+        raise UnreadableImage(f"too large: {int(pixels[0]):,} pixels") from error
     except UnidentifiedImageError as error:
         start = data[:40].decode("ascii", "replace").strip()
         raise UnreadableImage(f"not an image, it starts with {start!r}") from error
     except Exception as error:
         # Pillow's plugins raise almost anything on broken input; the file is listed, not used.
-        raise UnreadableImage(f"{type(error).__name__} {error}".strip()) from error
+        said = " ".join(f"{type(error).__name__} {error}".split())[:200]
+        raise UnreadableImage(said) from error
+
+
+def _upright(
+    image: Image.Image, stored_as: str, shorter_side: int | None
+) -> tuple[np.ndarray, str, tuple[int, int]]:
+    """What Pillow makes of an open file, turned as EXIF says; smaller where that is enough."""
+    image.load()
+    turn = image.getexif().get(0x0112, 1)
+    height, width = image.height, image.width
+    picture = _in_bands(image, _fitting_factor(height, width, shorter_side))
+    if turn == 1:
+        return picture, stored_as, (height, width)
+    upright = Image.fromarray(picture)
+    upright.getexif()[0x0112] = turn
+    picture = np.asarray(ImageOps.exif_transpose(upright))
+    size = (width, height) if turn in (5, 6, 7, 8) else (height, width)
+    return picture, stored_as, size
+
+
+def _fitting_factor(height: int, width: int, shorter_side: int | None) -> int:
+    """The largest of 1, 2, 4 and 8 that leaves a picture twice as large as it is wanted."""
+    fitting = [f for f in (2, 4, 8) if shorter_side and min(height, width) // f >= 2 * shorter_side]
+    return max(fitting, default=1)
+
+
+def _in_bands(image: Image.Image, factor: int) -> np.ndarray:
+    """A loaded picture as uint8 (height, width, 3) on white, at 1/factor of its size.
+
+    Band by band: the conversion of a whole one would take several times its memory.
+    """
+    greys = _grey_range(image) if image.mode in GREY_MODES else (0.0, 1.0)
+    rows = max(factor, BAND_PIXELS // image.width // factor * factor)
+    bands = []
+    for top in range(0, image.height, rows):
+        band = image.crop((0, top, image.width, min(top + rows, image.height)))
+        bands.append(np.asarray(_on_white(band, greys).reduce(factor)))
+    return bands[0] if len(bands) == 1 else np.concatenate(bands)
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    """Those of FORMATS that this Pillow can read."""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
 def _plain_jpeg(
@@ -105,11 +170,8 @@ def _plain_jpeg(
 
     None where anything about it is odd: Pillow then says whether it can be read.
     """
-    factor = 1
-    if shorter_side:
-        # Only these are plain means of neighbours; other factors shift the colours.
-        fitting = [f for f in (2, 4, 8) if min(height, width) // f >= 2 * shorter_side]
-        factor = max(fitting, default=1)
+    # Only these factors are plain means of neighbours; others shift the colours.
+    factor = _fitting_factor(height, width, shorter_side)
     try:
         return simplejpeg.decode_jpeg(
             data, colorspace="RGB", min_height=-(-height // factor), min_width=-(-width // factor)
@@ -118,15 +180,34 @@ def _plain_jpeg(
         return None
 
 
-def _on_white(image: Image.Image) -> Image.Image:
+GREY_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")
+
+
+def _grey_range(image: Image.Image) -> tuple[float, float]:
+    """The darkest grey of a picture of deep greys, and how far the brightest lies above it."""
+    ends = []
+    rows = max(1, BAND_PIXELS // image.width)
+    for top in range(0, image.height, rows):
+        band = image.crop((0, top, image.width, min(top + rows, image.height)))
+        grey = _finite(np.asarray(band))
+        ends += [float(grey.min()), float(grey.max())]
+    return min(ends), max(max(ends) - min(ends), 1e-9)
+
+
+def _finite(grey: np.ndarray) -> np.ndarray:
+    """Greys as float64; what is no number, or infinite, is 0."""
+    return np.nan_to_num(grey.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+
+
+def _on_white(image: Image.Image, greys: tuple[float, float]) -> Image.Image:
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         rgba = image.convert("RGBA")
         white = Image.new("RGBA", rgba.size, "white")
         return Image.alpha_composite(white, rgba).convert("RGB")
-    if image.mode in ("I", "I;16", "I;16B", "F"):
-        grey = np.asarray(image, dtype=np.float64)
-        spread = max(float(grey.max() - grey.min()), 1e-9)
-        return Image.fromarray(np.uint8(255 * (grey - grey.min()) / spread)).convert("RGB")
+    if image.mode in GREY_MODES:
+        darkest, spread = greys
+        grey = (_finite(np.asarray(image)) - darkest) / spread
+        return Image.fromarray(np.uint8(255 * grey)).convert("RGB")
     return image.convert("RGB")
 
 
@@ -159,18 +240,48 @@ def read_cached(path: Path) -> np.ndarray:
     return simplejpeg.decode_jpeg(Path(path).read_bytes(), colorspace="RGB")
 
 
-def _take_in(path: str, *, root: Path, cache: Path, side: int) -> dict:
-    """Decode one raw image into the cache; the row says what it is or why it cannot be read."""
+def read_raw(root: Path, path: str) -> tuple[bytes, os.stat_result]:
+    """The bytes of a raw image below `root`, and what the disk said of it before it was read.
+
+    Raises UnreadableImage where it cannot be opened, is no plain file, lies outside `root` (a link
+    may lead there) or is larger than LARGEST_BYTES. A pipe or a device is never waited for.
+    """
+    place = os.path.join(root, path)
+    real_root = os.path.realpath(root)
+    try:
+        # A name that no text can hold is listed with its odd bytes spelt out, and is not found.
+        real = os.path.realpath(place)
+        if os.path.commonpath([real, real_root]) != real_root:
+            raise UnreadableImage(f"lies outside the data root, at {real}: copy it into it")
+        if not S_ISREG(os.stat(place).st_mode):
+            raise UnreadableImage("is no plain file, but a folder, a pipe or a device")
+        with open(place, "rb") as file:
+            stat = os.fstat(file.fileno())
+            if stat.st_size > LARGEST_BYTES:
+                raise UnreadableImage(f"too large: {in_gigabytes(stat.st_size)}")
+            return file.read(LARGEST_BYTES + 1), stat
+    except (OSError, ValueError) as error:
+        if isinstance(error, UnreadableImage):
+            raise
+        said = getattr(error, "strerror", "") or str(error)
+        spelt = " (its name holds bytes that are no text; rename it)" if "\\" in path else ""
+        raise UnreadableImage(f"cannot be opened: {said}{spelt}") from error
+
+
+def _row(path: str) -> dict:
+    """What is said of an image before it is read."""
     row = {"path": path, "cached": "", "digest": "", "stored_as": "", "error": ""}
     row |= {"look": "", "look_mirrored": "", "colours": "", "width": 0, "height": 0}
-    row |= {"bytes": -1, "mtime_ns": -1, "written": 0, "cached_bytes": 0}
+    return row | {"bytes": -1, "mtime_ns": -1, "written": 0, "cached_bytes": 0}
+
+
+def _take_in(path: str, *, root: Path, cache: Path, side: int) -> dict:
+    """Decode one raw image into the cache; the row says what it is or why it cannot be read."""
+    row = _row(path)
     try:
-        with open(root / path, "rb") as file:
-            # Before it is read: what changes while it is read looks changed to the next call.
-            stat = os.fstat(file.fileno())
-            data = file.read()
-    except OSError as error:
-        return row | {"error": f"cannot be opened: {error.strerror}"}
+        data, stat = read_raw(root, path)
+    except UnreadableImage as error:
+        return row | {"error": str(error)}
     row |= {"bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns}
     row["digest"] = hashlib.sha256(data).hexdigest()
     # The name holds content and size, so a changed image or another size never meets an old file.
@@ -217,15 +328,8 @@ def take_in(
     sample = todo[:: max(1, len(todo) // SAMPLE)]
     rest = todo.difference(sample, sort=False)
     job = partial(_take_in, root=root, cache=cache, side=side)
-    # Spawned: a notebook's kernel has threads, and a fork copies their locks in whatever state.
-    # Tied to this process: they would wait for ever for work from one that was killed.
-    pool = ProcessPoolExecutor(
-        processes,
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=ranks.die_with,
-        initargs=(os.getpid(),),
-    )
-    with pool, tqdm(total=paths.nunique(), desc="reading images", mininterval=5, ncols=80) as bar:
+    bar = tqdm(total=paths.nunique(), desc="reading images", mininterval=5, ncols=80)
+    with Readers(processes) as pool, bar:
         bar.update(len(finished))
         rows = _each(pool, job, sample, folder, bar)
         if len(rest):
@@ -245,14 +349,73 @@ def take_in(
     return taken
 
 
+class Readers:
+    """Processes that take images in; one that dies of its image takes nothing else with it.
+
+    A decoder may crash on a file that nobody foresaw, or be ended for the memory that it took. Then
+    the next images are read one by one, and the one that ends its process is listed as such.
+    """
+
+    def __init__(self, processes: int) -> None:
+        self.processes = processes
+        self._pool: ProcessPoolExecutor | None = None
+
+    def __enter__(self) -> "Readers":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._end()
+
+    def rows(self, job: Callable[[str], dict], paths: Sequence[str]) -> Iterator[dict]:
+        """What `job` says of each path, in their order."""
+        paths, done = list(paths), 0
+        while done < len(paths):
+            try:
+                for row in self._begun(self.processes).map(job, paths[done:], chunksize=CHUNK):
+                    done += 1
+                    yield row
+            except BrokenProcessPool:
+                # Whichever process died, its images are among these, or further on.
+                self._end()
+                some = paths[done : done + CHUNK * self.processes]
+                for path in some:
+                    done += 1
+                    yield self._alone(job, path)
+                self._end()
+
+    def _alone(self, job: Callable[[str], dict], path: str) -> dict:
+        try:
+            return self._begun(1).submit(job, path).result()
+        except BrokenProcessPool:
+            self._end()
+            return _row(path) | {"error": "its decoder crashed, or took too much memory"}
+
+    def _begun(self, processes: int) -> ProcessPoolExecutor:
+        if self._pool is None:
+            # Spawned: a notebook's kernel has threads, and a fork copies their locks as they are.
+            # Tied to this process: they would wait for ever for work from one that was killed.
+            self._pool = ProcessPoolExecutor(
+                processes,
+                mp_context=multiprocessing.get_context("spawn"),
+                initializer=ranks.die_with,
+                initargs=(os.getpid(),),
+            )
+        return self._pool
+
+    def _end(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+        self._pool = None
+
+
 def _each(
-    pool: ProcessPoolExecutor, job: Callable[[str], dict], paths: pd.Index, folder: Path, bar: Any
+    pool: Readers, job: Callable[[str], dict], paths: pd.Index, folder: Path, bar: Any
 ) -> list[dict]:
     """The rows of all paths, in their order; what is finished is kept, whatever stops the work."""
     rows: list[dict] = []
     kept = 0
     try:
-        for row in pool.map(job, paths, chunksize=16):
+        for row in pool.rows(job, paths):
             rows.append(row)
             bar.update()
             if len(rows) - kept == KEPT_TOGETHER:
@@ -283,11 +446,7 @@ def _keep(rows: list[dict], folder: Path) -> None:
 
 def _finished(paths: pd.Index, root: Path, cache: Path, folder: Path) -> pd.DataFrame:
     """The kept rows of those paths whose files did not change and whose pictures are there."""
-    parts = []
-    for part in sorted(folder.glob("part-*.parquet")):
-        # One that the disk lost counts for nothing: its images are read again.
-        with suppress(OSError, ValueError):
-            parts.append(pd.read_parquet(part))
+    parts = [part for file in sorted(folder.glob("part-*.parquet")) for part in _kept_part(file)]
     if not parts:
         return pd.DataFrame({"path": pd.Series([], dtype=object)})
     rows = pd.concat(parts, ignore_index=True)
@@ -298,6 +457,16 @@ def _finished(paths: pd.Index, root: Path, cache: Path, folder: Path) -> pd.Data
         for path, cached, size, *stamp in told
     ]
     return rows[np.array(same, bool)].drop_duplicates("path")
+
+
+def _kept_part(file: Path) -> list[pd.DataFrame]:
+    """One part of the kept rows; nothing where the file is spoilt, so that its images are read."""
+    try:
+        part = read_parquet(file)
+    except UnreadableFile:
+        return []
+    whole = {"path", "cached", "bytes", "mtime_ns", "error"} <= set(part)
+    return [part] if whole else []
 
 
 def _is_whole_jpeg(path: Path) -> bool:

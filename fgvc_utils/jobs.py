@@ -17,8 +17,10 @@ from typing import Any, Literal
 import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
+from fgvc_utils.config import weights_file
 from fgvc_utils.files import file_digest, read_json, whole_file, write_json
 from fgvc_utils.predictions import INDEX, is_whole
+from fgvc_utils.reading import read_parquet, refused_by_name
 from fgvc_utils.sources import Definition, changed, reached
 
 # Where a job reads and writes; what lies there tells, not where it lies.
@@ -192,14 +194,18 @@ def write_job(job: Job, rows: pd.DataFrame) -> Path:
 
 
 def read_job(path: Path) -> Job:
-    """Read a job file; what it names lies relative to it."""
-    told, folder = read_json(path), Path(path).absolute().parent
-    for name in PLACES:
-        if told.get(name):
-            told[name] = os.path.normpath(folder / told[name])
-    for name in LISTS_OF_PLACES:
-        told[name] = [os.path.normpath(folder / place) for place in told.get(name, [])]
-    return Job(**told)
+    """Read a job file; what it names lies relative to it.
+
+    Raises ValueError naming the file where it is no job.
+    """
+    with refused_by_name(path, "a job", "delete its folder and run its notebook again"):
+        told, folder = read_json(path), Path(path).absolute().parent
+        for name in PLACES:
+            if told.get(name):
+                told[name] = os.path.normpath(folder / told[name])
+        for name in LISTS_OF_PLACES:
+            told[name] = [os.path.normpath(folder / place) for place in told.get(name, [])]
+        return Job(**told)
 
 
 def _as_written(job: Job) -> dict[str, Any]:
@@ -225,7 +231,7 @@ def _write_rows(rows: pd.DataFrame, path: Path) -> None:
 
 def read_rows(job: Job) -> pd.DataFrame:
     """The rows of a job, ROW_COLUMNS; `file` is a picture's absolute path."""
-    rows = pd.read_parquet(job.rows)
+    rows = read_parquet(Path(job.rows), "make that model again")
     # Put together once for all of them: half a million paths take their time.
     shared, rest = _shared_folder(rows["file"])
     if not shared:
@@ -249,15 +255,15 @@ def _shared_folder(files: pd.Series) -> tuple[str, pd.Series]:
 
 def fitted_images(folder: Path) -> set[str]:
     """Ids of the images that the job in a folder was fitted on."""
-    rows = pd.read_parquet(folder / "rows.parquet", columns=["image_id", "fit"])
+    rows = read_parquet(folder / "rows.parquet", "make that model again", ["image_id", "fit"])
     return set(rows.loc[rows["fit"], "image_id"])
 
 
 def job_digest(job: Job) -> str:
     """What a job's result hangs on: its record, its rows, the stores and weights it reads."""
     digest = hashlib.sha256(job.model_dump_json(exclude=NO_PART).encode())
-    weights = Path(job.weights)
-    digest.update((file_digest(weights) if weights.is_file() else job.weights).encode())
+    weights = weights_file(job.weights)
+    digest.update((file_digest(weights) if weights else job.weights).encode())
     stat = os.stat(job.rows)
     digest.update(_rows_digest(job.rows, stat.st_mtime_ns, stat.st_ino, stat.st_size).encode())
     for read in [*job.stores, *job.teachers, *([job.trained] if job.trained else [])]:
@@ -273,7 +279,7 @@ def _rows_digest(path: str, *file: int) -> str:
 
     Of a picture's path the last three parts count: a cache names pictures by size and content.
     """
-    rows = pd.read_parquet(path)
+    rows = read_parquet(Path(path), "run its notebook again")
     digest = hashlib.sha256()
     for column in ROW_COLUMNS:
         values = rows[column]

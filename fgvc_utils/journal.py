@@ -19,6 +19,8 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from fgvc_utils.spreadsheet import escaped, unescaped
+
 COLUMNS = ["item", "decision", "label", "reviewer", "time", "shown"]
 HEADER = ",".join(COLUMNS) + "\n"
 UNDO = "undo"
@@ -47,7 +49,7 @@ class Journal:
 
     The file and its folder are made with the first decision. Any number of processes may append
     at the same time. All values are strings and come back as they were given: `0012` stays
-    `0012`.
+    `0012`. In the file a `'` stands before what a spreadsheet would take for a formula.
     """
 
     def __init__(self, path: str | Path):
@@ -80,10 +82,14 @@ class Journal:
         """
         self.append_all([Decision(item, decision, label, shown)], reviewer)
 
-    def append_all(self, decisions: Sequence[Decision], reviewer: str | None = None) -> None:
+    def append_all(
+        self, decisions: Sequence[Decision], reviewer: str | None = None
+    ) -> tuple[int, int]:
         """Write several decisions at once, all or none, and return when they are on the disk.
 
-        A power cut in the middle leaves the first ones, each whole. Raises as `append` does.
+        A power cut in the middle leaves the first ones, each whole. Returns the bytes that the
+        journal had before and has now: where the former is not what one last read, others have
+        decided meanwhile. Raises as `append` does.
         """
         time = datetime.now(UTC).isoformat(timespec="seconds")
         who = reviewer_name() if reviewer is None else reviewer
@@ -95,7 +101,7 @@ class Journal:
             _check_values(values, self.path)
             lines.append(_csv_line(list(values.values())))
         if not lines:
-            return
+            return self.size(), self.size()
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with open(self.path, "a+b", buffering=0) as file:
             # Closing the file gives the lock back, also where this process is killed.
@@ -103,19 +109,22 @@ class Journal:
             size = file.seek(0, os.SEEK_END)
             beginning, ending = _edges(file, size)
             _check_header(beginning, self.path)
-            written = (_missing_end(beginning, ending) + "".join(lines)).encode("utf-8")
+            content = (_missing_end(beginning, ending) + "".join(lines)).encode("utf-8")
+            written = 0
             try:
-                if file.write(written) != len(written):
+                written = file.write(content)
+                if written != len(content):
                     raise OSError(f"{self.path}: the line was cut short; is the disk full?")
                 os.fsync(file.fileno())
             except OSError:
-                if len(lines) > 1:
-                    # Half a selection would pass for the reviewer's choice; what is cut away here
-                    # was never said to be written.
+                if len(lines) > 1 or written == len(content):
+                    # Half a selection would pass for the reviewer's choice, and a whole line for a
+                    # decision; what is cut away here was never said to be written.
                     file.truncate(size)
                 raise
         if not size:
             _sync_folder(self.path.parent)
+        return size, size + written
 
     def read(self) -> pd.DataFrame:
         """Every decision in the order of writing, `undo` lines too: `COLUMNS`, all strings.
@@ -241,7 +250,7 @@ def _check_values(values: dict[str, str], path: Path) -> None:
 
 def _csv_line(fields: list[str]) -> str:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow(fields)
+    csv.writer(text, lineterminator="\n").writerow(map(escaped, fields))
     return text.getvalue()
 
 
@@ -296,7 +305,7 @@ def _fields(line: bytes) -> list[str]:
         raise ValueError(f"{len(fields)} fields instead of {len(COLUMNS)}")
     if not fields[0] or not fields[1]:
         raise ValueError("item or decision is empty")
-    return fields
+    return [unescaped(field) for field in fields]
 
 
 def _sync_folder(folder: Path) -> None:

@@ -19,6 +19,7 @@ from fgvc_utils.assignment import (
     log_probabilities,
     top1,
 )
+from fgvc_utils.reading import read_csv
 
 AMOUNTS = ("share", "count")
 # Shares as people write them, rounded, may miss 1 by so much.
@@ -79,7 +80,7 @@ def read_prior(path: Path, classes: Sequence[str]) -> np.ndarray:
         raise FileNotFoundError(
             f"prior {path} is not there: a CSV file of class and share or count"
         )
-    frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+    frame = read_csv(path)
     amounts = [name for name in AMOUNTS if name in frame]
     if "class" not in frame or len(amounts) != 1:
         raise ValueError(

@@ -346,8 +346,7 @@ def _variables(hardware: Hardware) -> dict[str, str]:
     for name, value in KEEPS_MEMORY.items():
         variables[name] = os.environ.get(name, value)
     if interface := _local_interface(hardware):
-        for backend in ("GLOO", "NCCL") if hardware.nodes > 1 else ("GLOO",):
-            name = f"{backend}_SOCKET_IFNAME"
+        for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
             variables[name] = os.environ.get(name, interface)
     return variables
 
@@ -368,15 +367,7 @@ def _open(plan: Launch) -> tuple[Launch, Any]:
 
     Polled from Python: inside torch the wait could not be interrupted.
     """
-    from torch.distributed import TCPStore
-
-    host, port = plan.hardware.endpoint()
-    try:
-        store = TCPStore(host, port, is_master=True, wait_for_workers=False, multi_tenant=True)
-    except RuntimeError as error:
-        raise RuntimeError(
-            f"rendezvous: port {port} of {host} cannot be opened; choose a free one ({error})"
-        ) from None
+    store = _store(*plan.hardware.endpoint())
     store.set(f"{plan.name}/open", "1")
     deadline = time.monotonic() + plan.hardware.timeout_minutes * 60
     missing = set(range(1, plan.hardware.nodes))
@@ -392,6 +383,36 @@ def _open(plan: Launch) -> tuple[Launch, Any]:
             )
         time.sleep(0.1 if missing else 0)
     return plan, store
+
+
+def _store(host: str, port: int) -> Any:
+    """Serve a store on one address, and with port 0 on any free port of it.
+
+    By itself torch listens on all addresses of the machine, whatever host it is given.
+    """
+    from torch.distributed import TCPStore
+
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        # A port that was left a moment ago can be taken again.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        address, port = listener.getsockname()
+        listener.listen()
+    except OSError as error:
+        listener.close()
+        raise RuntimeError(
+            f"rendezvous: port {port} of {host} cannot be opened; choose a free one ({error})"
+        ) from None
+    # From here on the socket is the store's, which closes it.
+    return TCPStore(
+        address,
+        port,
+        is_master=True,
+        wait_for_workers=False,
+        multi_tenant=True,
+        master_listen_fd=listener.detach(),
+    )
 
 
 def _enter(launch_file: Path, node_rank: int) -> tuple[Launch, Any]:

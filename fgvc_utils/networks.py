@@ -1,15 +1,17 @@
 """The network of a job: how it starts, in which floats it works, what of its logits counts."""
 
+from pathlib import Path
+
 import numpy as np
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file
 from torch import nn
 
 from fgvc_utils import backbones, balance
 from fgvc_utils.heads import Head
 from fgvc_utils.jobs import Job
 from fgvc_utils.material import Material
+from fgvc_utils.weights import read_state
 
 STANDARDISE_ROWS = 20_000
 # The logit of a class that nothing was learnt of.
@@ -77,18 +79,30 @@ def new_network(job: Job, material: Material) -> nn.Module:
 def load_trained(network: nn.Module, job: Job) -> None:
     """Give a network all that another job learned, its classifier too.
 
-    Raises ValueError naming the file where it was trained for other classes or does not fit.
+    Raises ValueError naming the file where it was trained for other classes, does not fit, or is
+    spoilt.
     """
-    with safe_open(job.trained, framework="pt") as file:
-        classes = file.metadata()["classes"].split("\n")
+    state = read_state(Path(job.trained), "train the model again")
+    told = {}
+    if Path(job.trained).suffix == ".safetensors":
+        with safe_open(job.trained, framework="pt") as file:
+            told = file.metadata() or {}
+    if "classes" not in told:
+        raise ValueError(
+            f"{job.trained} does not say which classes it was trained for, so it is no model of "
+            "this kit; give it as weights instead"
+        )
+    classes = told["classes"].split("\n")
     if classes != job.classes:
         raise ValueError(
             f"{job.trained} was trained for {len(classes)} other classes than job {job.name} knows"
         )
     try:
-        network.load_state_dict(load_file(job.trained))
+        network.load_state_dict(state)
     except RuntimeError as error:
-        raise ValueError(f"{job.trained} does not fit {job.backbone}: {error}") from error
+        raise ValueError(
+            f"{job.trained} does not fit {job.backbone}: it is of another network ({error})"
+        ) from error
 
 
 def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:

@@ -2,9 +2,10 @@
 
     python -m fgvc_utils.pipeline params/demo.yaml [--from STAGE] [--only STAGE] [--dry-run]
         [--accept-code]
+    python -m fgvc_utils.pipeline params/demo.yaml --check
 
-Before anything runs, the whole file is checked: every name, type and range, the networks and their
-weights, and that the data are there.
+Before anything runs, the whole contest is checked: every name, type and range, the images and their
+classes, networks and weights, what stages take from each other, room and memory (`checking`).
 
 A step is done when its stamp says so: what it read, with which parameters and by which code, and
 what it wrote. Where any of that is another, it runs again; one pipeline runs in a run's folder.
@@ -12,6 +13,7 @@ what it wrote. Where any of that is another, it runs again; one pipeline runs in
 
 import argparse
 import ast
+import reprlib
 import sys
 import time
 import warnings
@@ -29,6 +31,7 @@ from fgvc_utils.kernels import KernelDied, run_notebook
 from fgvc_utils.listing import listing_digest
 from fgvc_utils.locks import Held, only_one
 from fgvc_utils.predictions import INDEX, is_whole
+from fgvc_utils.reading import UnreadableFile, read_text
 from fgvc_utils.submission import current_submission
 
 NOTEBOOKS = config.PROJECT / "notebooks"
@@ -74,6 +77,10 @@ class _UniqueKeys(yaml.SafeLoader):
 def _mapping(loader: _UniqueKeys, node: yaml.MappingNode) -> dict:
     keys = [key.value for key, _ in node.value]
     for key in keys:
+        if not isinstance(key, str):
+            raise config.ParameterError(
+                f"line {node.start_mark.line + 1}: a list or a mapping stands where a name must"
+            )
         if keys.count(key) > 1:
             raise config.ParameterError(f"line {node.start_mark.line + 1}: {key!r} stands twice")
     loader.flatten_mapping(node)
@@ -81,6 +88,20 @@ def _mapping(loader: _UniqueKeys, node: yaml.MappingNode) -> dict:
 
 
 _UniqueKeys.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+
+
+def read_yaml(path: Path) -> Any:
+    """A YAML file as plain data; raises ParameterError naming the file where it is not valid."""
+    try:
+        return yaml.load(read_text(path), _UniqueKeys)
+    except config.ParameterError as error:
+        raise config.ParameterError(f"{path}, {error}") from None
+    except UnreadableFile as error:
+        raise config.ParameterError(str(error)) from None
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+        # Dates and numbers that are none, and brackets without end, raise what Python raises.
+        hint = "; indent with spaces, not with tabs" if "'\\t'" in str(error) else ""
+        raise config.ParameterError(f"{path} is not valid YAML: {error}{hint}") from None
 
 
 def notebook_defaults(stage: str) -> dict[str, Any]:
@@ -106,10 +127,7 @@ def read_contest(path: Path) -> list[Step]:
     path = Path(path)
     if not path.is_file():
         raise config.ParameterError(f"{path} is not there; contest files lie in params/")
-    try:
-        contest = yaml.load(path.read_text("utf-8"), _UniqueKeys)
-    except yaml.YAMLError as error:
-        raise config.ParameterError(f"{path} is not valid YAML: {error}") from None
+    contest = read_yaml(path)
     if not isinstance(contest, dict):
         raise config.ParameterError(f"{path} holds no parameters")
     shared = {key: value for key, value in contest.items() if key not in config.STAGES}
@@ -143,8 +161,9 @@ def read_contest(path: Path) -> list[Step]:
 
 
 def _step(path: Path, stage: str, section: Any, shared: dict, *, many: bool) -> Step:
-    if not isinstance(section, dict):
-        raise config.ParameterError(f"{path}: section {stage} is {section!r}, not parameters")
+    if not isinstance(section, dict) or not all(isinstance(name, str) for name in section):
+        shown = reprlib.repr(section)
+        raise config.ParameterError(f"{path}: section {stage} is {shown}, not names with values")
     defaults = notebook_defaults(stage)
     given = {key: value for key, value in shared.items() if key in defaults}
     try:
@@ -156,31 +175,22 @@ def _step(path: Path, stage: str, section: Any, shared: dict, *, many: bool) -> 
 
 def check(steps: list[Step]) -> list[str]:
     """What would stop the contest later, found now: one text a problem, none when all is well."""
-    problems = []
-    try:
-        root = config.data_root(steps[0].cfg.data_root)
-        for step in steps:
-            for side in ("train", "test", "prior"):
-                name = getattr(step.cfg, side, "")
-                if name and not (root / name).exists():
-                    problems.append(f"{step.name}: {side} {root / name} is not there")
-    except FileNotFoundError as error:
-        problems.append(str(error))
-    from fgvc_utils.backbones import check_network
+    from fgvc_utils import checking
 
-    for step in steps:
-        try:
-            if hasattr(step.cfg, "backbone"):
-                check_network(step.cfg.backbone, step.cfg.weights)
-            if hasattr(step.cfg, "global_batch"):
-                config.accumulation(
-                    step.cfg.global_batch,
-                    step.cfg.micro_batch,
-                    step.cfg.processes * step.cfg.nodes,
-                )
-        except ValueError as error:
-            problems.append(f"{step.name}: {error}")
-    return problems
+    return checking.check(steps).errors
+
+
+def say_check(steps: list[Step]) -> list[str]:
+    """Check the whole contest and print what was found; returns the problems."""
+    from fgvc_utils import checking
+
+    found = checking.check(steps)
+    if found.errors:
+        said = f"The contest cannot run: {len(found.errors)} to mend"
+        print(f"{found.text()}\n{said}", file=sys.stderr, flush=True)
+    else:
+        print(found.text(), flush=True)
+    return found.errors
 
 
 def inputs_of(step: Step) -> dict[str, str]:
@@ -417,14 +427,11 @@ def run(
     With `accepts_code` what only its code makes stale is taken for done first; see `accept_code`.
     """
     steps = read_contest(path)
-    problems = check(steps)
+    problems = say_check(steps)
     if not dry and problems:
-        print("\n".join(["The contest cannot run:", *problems]), file=sys.stderr)
         return 2
     if dry:
         print_plan(plan(steps, first, only))
-        for problem in problems:
-            print(f"to mend before a run: {problem}")
         return 0
     _check_names(steps, first, only)
     folder = steps[0].cfg.folder
@@ -491,6 +498,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--from", dest="first", help="run this stage and all after it anew")
     parser.add_argument("--only", help="run this stage alone, anew")
     parser.add_argument("--dry-run", action="store_true", help="say what would run, and why")
+    parser.add_argument("--check", action="store_true", help="only look for what would stop it")
     parser.add_argument(
         "--accept-code",
         action="store_true",
@@ -504,6 +512,8 @@ def main(arguments: list[str] | None = None) -> int:
     from papermill.exceptions import PapermillExecutionError
 
     try:
+        if options.check:
+            return 2 if say_check(read_contest(options.contest)) else 0
         return run(
             options.contest, options.first, options.only, options.dry_run, options.accept_code
         )

@@ -8,7 +8,11 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.backend_bases import RendererBase
 from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.ticker import LogFormatter
 
 from fgvc_utils import mistakes, tables
 
@@ -21,7 +25,19 @@ SWEEP_SPAN = 10
 
 
 class Picture(Figure):
-    """A figure that a notebook shows as PNG by itself, without pyplot and its global state."""
+    """A figure that a notebook shows as PNG by itself, without pyplot and its global state.
+
+    Text stands as it is: a class called `$x_1$` is no formula.
+    """
+
+    def draw(self, renderer: RendererBase) -> None:
+        for axes in self.axes:
+            # Their labels are made when they are first asked for.
+            for axis in (axes.xaxis, axes.yaxis):
+                axis.get_ticklabels(which="both")
+        for text in self.findobj(Text):
+            text.set_parse_math(False)
+        super().draw(renderer)
 
     def _repr_png_(self) -> bytes:
         buffer = io.BytesIO()
@@ -35,6 +51,13 @@ def _figure(title: str, width: float = 8, height: float = 3) -> tuple[Figure, ob
     axes.set_title(title, loc="left")
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
+
+
+def _plain_numbers(axis: Axis) -> None:
+    """Have a logarithmic axis labelled 0.001 and not by a formula, which a Picture does not set."""
+    axis.set_major_formatter("{x:g}")
+    # Between the powers of ten it says something only where there are few of them.
+    axis.set_minor_formatter(LogFormatter())
 
 
 def class_sizes(table: pd.DataFrame, title: str) -> Figure:
@@ -54,6 +77,7 @@ def score_histogram(scores: pd.Series, threshold: float, name: str, title: str) 
     """How many images have which score, with the threshold."""
     figure, axes = _figure(title)
     axes.hist(scores, bins=np.linspace(0, 1, 41), color=BLUE, log=True)
+    _plain_numbers(axes.yaxis)
     axes.axvline(threshold, color=ORANGE)
     over = int((scores > threshold).sum())
     axes.set(xlabel=f"{name}; {over} of {len(scores)} above {threshold}", ylabel="images (log)")
@@ -242,6 +266,7 @@ def rate_sweep(sweep: pd.DataFrame, suggested: float, title: str) -> Figure:
     axes.plot(shown["lr"], smooth, color=BLUE, label="smoothed")
     axes.axvline(suggested, color=ORANGE, label=f"suggested: {suggested:.3g}")
     axes.set(xscale="log", xlabel="learning rate (log)", ylabel="train loss")
+    _plain_numbers(axes.xaxis)
     if len(shown):
         # The end of a sweep is a loss that explodes; it would press all else to the floor.
         low, start = smooth.min(), smooth.iloc[0]
@@ -300,7 +325,7 @@ def accuracy_by_size(
     without = f"; {(~there).sum()} without any are not shown" if (~there).any() else ""
     axes.set(xlabel=f"train images of the class (log){without}", ylabel="held-out accuracy")
     axes.set(xscale="log", ylim=(-0.03, 1.14))
-    axes.xaxis.set_major_formatter("{x:g}")
+    _plain_numbers(axes.xaxis)
     axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 

@@ -6,6 +6,8 @@ last, makes the store whole. Arrays are memory-mapped, so a reader takes only th
 
 import hashlib
 import json
+import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,11 +15,13 @@ import numpy as np
 import pandas as pd
 
 from fgvc_utils import heartbeat
-from fgvc_utils.files import file_digest, read_json, whole_file, write_json
+from fgvc_utils.files import file_digest, full_disk_named, read_json, whole_file, write_json
+from fgvc_utils.reading import refused_by_name
 
 BLOCK = 4096
 INDEX = "index.json"
 SHARD = "shard.json"
+AGAIN = "delete its folder and run the notebook that predicts again"
 
 
 class ShardWriter:
@@ -35,11 +39,15 @@ class ShardWriter:
         self._open: dict[str, np.memmap] = {}
 
     def write(self, kind: str, start: int, block: np.ndarray) -> None:
-        """Put rows start … start + len(block) of an array; the first block fixes width and type."""
+        """Put rows start … start + len(block) of an array; the first block fixes width and type.
+
+        Room for the whole array is taken with the first block. Raises `files.NotEnoughSpace`, an
+        OSError, where the disk has less, and leaves nothing of the array behind.
+        """
         if kind not in self._open:
             shape = (len(self.image_ids), *block.shape[1:])
             path = self.folder / f"{kind}.npy.part"
-            self._open[kind] = np.lib.format.open_memmap(path, "w+", block.dtype, shape)
+            self._open[kind] = _reserved(path, block.dtype, shape)
         self._open[kind][start : start + len(block)] = block
 
     def close(self) -> None:
@@ -60,6 +68,22 @@ class ShardWriter:
         ids = hashlib.sha256("\n".join(self.image_ids).encode()).hexdigest()
         size = (self.folder / "ids.parquet").stat().st_size
         write_json(told | {"ids.parquet": {"bytes": size, "sha256": ids}}, self.folder / SHARD)
+
+
+def _reserved(path: Path, kind: np.dtype, shape: tuple[int, ...]) -> np.memmap:
+    """A new array on the disk, all its room taken.
+
+    Without that a map's file has holes, and to write into one on a full disk kills the process.
+    """
+    try:
+        with full_disk_named(path, math.prod(shape) * kind.itemsize):
+            array = np.lib.format.open_memmap(path, "w+", kind, shape)
+            with open(path, "r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise
+    return array
 
 
 def finish_store(folder: Path, classes: Sequence[str], shards: int) -> None:
@@ -101,15 +125,17 @@ class Store:
         self.folder = Path(folder)
         if not (self.folder / INDEX).is_file():
             raise FileNotFoundError(f"{self.folder} holds no finished predictions")
-        index = read_json(self.folder / INDEX)
-        if cut := _cut_file(self.folder, index):
+        with refused_by_name(self.folder / INDEX, "the index of predictions", AGAIN):
+            index = read_json(self.folder / INDEX)
+            self.classes: list[str] = list(index["classes"])
+            self._shards = [self.folder / _shard_name(number) for number in range(index["shards"])]
+            cut = _cut_file(self.folder, index)
+        if cut:
             raise ValueError(
                 f"{self.folder / cut} is gone or has not the size it was written with: delete "
                 f"{self.folder / INDEX} and run its stage again"
             )
-        self.classes: list[str] = index["classes"]
-        self._shards = [self.folder / _shard_name(number) for number in range(index["shards"])]
-        ids = [pd.read_parquet(shard / "ids.parquet")["image_id"] for shard in self._shards]
+        ids = [_ids_of(shard / "ids.parquet") for shard in self._shards]
         self._starts = np.cumsum([0] + [len(part) for part in ids])
         self.image_ids = pd.Index(pd.concat(ids, ignore_index=True).astype(object))
         self._arrays: dict[str, list[np.ndarray]] = {}
@@ -166,7 +192,7 @@ class Store:
             paths = [shard / f"{kind}.npy" for shard in self._shards]
             if not all(path.is_file() for path in paths):
                 raise KeyError(f"{self.folder} holds no {kind}; it holds {', '.join(self.kinds())}")
-            self._arrays[kind] = [np.load(p, mmap_mode="r", allow_pickle=False) for p in paths]
+            self._arrays[kind] = [_mapped_file(path) for path in paths]
         return self._arrays[kind]
 
     def __getstate__(self) -> dict:
@@ -178,6 +204,16 @@ class Store:
     ) -> np.ndarray:
         """Softmax of the logits over the classes, float32 (images, classes)."""
         return softmax(self.read("logits", image_ids).astype(np.float32) / temperature)
+
+
+def _ids_of(path: Path) -> pd.Series:
+    with refused_by_name(path, "the image ids of predictions", AGAIN):
+        return pd.read_parquet(path)["image_id"]
+
+
+def _mapped_file(path: Path) -> np.ndarray:
+    with refused_by_name(path, "predictions", AGAIN):
+        return np.load(path, mmap_mode="r", allow_pickle=False)
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
 from fgvc_utils.distributed import Processes
@@ -15,6 +15,7 @@ from fgvc_utils.jobs import Job
 from fgvc_utils.material import Material
 from fgvc_utils.networks import autocast_dtype
 from fgvc_utils.progress import Progress
+from fgvc_utils.weights import in_order
 
 BATCH = 64
 
@@ -38,7 +39,7 @@ def renewed(
         state = {name: tensor.contiguous().cpu() for name, tensor in network.state_dict().items()}
         told = {"classes": "\n".join(job.classes), "backbone": job.backbone}
         with whole_file(Path(job.folder) / "weights.safetensors") as temporary:
-            save_file(state, temporary, metadata=told)
+            temporary.write_bytes(in_order(save(state, told)))
     return figures
 
 

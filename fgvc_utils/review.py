@@ -194,8 +194,8 @@ class Review:
         return Decision(row["item"], decision, label, row["shown"])
 
     def _write(self, made: list[Decision]) -> None:
-        before = self.journal.size()
-        self.journal.append_all(made, self.reviewer)
+        before, after = self.journal.append_all(made, self.reviewer)
+        # Asked for under the journal's lock: else a line that came just before would never be read.
         if before != self._size:
             self._refresh()
             return
@@ -204,7 +204,7 @@ class Review:
             voices.pop(self.reviewer, None)
             voices[self.reviewer] = (one.decision, one.label)
             self._changed.add(self.position[one.item])
-        self._size = self.journal.size()
+        self._size = after
 
     # What is seen.
 

@@ -21,6 +21,11 @@ from fgvc_utils.jobs import Job, fitted_images, is_done, read_job, read_rows, wr
 from fgvc_utils.launch import Hardware, launch
 from fgvc_utils.locks import only_one
 from fgvc_utils.predictions import BLOCK, Store, same_classes, softmax
+from fgvc_utils.reading import read_parquet
+from fgvc_utils.spreadsheet import escaped, unescaped
+
+# Tables in notebooks show names as they are; a class called `$x_1$` is no formula.
+pd.set_option("display.html.use_mathjax", False)
 
 Rows = tuple[Job, pd.DataFrame]
 # Fields of a job that the table of models always shows, and those that make no other network.
@@ -54,6 +59,11 @@ def cache_folder(cfg: config.Shared) -> Path:
     return cfg.folder.parent / "cache"
 
 
+def picture_folders(cfg: config.Shared) -> list[Path]:
+    """The folders that a gallery may show pictures from: the cache and the raw images."""
+    return [cache_folder(cfg), raw_images(cfg)]
+
+
 def processors() -> int:
     """CPU cores this process may use."""
     return len(os.sched_getaffinity(0))
@@ -67,13 +77,24 @@ def inventory_path(cfg: config.Shared) -> Path:
 def read_inventory(cfg: config.Shared) -> pd.DataFrame:
     """The inventory of all files with `file`, the absolute path in the cache.
 
-    Raises FileNotFoundError naming the notebook to run, or the cache where it was cleared.
+    Raises FileNotFoundError naming the notebook to run, or the cache where it was cleared, and
+    ValueError where the file is spoilt or no image at all could be read.
     """
     path = inventory_path(cfg)
     if not path.is_file():
         raise FileNotFoundError(f"{path} is not there: run the notebook 01_noise first")
-    inventory = pd.read_parquet(path).astype({"image_id": object})
+    inventory = read_parquet(path, "run the notebook 01_noise again")
+    lacking = {"image_id", "cached"} - set(inventory)
+    if lacking:
+        raise ValueError(f"{path} lacks the column {min(lacking)}: run the notebook 01_noise again")
+    inventory = inventory.astype({"image_id": object})
     inventory["file"] = cached_files(cfg, inventory)
+    if not len(inventory) or (inventory["file"] == "").all():
+        why = inventory["error"].iloc[0] if len(inventory) and "error" in inventory else "unknown"
+        raise ValueError(
+            f"{path}: none of its {len(inventory)} images could be read, the first one: {why}; "
+            "look at the files below the data root, then run the notebook 01_noise again"
+        )
     first = inventory.loc[inventory["file"] != "", "file"].iloc[0]
     if not Path(first).is_file():
         raise FileNotFoundError(f"{first} is gone from the cache: run the notebook 01_noise again")
@@ -284,12 +305,17 @@ def write_ledger(cfg: config.Shared, stage: str, rounds: list[dict]) -> pd.DataF
     path = cfg.folder / "ledger.csv"
     ledger = pd.DataFrame([{"stage": stage, **row} for row in rounds], columns=_columns(rounds))
     if path.is_file():
-        others = pd.read_csv(path, dtype={"stage": str})
+        others = _of_text(pd.read_csv(path, dtype={"stage": str}), unescaped)
         ledger = pd.concat([others[others["stage"] != stage], ledger], ignore_index=True)
     ledger = ledger.sort_values("stage", kind="stable")
     with whole_file(path) as temporary:
-        ledger.to_csv(temporary, index=False)
+        _of_text(ledger, escaped).to_csv(temporary, index=False)
     return ledger[ledger["stage"] == stage].reset_index(drop=True)
+
+
+def _of_text(table: pd.DataFrame, change: Callable[[str], str]) -> pd.DataFrame:
+    """The table with its text changed, its numbers as they are."""
+    return table.map(lambda value: change(value) if isinstance(value, str) else value)
 
 
 def trained_models(cfg: config.Shared, names: Sequence[str] = ()) -> list[Path]:

@@ -11,6 +11,8 @@ from typing import Any
 import pandas as pd
 
 from fgvc_utils.files import whole_file
+from fgvc_utils.reading import read_csv
+from fgvc_utils.spreadsheet import escaped, is_formula, unescaped
 
 FILE = "submission.csv"
 LOG = "submissions.csv"
@@ -50,14 +52,20 @@ def submission_ids(table: pd.DataFrame, image_column: str) -> pd.Series:
 
 
 def submission_text(
-    names: pd.Series, labels: pd.Series, classes: list[str], columns: list[str]
+    names: pd.Series,
+    labels: pd.Series,
+    classes: list[str],
+    columns: list[str],
+    allow_formulas: bool = False,
 ) -> str:
     """Check a submission and make the contest's file of it: a row a test image, text as it is.
 
     `names` are what the contest calls the test images (see `submission_ids`), `labels` their
     classes in the same order, both text. Raises ValueError where there is no image, an image stands
-    twice or has no name, an image lacks a class, a class is unknown, a value is not text, or the
-    two columns are not two.
+    twice or has no name, an image lacks a class, a class is unknown, a value is not text, the two
+    columns are not two, or a spreadsheet would take a value for a formula and run it. The contest
+    wants its names as they are, so they cannot be escaped; `allow_formulas` writes them all the
+    same.
     """
     if len(columns) != 2 or columns[0] == columns[1] or not all(columns):
         raise ValueError(f"columns {columns}: give two different names, for image and class")
@@ -75,6 +83,13 @@ def submission_text(
     strangers = set(labels) - set(classes)
     if strangers:
         raise ValueError(f"class {sorted(strangers)[0]!r} is not one of the contest's")
+    found = {value for value in (*columns, *names, *labels) if is_formula(value)}
+    if found and not allow_formulas:
+        raise ValueError(
+            f"a spreadsheet would run {len(found)} of the names as formulas, first "
+            f"{sorted(found)[0]!r}, and the contest wants its names as they are: set "
+            "allow_formulas: true in 40_submit to write them, and open the file in no spreadsheet"
+        )
     frame = pd.DataFrame({columns[0]: names.to_numpy(), columns[1]: labels.to_numpy()})
     return frame.to_csv(index=False, lineterminator="\n")
 
@@ -89,7 +104,8 @@ def keep_submission(folder: Path, text: str, facts: Mapping[str, Any]) -> tuple[
     The list has a line for each file: the time (ISO 8601, UTC), the file's name and SHA-256, and
     of `facts` whichever of LOG_COLUMNS are there. Its last line is the submission in force
     (`current_submission`), so an earlier file that comes out again gets a further line, unless it
-    is in force already. Both files are written whole; old lines stay as they are.
+    is in force already. Both files are written whole; old lines stay as they are. In the list a `'`
+    stands before what a spreadsheet would take for a formula; `read_log` takes it away.
 
     Raises ValueError for facts that the list has no column for, or where submissions.csv is no
     such list.
@@ -135,7 +151,7 @@ def _append(log: Path, line: Mapping[str, Any]) -> None:
     writer = csv.DictWriter(added, LOG_COLUMNS, restval="", lineterminator="\n")
     if not old:
         writer.writeheader()
-    writer.writerow(line)
+    writer.writerow({name: escaped(str(value)) for name, value in line.items()})
     with whole_file(log) as temporary:
         temporary.write_bytes(old + added.getvalue().encode("utf-8"))
 
@@ -148,13 +164,13 @@ def read_log(folder: Path) -> pd.DataFrame:
     path = Path(folder) / LOG
     if not path.is_file() or not path.stat().st_size:
         return pd.DataFrame(columns=list(LOG_COLUMNS), dtype=str)
-    log = pd.read_csv(path, dtype=str, keep_default_na=False)
+    log = read_csv(path)
     if tuple(log) != LOG_COLUMNS:
         raise ValueError(
             f"{path} has the columns {', '.join(log)}, not {', '.join(LOG_COLUMNS)}; "
             "move it away, and the next submission begins a new one"
         )
-    return log
+    return log.map(unescaped)
 
 
 def current_submission(folder: Path) -> Path:

@@ -19,6 +19,7 @@ from pathlib import Path
 import pandas as pd
 
 from fgvc_utils.files import read_json, whole_file, write_json
+from fgvc_utils.reading import read_parquet, write_parquet
 
 COLUMNS = (
     "image_id",
@@ -87,7 +88,7 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
     """Check the table and write it as parquet, whole or not at all."""
     check_table(table, str(path))
     with whole_file(Path(path)) as temporary:
-        table.reset_index(drop=True).to_parquet(temporary, index=False)
+        write_parquet(table.reset_index(drop=True), temporary)
 
 
 def read_table(path: Path) -> pd.DataFrame:
@@ -98,7 +99,7 @@ def read_table(path: Path) -> pd.DataFrame:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path} is not there: run the notebook {path.stem} first")
-    table = pd.read_parquet(path)
+    table = read_parquet(path, f"run the notebook {path.stem} again")
     table = table.astype({c: object for c in TEXT_COLUMNS if c in table})
     check_table(table, str(path))
     return table

@@ -2,6 +2,7 @@
 
 import io
 from collections import OrderedDict
+from collections.abc import Sequence
 from pathlib import Path
 from threading import Lock
 
@@ -9,6 +10,7 @@ from PIL import Image, ImageOps
 
 # Of 10,000 thumbnails of 128 px, about 4 KB each, this keeps all.
 KEPT_BYTES = 64 * 2**20
+OUTSIDE = "not shown: outside of the contest's folders"
 
 
 def thumbnail(path: str | Path, side: int) -> Image.Image:
@@ -31,9 +33,13 @@ def thumbnail(path: str | Path, side: int) -> Image.Image:
 
 
 class Thumbnails:
-    """JPEGs by path and size, the latest `kept_bytes` of them in memory; for several threads."""
+    """JPEGs by path and size, the latest `kept_bytes` of them in memory; for several threads.
 
-    def __init__(self, kept_bytes: int = KEPT_BYTES):
+    With `folders` only photos that lie in one of them are read, symbolic links followed.
+    """
+
+    def __init__(self, kept_bytes: int = KEPT_BYTES, folders: Sequence[Path] | None = None):
+        self._folders = None if folders is None else [Path(one).resolve() for one in folders]
         self._kept_bytes = kept_bytes
         self._bytes = 0
         self._kept: OrderedDict[tuple[str, int], tuple[bytes, str]] = OrderedDict()
@@ -42,14 +48,15 @@ class Thumbnails:
     def jpeg(self, path: str | Path, side: int) -> tuple[bytes, str]:
         """A JPEG, its longer side at most `side` pixels, and an empty string.
 
-        Where the file cannot be shown: no bytes, and what is wrong, `missing` or `unreadable`.
+        Where the file cannot be shown: no bytes, and what is wrong: `missing`, `unreadable`, or
+        `not shown: outside of the contest's folders`.
         """
         key = (str(path), side)
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)
                 return self._kept[key]
-        made = _jpeg(path, side)
+        made = _jpeg(path, side) if self._may_be_read(path) else (b"", OUTSIDE)
         with self._lock:
             if key not in self._kept:
                 self._kept[key] = made
@@ -57,6 +64,16 @@ class Thumbnails:
             while self._bytes > self._kept_bytes and len(self._kept) > 1:
                 self._bytes -= len(self._kept.popitem(last=False)[1][0])
         return made
+
+    def _may_be_read(self, path: str | Path) -> bool:
+        if self._folders is None:
+            return True
+        try:
+            place = Path(path).resolve()
+        # A name that no file can have, or links that lead in a circle.
+        except (OSError, ValueError, RuntimeError):
+            return False
+        return any(place.is_relative_to(folder) for folder in self._folders)
 
 
 def _jpeg(path: str | Path, side: int) -> tuple[bytes, str]:
@@ -66,5 +83,5 @@ def _jpeg(path: str | Path, side: int) -> tuple[bytes, str]:
         return written.getvalue(), ""
     except FileNotFoundError:
         return b"", "missing"
-    except OSError:
+    except (OSError, ValueError):
         return b"", "unreadable"

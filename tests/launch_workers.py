@@ -8,6 +8,7 @@ import threading
 import time
 from pathlib import Path
 
+import psutil
 import torch
 import torch.distributed as dist
 from torch.utils.data import DataLoader, Dataset
@@ -128,6 +129,24 @@ def hang(launch_file: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     (Path(launch_file).parent / f"processes-{_rank()}.json").write_text(json.dumps([os.getpid()]))
     time.sleep(3600)
+
+
+def listen(launch_file: str) -> None:
+    """Meet the other ranks; each writes the addresses that it and the launcher listen on."""
+    dist.init_process_group("gloo")
+    _sum_of_ranks()
+    own = psutil.Process()
+    found = [listening(own), listening(own.parent())]
+    # Nobody leaves, and closes what it has open, before all have looked.
+    _sum_of_ranks()
+    (Path(launch_file).parent / f"listening-{_rank()}.json").write_text(json.dumps(found))
+    dist.destroy_process_group()
+
+
+def listening(process: psutil.Process) -> list[str]:
+    """The network addresses on which a process waits for connections, without their ports."""
+    connections = process.net_connections("inet")
+    return sorted(one.laddr.ip for one in connections if one.status == psutil.CONN_LISTEN)
 
 
 def stall(launch_file: str) -> None:

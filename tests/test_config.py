@@ -28,6 +28,7 @@ SUBMIT = SHARED | {
     "slack": 1.25,
     "columns": ["path", "class"],
     "image_column": "path",
+    "allow_formulas": False,
     "ensemble": "vote",
     "prior": "",
     "regularisation": 1.0,
@@ -228,6 +229,33 @@ def test_parameters_of_a_submission_that_do_not_go_together():
     ):
         with pytest.raises(ParameterError, match=message):
             submit(**({"known_count": 0} | changes))
+
+
+ODD_NAMES = ["..", "../up", "/etc", "a/b", "a\\b", "-rf", ".hidden", "", "a ", "a\n", "a\0", "~"]
+ODD_NAMES += ["$HOME", "é", "CON", "nul.txt", "Lpt1", "dot.", "x" * 101, "C:", "a:b"]
+
+
+@pytest.mark.parametrize("name", ODD_NAMES, ids=repr)
+def test_names_of_folders_cannot_lead_out_of_the_run(name):
+    for record, values, field in (
+        (config.SubmitParams, SUBMIT, "run"),
+        (config.SubmitParams, SUBMIT, "ensemble"),
+        (config.DistillParams, DISTILL, "name"),
+        (config.DistillParams, DISTILL, "backbone"),
+    ):
+        with pytest.raises(ParameterError, match=field):
+            record(**(values | {field: name}))
+    for record, values, field in (
+        (config.EnsembleParams, ENSEMBLE, "models"),
+        (config.DistillParams, DISTILL, "teachers"),
+    ):
+        with pytest.raises(ParameterError, match=field):
+            record(**(values | {field: [name]}))
+
+
+def test_usual_names_of_networks_and_models_are_taken():
+    for name in ("b0", "vit_base_patch16_224.augreg_in21k", "tf_efficientnet_lite0", "A-1", "0012"):
+        assert config.DistillParams(**(DISTILL | {"name": name, "backbone": name})).name == name
 
 
 def test_names_that_papermill_injected_are_checked(monkeypatch):

@@ -3,6 +3,7 @@
 import io
 import subprocess
 import sys
+from pathlib import Path
 
 import nbformat
 import numpy as np
@@ -257,6 +258,104 @@ def test_review_that_is_required(candidates, journal):
 def test_keys_that_cannot_be_used_are_refused(candidates, journal, choices):
     with pytest.raises(ValueError, match="choices"):
         Gallery(candidates, journal, choices, title="x")
+
+
+BAD_MESSAGES = [
+    {"type": "decide", "places": [0], "decision": "keep", "label": 12},
+    {"type": "decide", "places": [0], "decision": ["keep"]},
+    {"type": "decide", "places": [0], "decision": "k" * 100_000},
+    {"type": "decide", "places": [0], "decision": "keep", "suggestion": "1"},
+    {"type": "decide", "places": [0.0], "decision": "keep"},
+    {"type": "decide", "places": [True], "decision": "keep"},
+    {"type": "decide", "places": ["0000"], "decision": "keep"},
+    {"type": "decide", "places": [-1], "decision": "keep"},
+    {"type": "decide", "places": [10**30], "decision": "keep"},
+    {"type": "decide", "places": [99], "decision": "keep"},
+    {"type": "decide", "places": [], "decision": "keep"},
+    {"type": "decide", "places": "0", "decision": "keep"},
+    {"type": "decide", "places": None, "decision": "keep"},
+    {"type": "decide", "decision": "keep"},
+    {"type": "decide", "places": [0]},
+    {"type": "decide", "places": [0], "decision": "undo"},
+    {"type": "decide", "places": [0], "decision": "relabel", "label": "no class\nkeep"},
+    {"type": "decide", "places": [0], "decision": "keep", "view": None},
+    {"type": "decide", "places": [0], "decision": "keep", "cursor": "here"},
+    {"type": "seek", "cursor": -5},
+    {"type": "seek", "cursor": {}},
+    {"type": "arrange", "sort": ["order"], "descending": False, "show": "all", "text": ""},
+    {"type": "arrange", "sort": "order", "descending": 1, "show": "all", "text": ""},
+    {"type": "arrange", "sort": "order", "descending": False, "show": "all", "text": "x" * 10**6},
+    {"type": "tiles", "from": "0", "to": 5},
+    {"type": "tiles", "from": -3, "to": 5},
+    {"type": "look", "place": "../../etc/passwd"},
+    {"type": "zoom", "place": "/etc/passwd"},
+    {"type": "zoom", "image": "/etc/passwd"},
+    {"type": "search", "text": {"$ne": ""}},
+    {"type": "read", "path": "/etc/passwd"},
+    {"type": ["zoom"]},
+    {"type": None},
+    {},
+]
+
+
+@pytest.mark.parametrize("message", BAD_MESSAGES, ids=lambda message: str(message)[:60])
+def test_odd_messages_are_refused_and_leave_no_trace(candidates, journal, browser, message):
+    gallery = make(candidates, journal, classes=["rosa"])
+    page = browser(gallery)
+    page.send(**{"id": "me/5", **message})
+    assert page.now["error"] and page.now["answer"] == "me/5" and page.got == []
+    assert len(page.now["error"]) < 1000
+    assert not journal.path.exists() and gallery.decisions == {}
+    # And the gallery goes on.
+    page.send(type="decide", places=[0], decision="keep", id="me/6")
+    assert page.now["answer"] == "me/6" and gallery.decisions == {"0000": "keep"}
+
+
+@pytest.mark.parametrize("content", [None, 5, "decide", [], {"id": ["me"], "type": "undo"}])
+def test_what_is_no_message_is_refused(candidates, journal, browser, content):
+    page = browser(make(candidates, journal))
+    page.grid._handle_custom_msg(content, [])
+    assert "no gallery asks for" in page.now["error"] and page.now["answer"] == ""
+
+
+def test_a_place_named_twice_is_decided_once(candidates, journal, browser):
+    page = browser(make(candidates, journal))
+    page.send(type="decide", places=[1, 1, 1], decision="drop")
+    assert len(journal.read()) == 1
+
+
+def test_photos_outside_of_the_contests_folders_are_not_shown(
+    candidates, journal, browser, tmp_path
+):
+    (tmp_path / "root").mkdir()
+    secret = Path(candidates["image"][0])
+    inside = tmp_path / "root" / "inside.jpg"
+    inside.write_bytes(secret.read_bytes())
+    (tmp_path / "root" / "link.jpg").symlink_to(secret)
+    (tmp_path / "root" / "circle.jpg").symlink_to(tmp_path / "root" / "circle.jpg")
+    named = [inside, tmp_path / "root" / ".." / secret.relative_to(tmp_path), secret]
+    named += [tmp_path / "root" / name for name in ("link.jpg", "circle.jpg", "a\0b.jpg", "gone")]
+    candidates["image"] = [str(path) for path in named]
+    page = browser(make(candidates, journal, folders=[tmp_path / "root"]))
+    told, jpegs = page.ask(type="tiles", **{"from": 0, "to": 7})
+    problems = [tile["images"][0]["problem"] for tile in told["tiles"]]
+    outside = "not shown: outside of the contest's folders"
+    assert problems == ["", outside, outside, outside, outside, outside, "missing"]
+    assert [bool(jpeg) for jpeg in jpegs] == [True] + 6 * [False]
+    for place in range(1, 6):
+        assert page.ask(type="zoom", place=place)[1] == [b""]
+        assert page.ask(type="look", place=place)[1][0] == b""
+
+
+def test_zoom_falls_back_to_the_cache_where_the_raw_photo_lies_elsewhere(
+    candidates, journal, browser, tmp_path, tmp_path_factory
+):
+    elsewhere = tmp_path_factory.mktemp("elsewhere") / "raw.jpg"
+    Image.new("RGB", (900, 900)).save(elsewhere)
+    candidates["full"] = str(elsewhere)
+    page = browser(make(candidates, journal, folders=[tmp_path]))
+    _, (jpeg,) = page.ask(type="zoom", place=0)
+    assert Image.open(io.BytesIO(jpeg)).size == (200, 100)
 
 
 def test_gallery_without_candidates(candidates, journal, browser):

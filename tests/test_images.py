@@ -198,11 +198,8 @@ class OneProcess:
     def __init__(self, processes, **options):
         pass
 
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        return False
+    def shutdown(self, cancel_futures):
+        pass
 
     def map(self, job, paths, chunksize):
         for path in paths:

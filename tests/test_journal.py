@@ -1,5 +1,6 @@
 """The journal keeps every decision, whatever happens while it is written."""
 
+import csv
 import multiprocessing
 import os
 import signal
@@ -204,6 +205,24 @@ def test_cut_lines_say_where_and_why(journal):
     assert journal.read()["item"].tolist() == ["a"]
 
 
+def test_a_spreadsheet_runs_nothing_of_a_journal_and_all_comes_back(journal):
+    odd = ["=1+1", "-DSC_01.jpg", "@x", "'=1", "＝1", "a;=b"]
+    for name in odd:
+        journal.append(name, name, label=name, shown=name, reviewer=name)
+    read = journal.read()
+    for column in ("item", "decision", "label", "reviewer", "shown"):
+        assert read[column].tolist() == odd
+    assert list(journal.latest().index) == odd
+    rows = list(csv.reader(journal.path.read_text("utf-8").splitlines()))[1:]
+    assert [row[0] for row in rows] == ["'=1+1", "'-DSC_01.jpg", "'@x", "''=1", "'＝1", "a;'=b"]
+
+
+def test_a_journal_from_before_texts_were_escaped_is_read_as_it_was(journal):
+    journal.path.parent.mkdir()
+    journal.path.write_text(HEADER + "-DSC_01.jpg,keep,=x,ann,2026-01-01T00:00:00+00:00,-\n")
+    assert journal.read().iloc[0].tolist()[:4] == ["-DSC_01.jpg", "keep", "=x", "ann"]
+
+
 def test_windows_line_ends_are_read(journal):
     journal.append("a", "keep")
     journal.path.write_bytes(journal.path.read_bytes().replace(b"\n", b"\r\n"))
@@ -271,6 +290,28 @@ def test_full_disk_is_an_error_and_the_next_decision_finds_its_place(journal):
     assert [cut.number for cut in journal.cut_lines()] == [3]
     journal.append("third", "drop")
     assert journal.latest()["decision"].to_dict() == {"a": "keep", "third": "drop"}
+
+
+def test_decision_that_may_not_be_on_the_disk_does_not_count(journal, monkeypatch):
+    journal.append("a", "keep")
+
+    def fails(_):
+        raise OSError("the disk is gone")
+
+    monkeypatch.setattr(journal_module.os, "fsync", fails)
+    with pytest.raises(OSError, match="the disk is gone"):
+        journal.append("b", "keep")
+    monkeypatch.undo()
+    assert journal.read()["item"].tolist() == ["a"] and journal.cut_lines() == []
+
+
+def test_append_tells_whether_others_have_decided_meanwhile(journal):
+    first = journal.append_all([Decision("a", "keep")])
+    assert first == (0, journal.size())
+    journal.append("b", "drop", reviewer="bob")
+    size = journal.size()
+    assert journal.append_all([Decision("c", "keep")]) == (size, journal.size())
+    assert journal.append_all([]) == (journal.size(), journal.size())
 
 
 def test_time_is_now(journal):

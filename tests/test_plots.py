@@ -5,6 +5,7 @@ import io
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.text import Text
 from PIL import Image
 
 from fgvc_utils import plots, tables
@@ -185,3 +186,55 @@ def test_scores_are_drawn_best_first_with_their_intervals():
     ends = [segment[:, 0].tolist() for segment in bars.get_segments()]
     np.testing.assert_allclose(ends, [[0.2, 0.8], [0.6, 1.0]])
     assert "n = 6" in axes.get_xlabel()
+
+
+FORMULA, BROKEN = "$x_1$", r"$\frac{$ $"
+
+
+def odd_table() -> pd.DataFrame:
+    table = label_table()
+    odd = {"a": FORMULA, "b": BROKEN, "": ""}
+    return table.assign(given=table["given"].map(odd), label=table["label"].map(odd))
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda: plots.class_losses(odd_table(), "02_coarse", BROKEN),
+        lambda: plots.agreement(JUDGED.set_axis([FORMULA, BROKEN]), 1, BROKEN),
+        lambda: plots.sisters(
+            SISTERS.set_axis([FORMULA, BROKEN]).set_axis([FORMULA, BROKEN, "others"], axis=1), "t"
+        ),
+        lambda: plots.bars(pd.Series([0.5, 0.2], [FORMULA, BROKEN]), BROKEN, BROKEN),
+        lambda: plots.scores(SCORES.set_axis([FORMULA, BROKEN]), BROKEN),
+        lambda: plots.heat_map(pd.DataFrame(np.eye(2), [FORMULA, "b"], ["a", BROKEN]), "t"),
+        lambda: plots.live_curves([event | {"job": BROKEN} for event in EVENTS]),
+        lambda: plots.live_curves([EVENTS[0] | {"job": FORMULA}, EVENTS[0] | {"job": BROKEN}]),
+        lambda: plots.ledger(ROUNDS.assign(recipe=[FORMULA, BROKEN]), BROKEN),
+        lambda: plots.learning_curve(LOG, BROKEN),
+    ],
+)
+def test_names_are_text_and_no_formulas(draw):
+    figure = draw()
+    # A formula that is none would be an error here.
+    figure._repr_png_()
+    shown = [text for text in figure.findobj(Text) if "$" in text.get_text()]
+    assert shown and not any(text.get_parse_math() for text in shown)
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda: plots.rate_sweep(SWEEP, 0.01, "t"),
+        lambda: plots.score_histogram(pd.Series([0.1, 0.95] * 500), 0.9, "p", "t"),
+        lambda: plots.accuracy_by_size(
+            pd.Series([3, 900], [*"ab"]), pd.Series([0, 1], [*"ab"]), "t"
+        ),
+    ],
+)
+def test_a_logarithmic_axis_is_labelled_by_plain_numbers(draw):
+    figure = draw()
+    figure._repr_png_()
+    texts = [text.get_text() for text in figure.findobj(Text)]
+    assert any(text in ("0.001", "0.01", "100", "30", "40") for text in texts)
+    assert not any("$" in text for text in texts)

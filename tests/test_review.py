@@ -203,3 +203,17 @@ def test_defaults_of_candidates(tmp_path):
     assert table["label"].eq("").all() and table["full"].equals(table["image"])
     assert table["shown"].tolist()[:2] == ["rose · p 0.0 → 0012", "rose · p 0.1"]
     assert check_candidates(photos(tmp_path).assign(shown="seen"))["shown"].eq("seen").all()
+
+
+def test_decision_that_another_makes_at_the_same_moment_is_taken_up(candidates, journal):
+    review = make(candidates, journal)
+    review.decide([0], "keep")
+    plain = journal.append_all
+
+    def just_after_another(made, reviewer):
+        Journal(journal.path).append("0005", "drop", reviewer="bob")
+        return plain(made, reviewer)
+
+    journal.append_all = just_after_another
+    review.decide([1], "keep")
+    assert standing(review)["0005"] == ("drop", "")

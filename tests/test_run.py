@@ -280,10 +280,11 @@ def test_the_whole_contest_is_checked_before_anything_runs(tmp_path, monkeypatch
     monkeypatch.setenv("FGVC_DATA", str(tmp_path / "nowhere"))
     text = "run: a\n10_train:\n  backbone: no_such_net\n20_distill:\n  micro_batch: 7\n"
     problems = pipeline.check(pipeline.read_contest(contest_file(tmp_path, text)))
-    assert len(problems) == 3
     assert "FGVC_DATA" in problems[0]
-    assert "no_such_net" in problems[1]
-    assert "global_batch 32 is not a multiple" in problems[2]
+    assert "10_train: backbone 'no_such_net'" in problems[1]
+    assert "20_distill: global_batch 32 is not a multiple" in problems[2]
+    assert all("04_lowq is not there and no stage" in problem for problem in problems[3:5])
+    assert len(problems) == 5
 
 
 @pytest.mark.parametrize("file", sorted((PROJECT / "params").glob("*.yaml")), ids=lambda p: p.stem)

@@ -16,8 +16,10 @@ NOTEBOOKS = sorted((PROJECT / "notebooks").glob("*.ipynb"))
 LEVELS = {
     "pipeline": (4, 0),
     "worker": (4, 0),
+    "checking": (3, 1),
     "augment_sheet": (3, 1),
     "gallery": (3, 1),
+    "gallery_messages": (3, 0),
     "sheets": (3, 0),
     "plots": (3, 0),
     "crossing": (3, 1),
@@ -54,7 +56,7 @@ LEVELS = {
     "colour": (1, 0),
     "balance": (1, 0),
     "averaging": (1, 0),
-    "backbones": (1, 0),
+    "backbones": (1, 1),
     "heads": (1, 0),
     "losses": (1, 0),
     "distributed": (1, 0),
@@ -69,6 +71,9 @@ LEVELS = {
     "sources": (0, 0),
     "locks": (0, 0),
     "files": (0, 0),
+    "spreadsheet": (0, 0),
+    "weights": (0, 1),
+    "reading": (0, 0),
     "intervals": (0, 0),
 }
 

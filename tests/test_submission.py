@@ -72,6 +72,35 @@ def test_what_the_contest_would_not_take_is_refused(names, labels, columns, says
         submission_text(names, labels, ["0012", "7"], columns)
 
 
+@pytest.mark.parametrize(
+    ("names", "labels", "columns", "named"),
+    [
+        (["=cmd|' /C calc'!A0", "2"], ["7", "7"], COLUMNS, "1 .* first .=cmd"),
+        (["-1.jpg", "@2"], ["7", "7"], COLUMNS, "2 .* first .-1.jpg"),
+        (["1", "2"], ["+x", "7"], COLUMNS, "1 .* first '\\+x"),
+        (["1", "2"], ["7", "7"], ["image", "=class"], "1 .* '=class"),
+    ],
+)
+def test_names_that_a_spreadsheet_would_run_are_written_only_where_that_is_wanted(
+    names, labels, columns, named
+):
+    names, labels = pd.Series(names), pd.Series(labels)
+    classes = ["7", "+x"]
+    with pytest.raises(ValueError, match=f"would run {named}.*allow_formulas"):
+        submission_text(names, labels, classes, columns)
+    text = submission_text(names, labels, classes, columns, allow_formulas=True)
+    assert names[0] in text and labels[0] in text and "'-" not in text and "'+" not in text
+
+
+def test_the_list_is_escaped_for_spreadsheets_and_read_back_as_it_was(tmp_path):
+    facts = {"settings": "=HYPERLINK(1)", "prior": "-shares.csv", "scores": "a;=b", "cap": -1}
+    keep_submission(tmp_path, "a\n", facts)
+    written = (tmp_path / "submissions.csv").read_text()
+    assert "'=HYPERLINK(1),a;'=b" in written and "'-shares.csv" in written
+    log = read_log(tmp_path).iloc[0]
+    assert {name: log[name] for name in facts} == facts | {"cap": "-1"}
+
+
 def test_a_different_submission_gets_a_name_of_its_own(tmp_path):
     assert current_submission(tmp_path) == tmp_path / "submission.csv"
     facts = {"rule": "cap", "settings": "slack 1.25, so", "cap": 3, "images": 2, "changed": 0}

@@ -48,6 +48,19 @@ classes = pd.DataFrame({
 Gallery(classes, Journal("decisions/04.csv"), {"k": "keep", "d": "drop"},
         title="Which classes show one subject?", reviewer="ann", thumbnail_side=72)
 """
+NAMES = """
+from IPython.display import display
+from fgvc_utils import stage
+nasty = pd.DataFrame({
+    "item": [NASTY], "image": [f"photos/{NASTY}.jpg"], "caption": [NASTY], "label": [NASTY],
+    "suggestions": [[(NASTY, 0.5)]],
+})
+for who in (NASTY, "bob"):
+    Journal("decisions/nasty.csv").append(NASTY, "keep" if who == "bob" else NASTY, reviewer=who)
+display(nasty, pd.DataFrame({"class": ["$x_1$"]}))
+Gallery(nasty, Journal("decisions/nasty.csv"), {"k": "keep", "d": NASTY}, title=NASTY,
+        reviewer=NASTY, classes=[NASTY], summary=lambda _: NASTY)
+"""
 MANY = """
 from PIL import Image
 import pathlib
@@ -76,6 +89,7 @@ def lab_folder(tmp_path_factory):
     cells = [f"NASTY = {NASTY!r}\n{CANDIDATES}", GALLERY, "1 + 1", ROWS]
     cells.append('contact_sheet(candidates, journal=Journal("decisions/02.csv"), title="So far")')
     cells.append(MANY)
+    cells.append(NAMES)
     notebook = nbformat.v4.new_notebook(
         cells=[nbformat.v4.new_code_cell(cell.strip()) for cell in cells],
         metadata={
@@ -133,6 +147,9 @@ class Screen:
     def expect_mark(self, item, decision):
         expect(self.tile(item).locator(".fgvc-mark")).to_have_text(decision)
 
+    def expect_mark_contains(self, text):
+        expect(self.cell.locator(".fgvc-mark").first).to_contain_text(text)
+
     def expect_progress(self, text):
         expect(self.progress).to_contain_text(text)
 
@@ -176,6 +193,31 @@ def test_names_are_text_and_never_markup(notebook):
     screen = Screen(notebook)
     expect(screen.tile("0001").locator(".fgvc-caption")).to_have_text(NASTY)
     assert notebook.page.title() != "broken"
+
+
+def test_every_name_is_text_wherever_it_is_shown(notebook):
+    cell = len(notebook.sources()) - 1
+    notebook.run_cell(cell)
+    screen = Screen(notebook, cell)
+    # The image is not there, so its name stands in its place.
+    for part in ("caption", "suggested", "name", "title", "note", "mark"):
+        expect(screen.cell.locator(f".fgvc-{part}").first).to_contain_text(NASTY)
+    screen.tiles.first.click()
+    expect(screen.panel.locator(".fgvc-heading")).to_have_count(2)
+    expect(screen.panel).to_contain_text(f"given: {NASTY}")
+    screen.press("/")
+    expect(notebook.page.locator(".fgvc-found .fgvc-name").first).to_have_text(NASTY)
+    screen.press("Escape", "1")
+    screen.expect_mark_contains(f"relabel → {NASTY}")
+    screen.press("z")
+    expect(notebook.page.locator(".fgvc-zoom .fgvc-caption")).to_contain_text(NASTY)
+    screen.press("Escape")
+    assert notebook.page.locator("img[src=x]").count() == 0
+    assert notebook.page.title() != "broken"
+    # Of tables too, and no formula is set of them.
+    expect(screen.cell.locator("td", has_text=NASTY[:40])).to_have_count(4)
+    expect(screen.cell.locator("td", has_text="$x_1$")).to_have_text("$x_1$")
+    assert screen.cell.locator("mjx-container").count() == 0
 
 
 def test_keys_decide_and_stay_in_the_gallery(notebook, journal):
