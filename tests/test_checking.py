@@ -508,6 +508,12 @@ def mistakes(found, root, tmp_path):
         "tabs": lambda: contest("run: a\n10_train:\n\tepochs: 3\n"),
         "neither a stage": lambda: contest("run: a\nepochz: 3\n10_train:\n"),
         "no such parameter": lambda: contest("run: a\n10_train:\n  epochz: 3\n"),
+        "in params/": lambda: pipeline.read_contest(tmp_path / "gone.yaml"),
+        "should be a valid": lambda: contest("run: a\n10_train:\n  epochs: many\n"),
+        "at least 2 items": lambda: contest("run: a\n40_submit:\n  columns: [image]\n"),
+        "as formulas": lambda: (
+            (root / "train/ant").rename(root / "train/=1+1") and found(s40_submit={})
+        ),
         "as text": lambda: contest("run: 7\n10_train:\n"),
         "were opened": no_pictures,
         "timm network": lambda: found(s10_train={"backbone": "efficientnet_b99"}),
