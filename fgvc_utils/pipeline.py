@@ -429,13 +429,14 @@ def run(
     With `accepts_code` what only its code makes stale is taken for done first; see `accept_code`.
     """
     steps = read_contest(path)
-    problems = say_check(steps)
+    _check_names(steps, first, only)
+    # What comes after the one stage that runs may be mended later.
+    problems = say_check([step for step in steps if not only or step.stage <= only])
     if not dry and problems:
         return 2
     if dry:
         print_plan(plan(steps, first, only))
         return 0
-    _check_names(steps, first, only)
     folder = steps[0].cfg.folder
     what = f"another pipeline works on the run {folder.name!r} in {folder.parent}"
     advice = "wait for it, end it, or give this contest another `run`"

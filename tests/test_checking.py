@@ -407,6 +407,14 @@ def test_a_check_of_many_files_takes_little_memory(found, root):
     assert grown < 400
 
 
+def test_one_stage_alone_is_not_stopped_by_what_comes_after_it(found, tmp_path, capsys):
+    assert found(s40_submit={"known_count": 1, "slack": 1.0}).errors
+    pipeline.run(tmp_path / "mine.yaml", None, "01_noise", dry=True)
+    assert "to mend" not in capsys.readouterr().err
+    pipeline.run(tmp_path / "mine.yaml", None, "40_submit", dry=True)
+    assert "raise known_count" in capsys.readouterr().err
+
+
 # The README's table of what goes wrong.
 
 
