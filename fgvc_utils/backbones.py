@@ -1,5 +1,6 @@
 """Networks: any timm name, with weights from the hub, a file, or a package that ships them."""
 
+import difflib
 import importlib
 from pathlib import Path
 
@@ -52,14 +53,22 @@ def create_network(
     check_network(name, weights)
     pretrained = timm.get_pretrained_cfg(name)
     fixed = pretrained is not None and pretrained.fixed_input_size
-    network = timm.create_model(
-        name,
-        pretrained=weights == "hub",
-        num_classes=classes,
-        drop_rate=dropout,
-        drop_path_rate=drop_path,
-        **({"img_size": size} if fixed and size else {}),
-    )
+    try:
+        network = timm.create_model(
+            name,
+            pretrained=weights == "hub",
+            num_classes=classes,
+            drop_rate=dropout,
+            drop_path_rate=drop_path,
+            **({"img_size": size} if fixed and size else {}),
+        )
+    except OSError as error:
+        if weights != "hub":
+            raise
+        raise ValueError(
+            f"weights hub of {name!r} could not be downloaded ({type(error).__name__}): connect "
+            "this machine once, or set weights to package or a file"
+        ) from error
     if gradient_checkpointing:
         network.set_grad_checkpointing()
     if weights not in ("none", "hub"):
@@ -72,13 +81,17 @@ def create_network(
 def check_network(name: str, weights: str) -> None:
     """Raise ValueError where a backbone's name or its weights cannot be had."""
     if not timm.is_model(name):
-        near = timm.list_models(f"*{name.split('_')[0]}*")[:5]
-        raise ValueError(f"backbone {name!r} is no timm network; some near it: {near}")
+        near = difflib.get_close_matches(name, timm.list_models(), 5)
+        told = f"some near it: {', '.join(near)}" if near else "timm.list_models() names them all"
+        raise ValueError(f"backbone {name!r} is no timm network; {told}")
     if weights in ("none", "hub"):
         return
     if weights == "package":
         if name not in PACKAGED:
-            raise ValueError(f"weights 'package' exist for {sorted(PACKAGED)}, not for {name!r}")
+            raise ValueError(
+                f"weights 'package' exist for {', '.join(sorted(PACKAGED))}, not for {name!r}; "
+                "set weights to hub (a connection once) or to a file"
+            )
         if importlib.util.find_spec(PACKAGED[name][0]) is None:
             package = PACKAGED[name][0].replace("_", "-")
             raise ValueError(f"weights 'package' of {name}: install the package {package}")

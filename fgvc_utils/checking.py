@@ -181,6 +181,8 @@ def _listing(contest: Contest, found: Findings) -> None:
             _paths_there(contest, parts[-1], source, found)
         else:
             _left_out_folders(contest.root / source, split, found)
+            if split == "train":
+                _inner_folders(parts[-1], source, found)
     if not cfg.test and contest.of("40_submit"):
         found.errors.append("01_noise: test is empty, but 40_submit needs test images: name them")
     try:
@@ -259,6 +261,18 @@ def _left_out_folders(place: Path, split: str, found: Findings) -> None:
             found.warnings.append(
                 f"train: class folders without any image are no classes: {_named(empty)}"
             )
+
+
+def _inner_folders(part: pd.DataFrame, source: str, found: Findings) -> None:
+    """Folders within class folders, such as species within a genus, which are no classes."""
+    inner = part[part["path"].str.count("/") > len(Path(source).parts) + 1]
+    if len(inner):
+        first = inner.iloc[0]
+        found.warnings.append(
+            f"train: {len(inner)} images lie in folders within class folders, first "
+            f"{first['path']!r}, whose class is {first['given']!r}; where the inner folders are "
+            "the classes, bring them up, or write a listing"
+        )
 
 
 # Classes.
@@ -605,6 +619,12 @@ def _submission(contest: Contest, found: Findings) -> None:
             _like_the_sample(contest, step, names, found)
         except ValueError as error:
             found.errors.append(f"{step.name}: {error}; choose another image_column")
+            names = pd.Series([], dtype=object)
+        try:
+            if not cfg.allow_formulas:
+                submission.refuse_formulas([*cfg.columns, *names, *classes])
+        except ValueError as error:
+            found.errors.append(f"{step.name}: {error}")
         try:
             if cfg.rule == "cap" and not cfg.prior:
                 assignment.cap_for(cfg.known_count, count, len(classes), cfg.slack)

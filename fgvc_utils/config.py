@@ -5,8 +5,10 @@ that forgets a parameter or has one too many fails before it works.
 """
 
 import ast
+import difflib
 import os
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -45,7 +47,13 @@ class ParameterError(ValueError):
     """A parameter is unknown, missing, of the wrong type or out of range."""
 
 
-def _explain(error: ValidationError, record: str) -> str:
+def near_name(name: str, known: Iterable[str]) -> str:
+    """A hint at the known name that a misspelt one is nearest to; empty where none is near."""
+    near = difflib.get_close_matches(name, list(known), 1)
+    return f"; near it is {near[0]!r}" if near else ""
+
+
+def _explain(error: ValidationError, record: str, known: Iterable[str]) -> str:
     lines = [f"{record}: {error.error_count()} parameter(s) need a change."]
     for problem in error.errors():
         name = ".".join(str(part) for part in problem["loc"]) or "together"
@@ -53,6 +61,8 @@ def _explain(error: ValidationError, record: str) -> str:
         hint = ""
         if problem["type"] == "extra_forbidden":
             hint = "; this stage has no such parameter: check the spelling"
+            # Names within a nested record are not those of the stage.
+            hint += near_name(name, known) if len(problem["loc"]) == 1 else ""
         elif problem["type"] == "missing":
             hint = "; give it a value in the parameters cell"
         elif problem["type"] == "string_type":
@@ -94,7 +104,9 @@ class Parameters(BaseModel):
         try:
             super().__init__(**values)
         except ValidationError as error:
-            raise ParameterError(_explain(error, type(self).__name__)) from None
+            raise ParameterError(
+                _explain(error, type(self).__name__, type(self).model_fields)
+            ) from None
 
 
 class Shared(Parameters):

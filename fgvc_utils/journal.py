@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from fgvc_utils.files import sync
 from fgvc_utils.spreadsheet import escaped, unescaped
 
 COLUMNS = ["item", "decision", "label", "reviewer", "time", "shown"]
@@ -123,7 +124,7 @@ class Journal:
                     file.truncate(size)
                 raise
         if not size:
-            _sync_folder(self.path.parent)
+            sync(self.path.parent)
         return size, size + written
 
     def read(self) -> pd.DataFrame:
@@ -306,12 +307,3 @@ def _fields(line: bytes) -> list[str]:
     if not fields[0] or not fields[1]:
         raise ValueError("item or decision is empty")
     return [unescaped(field) for field in fields]
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a new file's name last: syncing the file alone keeps only its bytes."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -33,7 +33,9 @@ def run_notebook(source: Path, output: Path, parameters: dict[str, Any]) -> None
         async def start_kernel(self, **options: Any) -> None:
             # ipykernel itself looks for its parent once a second, and only while Python runs.
             tie = partial(ranks.die_with, os.getpid())
-            await super().start_kernel(preexec_fn=tie, **options)
+            # At each start it warns that its ports, which are of the loopback, are not encrypted.
+            quiet = [*options.pop("extra_arguments", []), "--IPKernelApp.log_level=ERROR"]
+            await super().start_kernel(preexec_fn=tie, extra_arguments=quiet, **options)
 
     class WholeFiles(LocalHandler):
         def write(self, buf: str, path: str) -> None:

@@ -200,8 +200,9 @@ def _walk(root: Path, place: Path, split: str) -> pd.DataFrame:
             else:
                 rows.append((path, path, split, label))
     if stray:
+        others = f" (and {len(stray) - 1} more)" if len(stray) > 1 else ""
         raise ValueError(
-            f"train: {stray[0]} (and {len(stray) - 1} more) lies beside the class folders; "
+            f"train: {stray[0]}{others} lies beside the class folders; "
             "every train image must lie in a folder named after its class"
         )
     return pd.DataFrame(rows, columns=["image_id", "path", "split", "given"])
@@ -231,12 +232,14 @@ def _read_listing(
         frame = read_csv(place)
     else:
         frame = read_parquet(place)
-    wanted = [path_column] + ([label_column] if split == "train" else [])
-    wanted += [id_column] if id_column else []
-    for column in wanted:
+    wanted = {"path_column": path_column}
+    wanted |= {"label_column": label_column} if split == "train" else {}
+    wanted |= {"id_column": id_column} if id_column else {}
+    for parameter, column in wanted.items():
         if column not in frame:
             raise ValueError(
-                f"{place} has no column {column!r}; it has {', '.join(map(str, frame.columns))}"
+                f"{place} has no column {column!r}; it has {', '.join(map(str, frame.columns))}: "
+                f"name one of them as {parameter}"
             )
         odd = [value for value in frame[column] if not isinstance(value, str)][:1]
         if odd:

@@ -137,6 +137,7 @@ def read_contest(path: Path) -> list[Step]:
         raise config.ParameterError(
             f"{path}: {strangers[0]!r} is neither a stage ({', '.join(config.STAGES)}) nor a "
             "parameter of any; check the spelling"
+            f"{config.near_name(strangers[0], [*config.STAGES, *sorted(known)])}"
         )
     steps = []
     for stage in config.STAGES:
@@ -169,7 +170,8 @@ def _step(path: Path, stage: str, section: Any, shared: dict, *, many: bool) -> 
     try:
         cfg = config.STAGES[stage](**(defaults | given | section))
     except config.ParameterError as error:
-        raise config.ParameterError(f"{path}, section {stage}: {error}") from None
+        which = f", {section['name']!r}" if many and "name" in section else ""
+        raise config.ParameterError(f"{path}, section {stage}{which}: {error}") from None
     return Step(stage, f"{stage}-{cfg.name}" if many else stage, cfg)
 
 
@@ -189,7 +191,7 @@ def say_check(steps: list[Step]) -> list[str]:
         said = f"The contest cannot run: {len(found.errors)} to mend"
         print(f"{found.text()}\n{said}", file=sys.stderr, flush=True)
     else:
-        print(found.text(), flush=True)
+        print(f"{found.text()}\nNothing was found that would stop the contest", flush=True)
     return found.errors
 
 
@@ -427,13 +429,14 @@ def run(
     With `accepts_code` what only its code makes stale is taken for done first; see `accept_code`.
     """
     steps = read_contest(path)
-    problems = say_check(steps)
+    _check_names(steps, first, only)
+    # What comes after the one stage that runs may be mended later.
+    problems = say_check([step for step in steps if not only or step.stage <= only])
     if not dry and problems:
         return 2
     if dry:
         print_plan(plan(steps, first, only))
         return 0
-    _check_names(steps, first, only)
     folder = steps[0].cfg.folder
     what = f"another pipeline works on the run {folder.name!r} in {folder.parent}"
     advice = "wait for it, end it, or give this contest another `run`"

@@ -3,7 +3,7 @@
 import csv
 import hashlib
 import io
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -83,15 +83,21 @@ def submission_text(
     strangers = set(labels) - set(classes)
     if strangers:
         raise ValueError(f"class {sorted(strangers)[0]!r} is not one of the contest's")
-    found = {value for value in (*columns, *names, *labels) if is_formula(value)}
-    if found and not allow_formulas:
+    if not allow_formulas:
+        refuse_formulas((*columns, *names, *labels))
+    frame = pd.DataFrame({columns[0]: names.to_numpy(), columns[1]: labels.to_numpy()})
+    return frame.to_csv(index=False, lineterminator="\n")
+
+
+def refuse_formulas(values: Iterable[str]) -> None:
+    """Raise ValueError where a spreadsheet would run one of the values of a submission."""
+    found = {value for value in values if is_formula(value)}
+    if found:
         raise ValueError(
             f"a spreadsheet would run {len(found)} of the names as formulas, first "
             f"{sorted(found)[0]!r}, and the contest wants its names as they are: set "
             "allow_formulas: true in 40_submit to write them, and open the file in no spreadsheet"
         )
-    frame = pd.DataFrame({columns[0]: names.to_numpy(), columns[1]: labels.to_numpy()})
-    return frame.to_csv(index=False, lineterminator="\n")
 
 
 def keep_submission(folder: Path, text: str, facts: Mapping[str, Any]) -> tuple[Path, bool]:

@@ -16,6 +16,7 @@ from fgvc_utils import checking, files, pipeline, tables
 from fgvc_utils.config import PROJECT
 from fgvc_utils.files import write_json
 from fgvc_utils.journal import Journal
+from fgvc_utils.locks import Held, only_one
 
 CLASSES = ["ant", "bee", "cat"]
 EVERY_STAGE = {
@@ -235,6 +236,17 @@ def test_class_names_that_differ_in_case_or_blanks_alone_are_said(found, root):
     assert any("1 class names differ in nothing but case or blanks" in w for w in found().warnings)
 
 
+def test_folders_within_class_folders_are_said_with_the_class_they_get(found, root):
+    shutil.move(root / "train/ant", root / "train/bee/ant")
+    warnings = found().warnings
+    (said,) = [text for text in warnings if "within class folders" in text]
+    assert "6 images" in said and "'train/bee/ant/0.jpg', whose class is 'bee'" in said
+    shutil.move(root / "train/bee/ant", root / "train/ant")
+    (root / "test/more").mkdir()
+    (root / "test/t0.jpg").rename(root / "test/more/t0.jpg")
+    assert not any("within class folders" in text for text in found().warnings)
+
+
 # Networks.
 
 
@@ -348,6 +360,12 @@ def test_test_images_of_one_name_are_an_error(found, root):
     only(found(s40_submit={"image_column": "name"}).errors, "two test images are called 't0.jpg'")
 
 
+def test_a_class_that_a_spreadsheet_would_run_is_found_before_any_work(found, root):
+    (root / "train" / "ant").rename(root / "train" / "=1+1")
+    only(found(s40_submit={}).errors, "would run 1 of the names as formulas, first '=1+1'")
+    assert not found(s40_submit={"allow_formulas": True}).errors
+
+
 def test_a_sample_submission_that_looks_otherwise_is_a_warning(found, root):
     lines = "".join(f"t{number}.jpg,ant\n" for number in range(6))
     (root / "sample_submission.csv").write_text(f"image,class\n{lines}")
@@ -389,6 +407,14 @@ def test_a_check_of_many_files_takes_little_memory(found, root):
     assert grown < 400
 
 
+def test_one_stage_alone_is_not_stopped_by_what_comes_after_it(found, tmp_path, capsys):
+    assert found(s40_submit={"known_count": 1, "slack": 1.0}).errors
+    pipeline.run(tmp_path / "mine.yaml", None, "01_noise", dry=True)
+    assert "to mend" not in capsys.readouterr().err
+    pipeline.run(tmp_path / "mine.yaml", None, "40_submit", dry=True)
+    assert "raise known_count" in capsys.readouterr().err
+
+
 # The README's table of what goes wrong.
 
 
@@ -397,7 +423,7 @@ def told(call):
     try:
         result = call()
     except Exception as error:
-        assert isinstance(error, ValueError | OSError), error
+        assert isinstance(error, ValueError | OSError | Held), error
         return " ".join(str(error).split())
     return " ".join(result.text().split())
 
@@ -455,6 +481,13 @@ def mistakes(found, root, tmp_path):
             path.write_bytes(b"<html>")
         return found()
 
+    def twice():
+        found()
+        lock = tmp_path / "outputs/mine/.pipeline.lock"
+        lock.parent.mkdir(parents=True)
+        with only_one(lock, "held by this test", ""):
+            return pipeline.run(tmp_path / "mine.yaml", None, None, dry=False)
+
     def old_model():
         folder = tmp_path / "outputs/mine/models/old"
         write_json({"classes": ["x"]}, folder / "job.json")
@@ -471,6 +504,9 @@ def mistakes(found, root, tmp_path):
         "lies beside": lambda: (root / "train/notes.txt").write_text("x") and found(),
         "of one class": lambda: listing("path,label\ntrain/ant/1.jpg,ant\n"),
         "link to a folder": lambda: linked("train/more", root / "train/ant"),
+        "within class folders": lambda: (
+            (root / "train/ant").rename(root / "train/bee/ant") and found()
+        ),
         "outside the data root": lambda: found(s01_noise={"train": "../.."}),
         "Unicode spellings": two_spellings,
         "are not below": lambda: listing(lines.replace(".jpg", ".JPG")),
@@ -479,6 +515,13 @@ def mistakes(found, root, tmp_path):
         "semicolons": lambda: listing(lines.replace(",", ";")),
         "tabs": lambda: contest("run: a\n10_train:\n\tepochs: 3\n"),
         "neither a stage": lambda: contest("run: a\nepochz: 3\n10_train:\n"),
+        "no such parameter": lambda: contest("run: a\n10_train:\n  epochz: 3\n"),
+        "in params/": lambda: pipeline.read_contest(tmp_path / "gone.yaml"),
+        "should be a valid": lambda: contest("run: a\n10_train:\n  epochs: many\n"),
+        "at least 2 items": lambda: contest("run: a\n40_submit:\n  columns: [image]\n"),
+        "as formulas": lambda: (
+            (root / "train/ant").rename(root / "train/=1+1") and found(s40_submit={})
+        ),
         "as text": lambda: contest("run: 7\n10_train:\n"),
         "were opened": no_pictures,
         "timm network": lambda: found(s10_train={"backbone": "efficientnet_b99"}),
@@ -488,9 +531,12 @@ def mistakes(found, root, tmp_path):
         "can learn from": lambda: found(s10_train={"global_batch": 512}),
         "CUDA GPUs": lambda: found(device="cuda", processes=64),
         "No space left": full,
-        "no stage before": lambda: found(s03_fine=None),
+        "run the notebook": lambda: tables.read_table(tmp_path / "04_lowq.parquet"),
+        "teachers names": lambda: found(s20_distill={"teachers": ["absent"]}),
+        "no stage before it makes it": lambda: found(s03_fine=None),
         "other classes": old_model,
         "Parquet file": lambda: spoilt(table, b"PAR1") and found(**no_coarse),
+        "another pipeline": twice,
         "is not a journal": lambda: spoilt(decisions, b"image,verdict\n"),
         "journal of another": stranger,
         "known_count or": lambda: found(s40_submit={"known_count": 1, "slack": 1.0}),

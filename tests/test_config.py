@@ -159,7 +159,8 @@ def test_an_unknown_name_and_a_missing_one_are_both_named():
         config.SubmitParams(**values, slcak=1.5)
     text = str(error.value)
     assert "2 parameter(s)" in text
-    assert "slcak = 1.5" in text and "no such parameter: check the spelling" in text
+    assert "slcak = 1.5" in text
+    assert "no such parameter: check the spelling; near it is 'slack'" in text
     assert "slack: " in text and "give it a value in the parameters cell" in text
 
 

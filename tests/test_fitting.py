@@ -486,10 +486,27 @@ def test_a_file_of_weights_is_loaded_but_for_the_classifier(tmp_path: Path):
         assert second.get_classifier().out_features == 7
 
 
+def test_weights_of_the_hub_that_cannot_be_reached_say_what_else_to_give(monkeypatch):
+    def unreachable(*args, **kwargs):
+        raise FileNotFoundError("not in the local cache")
+
+    monkeypatch.setattr(backbones.timm, "create_model", unreachable)
+    with pytest.raises(ValueError, match="hub of 'test_vit' could not be downloaded .* package or"):
+        backbones.create_network("test_vit", "hub", 3)
+    with pytest.raises(FileNotFoundError):
+        backbones.create_network("test_vit", "none", 3)
+
+
 def test_backbones_and_weights_that_cannot_be_had_are_named(tmp_path: Path):
     cases = [
         ("efficientnet_b99", "none", "backbone 'efficientnet_b99' is no timm network; some near"),
-        ("test_vit", "package", "weights 'package' exist for .*, not for 'test_vit'"),
+        (
+            "test_vit",
+            "package",
+            "weights 'package' exist for .*, not for 'test_vit'; set weights to hub",
+        ),
+        ("efficientnetb0", "none", "some near it: efficientnet_b0"),
+        ("?", "none", "'\\?' is no timm network; timm.list_models"),
         ("test_vit", "absent.pth", "weights 'absent.pth': give none, hub, package, or an existing"),
     ]
     for name, given, text in cases:

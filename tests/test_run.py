@@ -253,6 +253,8 @@ def contest_file(folder: Path, text: str) -> Path:
     ("text", "message"),
     [
         ("run: a\nrunn: b\n10_train:\n", "'runn' is neither a stage"),
+        ("run: a\n30_ensembel:\n", "check the spelling; near it is '30_ensemble'"),
+        ("run: a\n10_train:\n  - name: x\n    epochz: 3\n", "section 10_train, 'x': "),
         ("run: a\n10_train:\n  epochz: 3\n", "epochz"),
         ("run: a\n10_train:\n  epochs: many\n", "epochs = 'many'"),
         ("run: 12\n10_train:\n", "run = 12"),
