@@ -97,6 +97,7 @@ def test_moments_are_drawn_for_every_step_and_way(faults, tmp_path):
         assert len(waits) == 4 and min(waits) >= 0 and sum(waits) <= work
     assert sorted(chain.ways["01_noise"]) == sorted(kills.WAYS)
     assert "rank" not in chain.ways["40_submit"], "40 launches nothing"
+    assert {"04_lowq", "40_submit"} == set(kills.WITHOUT_RANKS) <= kills.CONTEST.keys()
     again = kills.Chain(tmp_path / "c.yaml", tmp_path, tmp_path, expected, 4, 0)
     assert (again.waits, again.ways) == (chain.waits, chain.ways)
 

@@ -63,6 +63,8 @@ CONTEST = {
     "40_submit": {"known_count": 4},
 }
 WAYS = ("all", "pipeline", "kernel", "rank")
+# 04 reads the features that 03 has left, and 40 only scores.
+WITHOUT_RANKS = ("04_lowq", "40_submit")
 # Marks every process of a run, so that none that is left can hide.
 MARK = "FGVC_FAULTS"
 # What is on the disk for good: what a resumed run need not do again.
@@ -251,7 +253,7 @@ class Chain:
         return [now - before for before, now in zip([0.0, *moments], moments, strict=False)][::-1]
 
     def _ways(self, step: str, count: int) -> list[str]:
-        ways = [way for way in WAYS if way != "rank" or not step.startswith("40")]
+        ways = [way for way in WAYS if way != "rank" or step not in WITHOUT_RANKS]
         drawn: list[str] = []
         while len(drawn) < count:
             drawn += self.random.sample(ways, len(ways))
