@@ -55,6 +55,8 @@ class Chair:
         for number in range(self.gallery + 1):
             self.notebook.run_cell(number)
         self.tiles = self.notebook.cell(self.gallery).locator(".fgvc-tile")
+        # The cell is done before the page has drawn what it shows.
+        expect(self.tiles.first).to_be_visible()
 
     def tile(self, place: int | str):
         """A tile by place or item."""
