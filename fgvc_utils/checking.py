@@ -32,8 +32,9 @@ from fgvc_utils import (
     tables,
 )
 from fgvc_utils.cleaning import apply_decisions
-from fgvc_utils.files import SPARE_BYTES, in_gigabytes, read_json
+from fgvc_utils.files import SPARE_BYTES, in_gigabytes, nearest_existing, read_json
 from fgvc_utils.journal import Journal
+from fgvc_utils.predictions import INDEX
 from fgvc_utils.reading import read_csv
 
 # How long images are opened, train and test together, and how long a listing's paths are sought.
@@ -44,8 +45,6 @@ SEARCH_SECONDS = 5.0
 JPEG_BYTES = 0.5
 ASPECT = 1.4
 SAMPLE_FILE = "sample_submission.csv"
-# Stage → the stage whose table it reads; the others name theirs.
-TABLE_BEFORE = {"02_coarse": "01_noise", "03_fine": "02_coarse", "04_lowq": "03_fine"}
 # So many of several like problems are named, the others counted.
 NAMED = 3
 
@@ -141,7 +140,7 @@ def _places(contest: Contest, found: Findings) -> None:
         contest.root = config.data_root(contest.steps[0].cfg.data_root)
     except FileNotFoundError as error:
         found.errors.append(str(error))
-    there = next(p for p in (contest.folder, *contest.folder.parents) if p.exists())
+    there = nearest_existing(contest.folder)
     try:
         with tempfile.TemporaryFile(dir=there):
             pass
@@ -485,7 +484,7 @@ def _made_before(contest: Contest, found: Findings) -> None:
     for step in contest.steps:
         cfg = step.cfg
         _tables_there(step, made, found)
-        if step.stage in ("01_noise", *TABLE_BEFORE):
+        if step.stage in ("01_noise", *config.TABLE_BEFORE):
             made.add(step.stage)
         if step.stage in ("10_train", "20_distill"):
             old.pop(cfg.name, None)
@@ -505,7 +504,7 @@ def _made_before(contest: Contest, found: Findings) -> None:
 def _tables_of(step: Any) -> list[str]:
     """The tables that a stage reads, each once."""
     named = [getattr(step.cfg, name, "") for name in ("table", "fold_table")]
-    before = TABLE_BEFORE.get(step.stage)
+    before = config.TABLE_BEFORE.get(step.stage)
     return list(dict.fromkeys([before] if before else [name for name in named if name]))
 
 
@@ -519,7 +518,7 @@ def _tables_there(step: Any, made: set[str], found: Findings) -> None:
             found.errors.append(
                 f"{step.name}: its table {wanted} is not there and no stage before it makes it; "
                 f"put {wanted} into the contest file"
-                + (", or name another table" if step.stage not in TABLE_BEFORE else "")
+                + (", or name another table" if step.stage not in config.TABLE_BEFORE else "")
             )
         except ValueError as error:
             found.errors.append(f"{step.name}: {error}")
@@ -542,7 +541,7 @@ def _models_there(step: Any, parameter: str, models: set[str], found: Findings) 
 
 def _vote_there(step: Any, made: set[str], found: Findings) -> None:
     name = step.cfg.ensemble
-    if name not in made and not (step.cfg.folder / "ensemble" / name / "index.json").is_file():
+    if name not in made and not (step.cfg.folder / "ensemble" / name / INDEX).is_file():
         found.errors.append(
             f"{step.name}: ensemble {name!r} is not there and no stage before it makes it; put "
             "30_ensemble into the contest file, which makes 'vote'"
@@ -742,8 +741,7 @@ def _room(contest: Contest, found: Findings) -> None:
         return
     needed = room_needed(contest)
     total = sum(needed.values())
-    there = next(p for p in (contest.folder, *contest.folder.parents) if p.exists())
-    free = shutil.disk_usage(there).free
+    free = shutil.disk_usage(nearest_existing(contest.folder)).free
     parts = ", ".join(f"{what} {in_gigabytes(size)}" for what, size in needed.items())
     text = (
         f"about {in_gigabytes(total)} are needed below {contest.folder.parent}"

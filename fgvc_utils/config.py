@@ -422,6 +422,9 @@ STAGES: dict[str, type[Shared]] = {
     "40_submit": SubmitParams,
 }
 
+# The cleaning stages after the first → the stage whose table each reads.
+TABLE_BEFORE = {"02_coarse": "01_noise", "03_fine": "02_coarse", "04_lowq": "03_fine"}
+
 
 @dataclass(frozen=True)
 class Accumulation:

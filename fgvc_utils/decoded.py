@@ -9,11 +9,9 @@ follows from the pictures it holds, so several runs may add to one folder, even 
 """
 
 import hashlib
-import multiprocessing
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -286,11 +284,7 @@ def _each(
     if processes == 1 or len(pieces) < 2:
         yield from map(job, pieces)
         return
-    # Spawned: a notebook's kernel has threads, and a fork copies their locks in whatever state.
-    context = multiprocessing.get_context("spawn")
-    # Tied to this process: they would wait for ever for work from one that was killed.
-    tie = {"initializer": ranks.die_with, "initargs": (os.getpid(),)}
-    with ProcessPoolExecutor(min(processes, len(pieces)), mp_context=context, **tie) as pool:
+    with ranks.tied_pool(min(processes, len(pieces))) as pool:
         yield from pool.map(job, pieces)
 
 

@@ -27,6 +27,12 @@ class NotEnoughSpace(OSError):
     """A disk has not the room for what is to be written."""
 
 
+def nearest_existing(folder: Path) -> Path:
+    """A folder, or the nearest one above it that is there."""
+    folder = Path(folder).absolute()
+    return next(place for place in (folder, *folder.parents) if place.exists())
+
+
 def require_space(folder: Path, needed: int, what: str, advice: str) -> None:
     """Check that `needed` bytes can be written below a folder, before the work starts.
 
@@ -34,8 +40,7 @@ def require_space(folder: Path, needed: int, what: str, advice: str) -> None:
     needs how much, how much is free, where, and `advice`, what to do about it.
     """
     folder = Path(folder).absolute()
-    there = next(place for place in (folder, *folder.parents) if place.exists())
-    free = shutil.disk_usage(there).free
+    free = shutil.disk_usage(nearest_existing(folder)).free
     if needed and needed + SPARE_BYTES > free:
         raise NotEnoughSpace(
             f"{what} need {in_gigabytes(needed)} below {folder}, and {in_gigabytes(SPARE_BYTES)} "
@@ -58,7 +63,7 @@ def full_disk_named(path: Path, needed: int = 0) -> Iterator[None]:
     except OSError as error:
         if error.errno not in FULL or isinstance(error, NotEnoughSpace):
             raise
-        there = next(place for place in Path(path).absolute().parents if place.exists())
+        there = nearest_existing(Path(path).parent)
         size = f" of {in_gigabytes(needed)}" if needed else ""
         raise NotEnoughSpace(
             f"{path}{size} could not be written ({error.strerror}), "

@@ -5,7 +5,6 @@ Everything after the cache reads plain JPEGs, so odd files are handled here and 
 
 import hashlib
 import io
-import multiprocessing
 import os
 import re
 import warnings
@@ -392,14 +391,7 @@ class Readers:
 
     def _begun(self, processes: int) -> ProcessPoolExecutor:
         if self._pool is None:
-            # Spawned: a notebook's kernel has threads, and a fork copies their locks as they are.
-            # Tied to this process: they would wait for ever for work from one that was killed.
-            self._pool = ProcessPoolExecutor(
-                processes,
-                mp_context=multiprocessing.get_context("spawn"),
-                initializer=ranks.die_with,
-                initargs=(os.getpid(),),
-            )
+            self._pool = ranks.tied_pool(processes)
         return self._pool
 
     def _end(self) -> None:

@@ -35,8 +35,6 @@ from fgvc_utils.reading import UnreadableFile, read_text
 from fgvc_utils.submission import current_submission
 
 NOTEBOOKS = config.PROJECT / "notebooks"
-# Which stages' results a stage reads, by the table or folder they leave.
-TABLE_BEFORE = {"02_coarse": "01_noise", "03_fine": "02_coarse", "04_lowq": "03_fine"}
 JOURNALS = {
     "01_noise": ["01_noise", "01_audit"],
     "02_coarse": ["02_coarse"],
@@ -241,8 +239,8 @@ def _tables_before(step: Step) -> list[str]:
     """The stages whose tables a step reads, each once; none for the first."""
     if step.stage == "01_noise":
         return []
-    if step.stage in TABLE_BEFORE:
-        return [TABLE_BEFORE[step.stage]]
+    if step.stage in config.TABLE_BEFORE:
+        return [config.TABLE_BEFORE[step.stage]]
     return list(dict.fromkeys([step.cfg.table, getattr(step.cfg, "fold_table", step.cfg.table)]))
 
 

@@ -16,7 +16,7 @@ import pandas as pd
 
 from fgvc_utils import heartbeat
 from fgvc_utils.files import file_digest, full_disk_named, read_json, whole_file, write_json
-from fgvc_utils.reading import refused_by_name
+from fgvc_utils.reading import read_parquet, refused_by_name
 
 BLOCK = 4096
 INDEX = "index.json"
@@ -207,8 +207,7 @@ class Store:
 
 
 def _ids_of(path: Path) -> pd.Series:
-    with refused_by_name(path, "the image ids of predictions", AGAIN):
-        return pd.read_parquet(path)["image_id"]
+    return read_parquet(path, AGAIN)["image_id"]
 
 
 def _mapped_file(path: Path) -> np.ndarray:

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,20 @@ def run_rank(entry: str, launch_file: str, threads: int, launcher: int) -> None:
             # Another rank has died; wait, so that the launcher finds that one and not this.
             time.sleep(ECHO_SECONDS)
         raise
+
+
+def tied_pool(processes: int) -> ProcessPoolExecutor:
+    """Processes for work on files that end with this one, however it ends.
+
+    Spawned: a notebook's kernel has threads, and a fork copies their locks as they are. Tied: they
+    would wait for ever for work from a process that was killed.
+    """
+    return ProcessPoolExecutor(
+        processes,
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=die_with,
+        initargs=(os.getpid(),),
+    )
 
 
 def die_with(parent: int) -> None:

@@ -211,7 +211,7 @@ class OneProcess:
 def test_an_interrupted_call_goes_on_where_it_stopped(tmp_path, listing, monkeypatch):
     root, cache = tmp_path / "raw", tmp_path / "cache"
     wanted = images.take_in(listing, root, tmp_path / "other", 32)
-    monkeypatch.setattr(images, "ProcessPoolExecutor", OneProcess)
+    monkeypatch.setattr(images.ranks, "ProcessPoolExecutor", OneProcess)
     monkeypatch.setattr(images, "SAMPLE", 3)
     monkeypatch.setattr(images, "KEPT_TOGETHER", 2)
     monkeypatch.setattr(OneProcess, "stop_at", "10.jpg")
@@ -246,7 +246,7 @@ def test_a_disk_too_small_for_the_cache_is_said_after_a_sample(tmp_path, listing
     usage = namedtuple("Usage", "total used free")(10**12, 0, files.SPARE_BYTES + 30_000)
     monkeypatch.setattr(files.shutil, "disk_usage", lambda place: usage)
     monkeypatch.setattr(images, "SAMPLE", 3)
-    monkeypatch.setattr(images, "ProcessPoolExecutor", OneProcess)
+    monkeypatch.setattr(images.ranks, "ProcessPoolExecutor", OneProcess)
     root, cache = tmp_path / "raw", tmp_path / "cache"
     with pytest.raises(files.NotEnoughSpace, match="9 pictures of at most 32 px need 0.00 GB"):
         images.take_in(listing, root, cache, 32)
