@@ -3,7 +3,7 @@
 import os
 import sys
 
-from fgvc_utils.launch import KEEPS_MEMORY
+from fgvc_utils.hardware.launch import KEEPS_MEMORY
 
 
 def keep_memory() -> None:

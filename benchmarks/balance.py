@@ -31,7 +31,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from fgvc_utils.assignment import (
+from fgvc_utils.answers.assignment import (
     Rule,
     apportion,
     assign,
@@ -39,7 +39,7 @@ from fgvc_utils.assignment import (
     blocks,
     log_probabilities,
 )
-from fgvc_utils.label_shift import equal_prior, estimate_prior
+from fgvc_utils.answers.label_shift import equal_prior, estimate_prior
 
 STRENGTHS = (1.0, 1.5, 2.0)
 BIASES = (0.0, 0.5, 1.5)

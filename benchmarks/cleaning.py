@@ -24,27 +24,32 @@ import pandas as pd
 import torch
 from allocator import keep_memory
 
-from fgvc_utils import (
-    cleaning,
-    config,
-    copies,
-    crossing,
-    demo,
-    images,
-    listing,
-    noise,
-    pipeline,
-    stage,
-    tables,
-)
-from fgvc_utils import posterior as posteriors
-from fgvc_utils.distributed import Processes
-from fgvc_utils.jobs import Job, is_done, write_job
-from fgvc_utils.predictions import Store
-from fgvc_utils.progress import Progress
-from fgvc_utils.reduction import Reduced
+from fgvc_utils.cleaning import noise, rules
+from fgvc_utils.cleaning import posterior as posteriors
+from fgvc_utils.cleaning.asking import review_order
+from fgvc_utils.cleaning.crossing import Crossing, pull_back, within
+from fgvc_utils.cleaning.fits import feature_job, feature_jobs
+from fgvc_utils.cleaning.planting import planted_check
+from fgvc_utils.cleaning.rounds import Posteriors, posterior_rounds
+from fgvc_utils.cleaning.verdicts import apply, decisions, judged_and_none
+from fgvc_utils.contest import copies, images, listing, places, tables
+from fgvc_utils.contest.config import CrossParams, NoiseParams, Round, Shared
+from fgvc_utils.contest.inventory import cache_folder, cached_files
+from fgvc_utils.contest.places import data_root
+from fgvc_utils.core.processes import processors
+from fgvc_utils.demo import drawing
+from fgvc_utils.hardware.distributed import Processes
+from fgvc_utils.hardware.progress import Progress
+from fgvc_utils.jobs.done import is_done
+from fgvc_utils.jobs.predictions import Store
+from fgvc_utils.jobs.records import Job
+from fgvc_utils.jobs.reduction import Reduced
+from fgvc_utils.jobs.results import read_features
+from fgvc_utils.jobs.rows import Rows
+from fgvc_utils.jobs.running import write_job
+from fgvc_utils.pipeline.contest_file import notebook_defaults, read_contest
 
-PROJECT = config.PROJECT
+PROJECT = places.PROJECT
 LOOKS = 0.10
 FILTERS = (
     "prune_by_class",
@@ -58,9 +63,9 @@ FILTERS = (
 KINDS = ("noise", "coarse", "fine", "duplicate", "chaotic", "corrupt")
 
 
-def in_this_process(jobs: list[stage.Rows], cfg: config.Shared, name: str) -> None:
+def in_this_process(jobs: list[Rows], cfg: Shared, name: str) -> None:
     """Carry jobs out without a launch: many short fits, one import of the training library."""
-    from fgvc_utils.worker import carry_out
+    from fgvc_utils.training.worker import carry_out
 
     for job, rows in jobs:
         write_job(job, rows)
@@ -74,9 +79,9 @@ class Contest:
 
     name: str
     seed: int
-    noise: config.NoiseParams
-    coarse: config.CrossParams
-    fine: config.CrossParams
+    noise: NoiseParams
+    coarse: CrossParams
+    fine: CrossParams
     inventory: pd.DataFrame
     came: pd.DataFrame
     table: pd.DataFrame
@@ -87,19 +92,19 @@ class Contest:
     frozen: Job
 
 
-def stage_parameters(name: str, outputs: Path, seed: int, data: Path) -> dict[str, config.Shared]:
+def stage_parameters(name: str, outputs: Path, seed: int, data: Path) -> dict[str, Shared]:
     """The contest file's own parameters, with another seed and place for results.
 
     What the demo's file saves for the time, networks and rounds, is as in the notebooks.
     """
-    steps = pipeline.read_contest(PROJECT / "params" / f"{name}.yaml")
+    steps = read_contest(PROJECT / "params" / f"{name}.yaml")
     # Only the demo has other images with another seed; the others share their features.
     run = f"{name}-{seed}" if name == "demo" else name
     changed = {"outputs": str(outputs), "seed": seed, "run": run}
     changed["data_root"] = str(data)
     made = {step.stage: step.cfg.model_copy(update=changed) for step in steps}
     for name in ("02_coarse", "03_fine"):
-        usual = pipeline.notebook_defaults(name)
+        usual = notebook_defaults(name)
         saved = {key: usual[key] for key in ("further_backbones", "max_rounds")}
         made[name] = made[name].model_copy(update=saved)
     return made
@@ -107,21 +112,21 @@ def stage_parameters(name: str, outputs: Path, seed: int, data: Path) -> dict[st
 
 def prepare(name: str, seed: int, work: Path) -> Contest:
     """Draw or find the images, compute their features, and run 01 without a human."""
-    data = work / f"demo-{seed}" if name == "demo" else config.data_root(name)
+    data = work / f"demo-{seed}" if name == "demo" else data_root(name)
     if name == "demo" and not data.is_dir():
-        demo.draw_demo(data, seed=seed)
+        drawing.draw_demo(data, seed=seed)
     cfg = stage_parameters(name, work, seed, data)
     first, coarse, fine = cfg["01_noise"], cfg["02_coarse"], cfg["03_fine"]
     listed = listing.list_images(data, "train", "test")
-    inventory = images.take_in(listed, data, stage.cache_folder(first), max(first.cache_side, 260))
-    inventory["file"] = stage.cached_files(first, inventory)
+    inventory = images.take_in(listed, data, cache_folder(first), max(first.cache_side, 260))
+    inventory["file"] = cached_files(first, inventory)
     table = tables.new_table(listed)
     table["group"] = copies.groups(inventory, first.copy_distance)
     broken = (inventory["error"] != "") & (table["split"] == "train")
     table = tables.leave_out(table, broken, "01_noise", "unreadable")
-    features = stage.feature_jobs(coarse, inventory)
-    frozen = stage.feature_job(first, inventory)
-    small = stage.feature_job(first.model_copy(update={"size": 224}), inventory)
+    features = feature_jobs(coarse, inventory)
+    frozen = feature_job(first, inventory)
+    small = feature_job(first.model_copy(update={"size": 224}), inventory)
     in_this_process([*features, frozen, small], first, "features")
     came = table.copy()
     truth = pd.read_csv(data / "truth/train.csv", dtype=str, keep_default_na=False)
@@ -140,18 +145,18 @@ def without_noise(contest: Contest, table: pd.DataFrame) -> pd.DataFrame:
     cfg, rows = contest.noise, contest.inventory["image_id"].isin(table["image_id"])
     inventory = contest.inventory[rows.to_numpy()].reset_index(drop=True)
     asked = tables.kept(table)
-    vectors, order = stage.read_features(contest.frozen, table.loc[asked, "image_id"])
-    near = cleaning.nearest(vectors, table.loc[asked, "group"].to_numpy(), cfg.neighbours)
+    vectors, order = read_features(contest.frozen, table.loc[asked, "image_id"])
+    near = rules.nearest(vectors, table.loc[asked, "group"].to_numpy(), cfg.neighbours)
     disorder = pd.Series(
-        cleaning.label_disorder(near, table.loc[asked, "given"].to_numpy()), index=order
+        rules.label_disorder(near, table.loc[asked, "given"].to_numpy()), index=order
     )
     odd = ~images.is_three_channel(inventory["stored_as"]).set_axis(table["image_id"])
-    picks = cleaning.propose_picks(disorder, odd[order], cfg.propose_noise, cfg.propose_normal)
+    picks = rules.propose_picks(disorder, odd[order], cfg.propose_noise, cfg.propose_normal)
     probability, _ = noise.noise_rounds(
         cfg, "01_noise", table, inventory, contest.frozen, picks, in_this_process
     )
-    agreement = cleaning.label_agreement(near, table.loc[asked, "given"].to_numpy())
-    held = cleaning.confirm_noise(
+    agreement = rules.label_agreement(near, table.loc[asked, "given"].to_numpy())
+    held = rules.confirm_noise(
         probability > cfg.threshold, pd.Series(agreement, order), cfg.noise_agreement
     )
     flagged = held.reindex(table["image_id"], fill_value=False)
@@ -159,14 +164,14 @@ def without_noise(contest: Contest, table: pd.DataFrame) -> pd.DataFrame:
 
 
 def crossing_of(
-    contest: Contest, cfg: config.CrossParams, name: str, table: pd.DataFrame, asked: pd.Series
-) -> crossing.Crossing:
+    contest: Contest, cfg: CrossParams, name: str, table: pd.DataFrame, asked: pd.Series
+) -> Crossing:
     """A stage's cross-training on a table, carried out in this process."""
-    fold = cleaning.cut_folds(
+    fold = rules.cut_folds(
         table.loc[asked, "label"], table.loc[asked, "group"], cfg.folds, cfg.seed + cfg.top
     ).reindex(table.index, fill_value=-1)
     # cleanlab wants all classes' probabilities; the kit's own decisions need the largest alone.
-    return crossing.Crossing(
+    return Crossing(
         cfg, name, table, contest.inventory, asked, fold, contest.features, in_this_process,
         top=len(tables.classes_of(table)) + 1,
     )  # fmt: skip
@@ -174,7 +179,7 @@ def crossing_of(
 
 def rank_stage(
     contest: Contest,
-    cfg: config.CrossParams,
+    cfg: CrossParams,
     name: str,
     table: pd.DataFrame,
     confirmed: pd.Series | None = None,
@@ -183,22 +188,22 @@ def rank_stage(
     asked = tables.kept(table)
     confirmed = asked & False if confirmed is None else confirmed
     cross = crossing_of(contest, cfg, name, table, asked)
-    said = cross.judge("fold", config.Round(), asked, crossed=True)
-    positive = asked & (crossing.within(said, table, cfg.top) | confirmed)
-    positive, _, rounds, _ = crossing.pull_back(cross, positive, confirmed, said)
+    said = cross.judge("fold", Round(), asked, crossed=True)
+    positive = asked & (within(said, table, cfg.top) | confirmed)
+    positive, _, rounds, _ = pull_back(cross, positive, confirmed, said)
     reason = f"label: not in the top {cfg.top}"
     return tables.leave_out(table, asked & ~positive, name, reason), said
 
 
 def posterior_stage(
     contest: Contest, table: pd.DataFrame, known: pd.Series, name: str = "03_fine"
-) -> tuple[pd.DataFrame, pd.DataFrame, crossing.Crossing, crossing.Posteriors, pd.Series]:
+) -> tuple[pd.DataFrame, pd.DataFrame, Crossing, Posteriors, pd.Series]:
     """03 by posterior: the table after it, the decisions, and what led to them."""
-    asked, none = crossing.judged_and_none(table)
+    asked, none = judged_and_none(table)
     cross = crossing_of(contest, contest.fine, name, table, asked)
-    learnt = crossing.posterior_rounds(cross, tables.kept(table), none, known)
-    decided = crossing.decisions(cross, learnt)
-    return crossing.apply(table, decided, name, contest.fine.relabel), decided, cross, learnt, none
+    learnt = posterior_rounds(cross, tables.kept(table), none, known)
+    decided = decisions(cross, learnt)
+    return apply(table, decided, name, contest.fine.relabel), decided, cross, learnt, none
 
 
 def answer(contest: Contest, image_ids: list[str]) -> pd.Series:
@@ -312,7 +317,7 @@ def run_contest(contest: Contest) -> list[dict]:
     rows.append(scored(contest, "truth relabels", relabels))
     everyone = tables.kept(contest.came)
     cross = crossing_of(contest, contest.coarse, "all", contest.came, everyone)
-    said = cross.judge("fold", config.Round(), everyone, crossed=True)
+    said = cross.judge("fold", Round(), everyone, crossed=True)
     rows += cleanlab_rows(contest, contest.came, said, "")
 
     coarse, first_said = rank_stage(contest, contest.coarse, "02_coarse", contest.table)
@@ -324,9 +329,9 @@ def run_contest(contest: Contest) -> list[dict]:
     nobody = pd.Series("", index=coarse.index)
     ours, decided, cross, learnt, none = posterior_stage(contest, coarse, nobody)
     rows.append(scored(contest, "our default", ours))
-    _, planted = crossing.planted_check(cross, learnt, none)
+    _, planted = planted_check(cross, learnt, none)
     rows[-1] |= {f"planted_{key}": value for key, value in planted.items()}
-    order, wanted = crossing.review_order(decided, [], LOOKS)
+    order, wanted = review_order(decided, [], LOOKS)
     said = answer(contest, order[:wanted])
     again, *_ = posterior_stage(contest, coarse, as_known(coarse, said), "03_looks")
     rows.append(
@@ -437,7 +442,7 @@ def arguments(description: str) -> argparse.Namespace:
 
 def contests(given: argparse.Namespace) -> Iterator[Contest]:
     """Each contest and seed in turn; says how long each took."""
-    torch.set_num_threads(stage.processors())
+    torch.set_num_threads(processors())
     with tempfile.TemporaryDirectory() as temporary:
         work = (given.work or Path(temporary)).resolve()
         for name in given.contests:

@@ -48,7 +48,10 @@ def probabilities(
 
 def ours(images: int, classes: int, folder: str, answer: multiprocessing.Queue) -> None:
     """Reduce the stream, decide by top-5, top-1 and posterior, plant errors; answers figures."""
-    from fgvc_utils import crossing, posterior, reduction
+    from fgvc_utils.cleaning import posterior
+    from fgvc_utils.cleaning.asking import review_order
+    from fgvc_utils.cleaning.rounds import write_targets
+    from fgvc_utils.jobs import reduction
 
     started = time.monotonic()
     labels = np.empty(images, np.int64)
@@ -69,8 +72,8 @@ def ours(images: int, classes: int, folder: str, answer: multiprocessing.Queue) 
     learnt = posterior.mean([posterior.label_posterior(said, labels, 0.2, 1.5)] * 3)
     decided = posterior.decide(learnt, labels, classes - 1, 0.7)
     decided.index = ids
-    crossing.review_order(decided, [], 0.08)
-    crossing.write_targets(Path(folder) / "targets" / "predictions", store.classes, ids, learnt)
+    review_order(decided, [], 0.08)
+    write_targets(Path(folder) / "targets" / "predictions", store.classes, ids, learnt)
     planted = posterior.plant_errors(labels, learnt, classes - 1, 0.1, 0.5, seed=0)
     doubt = 1 - learnt.of(planted.labels)
     posterior.planted_table(doubt, np.isin(np.arange(images), planted.rows))

@@ -31,9 +31,20 @@ import pandas as pd
 from cleaning import half_widths
 from ladder import cleaned, interval
 
-from fgvc_utils import assignment, config, demo, ensembling, label_shift, pipeline, stage, tables
-from fgvc_utils.files import read_json, write_json
-from fgvc_utils.predictions import Store
+from fgvc_utils.answers import assignment, ensembling, label_shift
+from fgvc_utils.answers.members import layer_jobs, view_stores
+from fgvc_utils.contest import tables
+from fgvc_utils.contest.config import STAGES, EnsembleParams, Shared
+from fgvc_utils.contest.inventory import read_inventory
+from fgvc_utils.contest.places import data_root
+from fgvc_utils.core.files import read_json, write_json
+from fgvc_utils.demo import drawing
+from fgvc_utils.jobs.predictions import Store
+from fgvc_utils.jobs.rows import Rows, job_rows
+from fgvc_utils.jobs.running import run_jobs
+from fgvc_utils.pipeline.contest_file import Step, notebook_defaults
+from fgvc_utils.pipeline.running import execute
+from fgvc_utils.training.recipes import decode, training_job
 
 # Size in px and epochs of the fits: a drawn picture tells its class at a smaller size.
 SCALE = {"grocery-web": (112, 6), "demo": (96, 4)}
@@ -107,11 +118,11 @@ class Contest:
     seed: int
     size: int
     epochs: int
-    steps: list[pipeline.Step]
+    steps: list[Step]
     truth: Path
 
     @property
-    def cfg(self) -> config.EnsembleParams:
+    def cfg(self) -> EnsembleParams:
         """The parameters of 30 in this seed's own run."""
         given = next(step.cfg for step in self.steps if step.stage == STAGE)
         run = f"{self.name}-seed-{self.seed}"
@@ -132,9 +143,9 @@ class Contest:
 
 def contest_of(name: str, seed: int, work: Path, options: argparse.Namespace) -> Contest:
     """Clean a contest where it is not done, and give the seed a run with its tables."""
-    data = work / "data" / "demo" if name == "demo" else config.data_root(name)
+    data = work / "data" / "demo" if name == "demo" else data_root(name)
     if name == "demo" and not data.is_dir():
-        demo.draw_demo(data)
+        drawing.draw_demo(data)
     moved = {"data_root": str(data), "threads": options.threads}
     steps = cleaned(work, name, moved)
     size, epochs = SCALE[name]
@@ -169,15 +180,15 @@ def looked(folder: Path, truth: Path) -> pd.DataFrame:
     return table
 
 
-def member_job(contest: Contest, member: Member, inventory: pd.DataFrame) -> stage.Rows:
+def member_job(contest: Contest, member: Member, inventory: pd.DataFrame) -> Rows:
     """The job of one network and its rows, as 10_train and 20_distill make them."""
     kind = "20_distill" if member.variant else "10_train"
     # A network of a later table is predicted where the held-out images look best to it.
     own = {"name": member.name, "seed": contest.seed, "size": contest.size, "test_ratio": 1.15}
     own |= {"held_out_fold": contest.seed, "epochs": contest.epochs, **member.changes}
     own |= {"variant": member.variant} if member.variant else {}
-    shared = {name: getattr(contest.cfg, name) for name in config.Shared.model_fields}
-    given = pipeline.notebook_defaults(kind) | shared | own
+    shared = {name: getattr(contest.cfg, name) for name in Shared.model_fields}
+    given = notebook_defaults(kind) | shared | own
     table = contest.table(member.table)
     part = tables.hold_out(table, contest.table(), contest.seed)
     fit = part["fit"]
@@ -185,23 +196,23 @@ def member_job(contest: Contest, member: Member, inventory: pd.DataFrame) -> sta
         fit = fit | (table["split"] == "test")
         # As many steps as the others take.
         given["epochs"] = max(1, round(contest.epochs * part["fit"].sum() / fit.sum()))
-    cfg = config.STAGES[kind](**given)
+    cfg = STAGES[kind](**given)
     taught = [contest.cfg.folder / "models" / m.name for m in MEMBERS] if member.variant else []
     weight = {"A": 1.0, "B": 0.5, "": 0.0}[member.variant]
     classes = tables.classes_of(table)
-    job = stage.training_job(cfg, cfg.name, classes, teachers=taught, teacher_weight=weight)
-    rows = stage.job_rows(
+    job = training_job(cfg, cfg.name, classes, teachers=taught, teacher_weight=weight)
+    rows = job_rows(
         inventory, target=part["label"], fit=fit, validate=part["held_out"], predict=True
     )
-    return stage.decode(cfg, [(job, rows)])[0]
+    return decode(cfg, [(job, rows)])[0]
 
 
 def train(contest: Contest) -> None:
     """Fit the networks of a seed, then the students that learn from them; each in one launch."""
-    inventory = stage.read_inventory(contest.cfg)
+    inventory = read_inventory(contest.cfg)
     for number, members in enumerate((MEMBERS, STUDENTS)):
         jobs = [member_job(contest, member, inventory) for member in members]
-        stage.run_jobs(jobs, contest.cfg, f"members-{number}")
+        run_jobs(jobs, contest.cfg, f"members-{number}")
 
 
 def measure(contest: Contest, switch: str) -> None:
@@ -215,7 +226,7 @@ def measure(contest: Contest, switch: str) -> None:
         return
     place.parent.mkdir(exist_ok=True)
     cfg = contest.cfg.model_copy(update=SWITCHES[switch])
-    pipeline.execute(pipeline.Step(STAGE, f"{STAGE}-{place.stem}", cfg))
+    execute(Step(STAGE, f"{STAGE}-{place.stem}", cfg))
     report = read_json(cfg.report)[STAGE]
     labels = contest.test_labels()
     hits = judged(cfg, report, labels)
@@ -232,15 +243,13 @@ def measure(contest: Contest, switch: str) -> None:
     hits.to_parquet(place)
 
 
-def judged(
-    cfg: config.EnsembleParams, report: Mapping[str, Any], labels: pd.Series
-) -> pd.DataFrame:
+def judged(cfg: EnsembleParams, report: Mapping[str, Any], labels: pd.Series) -> pd.DataFrame:
     """Whether each single model, each way and the vote is right, a row a test image."""
     places = {name: cfg.folder / "models" / name for name in report["members"]}
     places = {n: p if p.is_dir() else cfg.folder / "soups" / n for n, p in places.items()}
-    views = stage.view_stores(cfg, STAGE, places, asked_images(cfg))
+    views = view_stores(cfg, STAGE, places, asked_images(cfg))
     classes = Store(next(iter(places.values())) / "predictions").classes
-    layers = stage.layer_jobs(cfg, STAGE, places, report["members"], classes)
+    layers = layer_jobs(cfg, STAGE, places, report["members"], classes)
     lab = ensembling.Lab(places | {name: Path(job.folder) for name, job in layers.items()}, views)
     ways = report["weights"] | {name: {name: 1.0} for name in layers}
     singles = {name: {name: 1.0} for name in places}
@@ -250,9 +259,9 @@ def judged(
     return found.hits[[name for name in found.hits if not name.startswith("vote without")]]
 
 
-def asked_images(cfg: config.EnsembleParams) -> pd.Series:
+def asked_images(cfg: EnsembleParams) -> pd.Series:
     """The ids of the images that 30 asks its members about."""
-    table, inventory = tables.read_table(cfg.table_path(cfg.table)), stage.read_inventory(cfg)
+    table, inventory = tables.read_table(cfg.table_path(cfg.table)), read_inventory(cfg)
     held_out = tables.kept(table) & (table["fold"] == cfg.held_out_fold)
     asked = (held_out | (table["split"] == "test")) & (inventory["cached"] != "")
     return table.loc[asked, "image_id"]

@@ -40,7 +40,7 @@ def write_models(folder: Path, images: int, classes: int, models: int) -> dict[s
 
     One block is drawn and shown again, shifted: drawing would take longer than what is measured.
     """
-    from fgvc_utils.predictions import ShardWriter, finish_store
+    from fgvc_utils.jobs.predictions import ShardWriter, finish_store
 
     random = np.random.default_rng(0)
     drawn = (2 * random.standard_normal((BLOCK, classes), dtype=np.float32)).astype(np.float16)
@@ -66,7 +66,7 @@ def streamed(
     answer: multiprocessing.Queue,
 ) -> None:
     """The vote in blocks, written to a store, then cap and Sinkhorn; answers time and memory."""
-    from fgvc_utils import assignment, ensembling, label_shift
+    from fgvc_utils.answers import assignment, ensembling, label_shift
 
     own, started, seconds = OwnMemory(), time.monotonic(), {}
     ways = {
@@ -130,8 +130,8 @@ def greedy(scores: np.ndarray, caps: np.ndarray) -> np.ndarray:
 
 def at_once(folders: dict[str, Path], rows: int, answer: multiprocessing.Queue) -> None:
     """The same vote with every model's softmax in memory; answers its time and peak memory."""
-    from fgvc_utils import ensembling
-    from fgvc_utils.predictions import Store
+    from fgvc_utils.answers import ensembling
+    from fgvc_utils.jobs.predictions import Store
 
     started = time.monotonic()
     ids = image_ids(rows)
@@ -174,7 +174,7 @@ def main() -> None:
     if given.disk:
         print(json.dumps(disk))
         return
-    from fgvc_utils.files import require_space
+    from fgvc_utils.core.files import require_space
 
     with tempfile.TemporaryDirectory(dir=given.folder) as place:
         needed = 2 * given.images * given.classes * given.models + scores

@@ -42,11 +42,12 @@ from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
-from fgvc_utils import augment, images
-from fgvc_utils.config import data_root
-from fgvc_utils.decoded import Decoded, decode_once
-from fgvc_utils.feed import Changes, GlobalBatches, Pictures, Targets, as_it_is, stack
-from fgvc_utils.listing import list_images
+from fgvc_utils.contest import images
+from fgvc_utils.contest.decoded import Decoded, decode_once
+from fgvc_utils.contest.listing import list_images
+from fgvc_utils.contest.places import data_root
+from fgvc_utils.training import augment
+from fgvc_utils.training.feed import Changes, GlobalBatches, Pictures, Targets, as_it_is, stack
 
 BATCH = 32
 TRAIN_RATIO, TEST_RATIO = 1.15, 1.35

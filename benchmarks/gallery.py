@@ -26,10 +26,10 @@ import pandas as pd
 import psutil
 from playwright.sync_api import Error, Page, sync_playwright
 
-from fgvc_utils import images, listing
-from fgvc_utils.config import PROJECT
-from fgvc_utils.demo import TINY, draw_demo
-from fgvc_utils.journal import Journal
+from fgvc_utils.contest import images, listing
+from fgvc_utils.contest.journal import Journal
+from fgvc_utils.contest.places import PROJECT
+from fgvc_utils.demo.drawing import TINY, draw_demo
 
 sys.path.insert(0, str(PROJECT / "tests/browser"))
 from jupyterlab_driver import OpenNotebook, browser_page, find_browser, jupyterlab  # noqa: E402
@@ -41,7 +41,7 @@ MEGA = 2**20
 
 LIST = """
 import pandas as pd
-from fgvc_utils.journal import Journal
+from fgvc_utils.contest.journal import Journal
 files = sorted(str(path) for path in __import__("pathlib").Path("photos").iterdir())[:COUNT]
 candidates = pd.DataFrame({
     "item": [f"{n:05d}" for n in range(COUNT)], "image": files,
@@ -51,11 +51,12 @@ journal = Journal("decisions.csv")
 """
 CELLS = {
     "gallery": [
-        LIST + "from fgvc_utils.gallery import Gallery",
+        LIST + "from fgvc_utils.looking.gallery import Gallery",
         'Gallery(candidates, journal, {"k": "keep", "d": "drop"}, title="Which stay?")',
     ],
     "grid of widgets": [
-        LIST + "import io, ipywidgets as widgets\nfrom fgvc_utils.thumbnails import Thumbnails\n"
+        LIST
+        + "import io, ipywidgets as widgets\nfrom fgvc_utils.looking.thumbnails import Thumbnails\n"
         "def tile(row):\n"
         "    jpeg = Thumbnails().jpeg(row.image, 128)[0]\n"
         "    button = widgets.ToggleButton(description='drop')\n"

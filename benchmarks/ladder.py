@@ -23,9 +23,17 @@ import numpy as np
 import pandas as pd
 from cleaning import half_widths
 
-from fgvc_utils import config, pipeline, stage, tables
-from fgvc_utils.jobs import Job
-from fgvc_utils.predictions import Store
+from fgvc_utils.contest import tables
+from fgvc_utils.contest.config import STAGES, Shared
+from fgvc_utils.contest.inventory import read_inventory
+from fgvc_utils.contest.places import PROJECT, data_root
+from fgvc_utils.jobs.predictions import Store
+from fgvc_utils.jobs.records import Job
+from fgvc_utils.jobs.rows import Rows, job_rows
+from fgvc_utils.jobs.running import run_jobs
+from fgvc_utils.pipeline.contest_file import Step, notebook_defaults, read_contest
+from fgvc_utils.pipeline.running import execute
+from fgvc_utils.training.recipes import as_trained, decode, ratio_job, training_job
 
 CONTEST = "grocery-web"
 CLEANING = ("01_noise", "02_coarse", "03_fine", "04_lowq")
@@ -94,18 +102,18 @@ RUNGS = [
 ]
 
 
-def cleaned(work: Path, contest: str, changes: dict[str, Any]) -> list[pipeline.Step]:
+def cleaned(work: Path, contest: str, changes: dict[str, Any]) -> list[Step]:
     """Run 01 to 04 on a contest, where they are not done yet; returns its steps.
 
     `changes` are parameters that all its stages share.
     """
-    path = config.PROJECT / "params" / f"{contest}.yaml"
-    steps = pipeline.read_contest(path)
+    path = PROJECT / "params" / f"{contest}.yaml"
+    steps = read_contest(path)
     moved = {"outputs": str(work), **changes}
-    steps = [pipeline.Step(s.stage, s.name, s.cfg.model_copy(update=moved)) for s in steps]
+    steps = [Step(s.stage, s.name, s.cfg.model_copy(update=moved)) for s in steps]
     for step in steps:
         if step.stage in CLEANING and not step.stamp.is_file():
-            pipeline.execute(step)
+            execute(step)
     return steps
 
 
@@ -129,10 +137,10 @@ class Ladder:
         kind = "20_distill" if rung.teachers else "10_train"
         if rung.teachers:
             own["variant"] = rung.variant
-        given = pipeline.notebook_defaults(kind) | self.shared
-        return config.STAGES[kind](**(given | own))
+        given = notebook_defaults(kind) | self.shared
+        return STAGES[kind](**(given | own))
 
-    def fit(self, rung: Rung, seed: int) -> stage.Rows:
+    def fit(self, rung: Rung, seed: int) -> Rows:
         """The job of a rung and seed, and its rows."""
         kept = tables.kept(self.table)
         held_out = kept & (self.table["fold"] == seed)
@@ -148,7 +156,7 @@ class Ladder:
         cfg = self.parameters(rung, seed, epochs)
         teachers = [self.fit(named(name), seed)[0] for name in rung.teachers]
         weight = {"A": 1.0, "B": 0.5, "": 0.0}[rung.variant]
-        job = stage.training_job(
+        job = training_job(
             cfg,
             cfg.name,
             self.classes,
@@ -158,8 +166,8 @@ class Ladder:
         job = job.model_copy(update={"keep": ["logits"], "keep_weights": rung.name == "default"})
         if rung.trained:
             source, _ = self.fit(named(rung.trained), seed)
-            job = job.model_copy(update=stage.as_trained(source))
-        rows = stage.job_rows(self.inventory, target=self.table["label"], **columns)
+            job = job.model_copy(update=as_trained(source))
+        rows = job_rows(self.inventory, target=self.table["label"], **columns)
         return job, rows
 
     def right(self, job: Job, answers: pd.Series) -> pd.Series:
@@ -175,22 +183,22 @@ def named(name: str) -> Rung:
     return next(rung for rung in RUNGS if rung.name == name)
 
 
-def climb(ladder: Ladder, rungs: Iterable[Rung], seeds: list[int], cfg: config.Shared) -> None:
+def climb(ladder: Ladder, rungs: Iterable[Rung], seeds: list[int], cfg: Shared) -> None:
     """Carry out the fits of the rungs, those of a rung in one launch."""
     for rung in rungs:
         jobs = [ladder.fit(rung, seed) for seed in seeds]
-        jobs = stage.decode(ladder.parameters(rung, seeds[0], ladder.epochs), jobs)
-        stage.run_jobs(jobs, cfg, "ladder-" + jobs[0][0].name)
+        jobs = decode(ladder.parameters(rung, seeds[0], ladder.epochs), jobs)
+        run_jobs(jobs, cfg, "ladder-" + jobs[0][0].name)
 
 
-def sweep(ladder: Ladder, held: dict[int, pd.Series], cfg: config.Shared) -> pd.DataFrame:
+def sweep(ladder: Ladder, held: dict[int, pd.Series], cfg: Shared) -> pd.DataFrame:
     """Held-out top-1 of the default's networks at several test ratios, a row a ratio and seed."""
     jobs = {
-        (ratio, seed): stage.ratio_job(*ladder.fit(named("default"), seed), ratio)
+        (ratio, seed): ratio_job(*ladder.fit(named("default"), seed), ratio)
         for ratio in RATIOS
         for seed in held
     }
-    stage.run_jobs(list(jobs.values()), cfg, "ladder-ratios")
+    run_jobs(list(jobs.values()), cfg, "ladder-ratios")
     return pd.DataFrame(
         {"ratio": ratio, "seed": seed, "top1": ladder.right(job, held[seed]).mean()}
         for (ratio, seed), (job, _) in jobs.items()
@@ -286,8 +294,8 @@ def main() -> None:
     last = next(step.cfg for step in steps if step.stage == "04_lowq")
     cfg = last.model_copy(update={"threads": options.threads})
     table = tables.read_table(cfg.table_path("04_lowq"))
-    inventory = stage.read_inventory(cfg)
-    shared = {name: getattr(cfg, name) for name in config.Shared.model_fields}
+    inventory = read_inventory(cfg)
+    shared = {name: getattr(cfg, name) for name in Shared.model_fields}
     ladder = Ladder(
         shared, table, inventory, tables.classes_of(table), options.size, options.epochs
     )
@@ -298,7 +306,7 @@ def main() -> None:
     kept = table[tables.kept(table)].set_index("image_id")
     held = {seed: kept.loc[kept["fold"] == seed, "label"] for seed in options.seeds}
     truth = pd.read_csv(
-        config.data_root(cfg.data_root) / "truth/test.csv", dtype=str, keep_default_na=False
+        data_root(cfg.data_root) / "truth/test.csv", dtype=str, keep_default_na=False
     )
     test = table[table["split"] == "test"].merge(truth, on="path").set_index("image_id")["class"]
     on_held = compare(ladder, RUNGS, options.seeds, held, shared=False)

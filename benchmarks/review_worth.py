@@ -14,13 +14,14 @@ import cleaning as benchmark
 import numpy as np
 import pandas as pd
 
-from fgvc_utils import crossing
+from fgvc_utils.cleaning.asking import review_order
+from fgvc_utils.cleaning.rounds import Posteriors
 
 SHARES = (0.05, 0.10, 0.20)
 ORDERS = ("our order", "random order", "cleanlab's order")
 
 
-def cleanlab_order(coarse: pd.DataFrame, learnt: crossing.Posteriors) -> list[str]:
+def cleanlab_order(coarse: pd.DataFrame, learnt: Posteriors) -> list[str]:
     """All judged images, the likeliest label errors first, by cleanlab's self-confidence."""
     from cleanlab.rank import get_label_quality_scores
 
@@ -32,10 +33,10 @@ def cleanlab_order(coarse: pd.DataFrame, learnt: crossing.Posteriors) -> list[st
 
 
 def orders(
-    seed: int, coarse: pd.DataFrame, decided: pd.DataFrame, learnt: crossing.Posteriors
+    seed: int, coarse: pd.DataFrame, decided: pd.DataFrame, learnt: Posteriors
 ) -> dict[str, list[str]]:
     """The negatives in each order."""
-    ours, _ = crossing.review_order(decided, [], 1.0)
+    ours, _ = review_order(decided, [], 1.0)
     drawn = np.random.default_rng(seed).permutation(np.array(sorted(ours), object)).tolist()
     negatives = set(ours)
     ranked = [image for image in cleanlab_order(coarse, learnt) if image in negatives]

@@ -16,9 +16,9 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
-from fgvc_utils.intervals import wilson
-from fgvc_utils.submission import current_submission
-from fgvc_utils.tables import read_table, update_report
+from fgvc_utils.answers.submission import current_submission
+from fgvc_utils.contest.tables import read_table, update_report
+from fgvc_utils.core.intervals import wilson
 
 TABLE = "tables/04_lowq.parquet"
 # What a submission may call an image, given the path in the truth.

@@ -34,13 +34,14 @@ from timm.optim import SGDW
 from torch import nn
 from torch.utils.data import Dataset
 
-from fgvc_utils.distributed import Processes
-from fgvc_utils.feed import Item
-from fgvc_utils.fitting import fit
-from fgvc_utils.jobs import Job, write_job
-from fgvc_utils.material import Material
-from fgvc_utils.networks import new_network
-from fgvc_utils.progress import Progress
+from fgvc_utils.hardware.distributed import Processes
+from fgvc_utils.hardware.progress import Progress
+from fgvc_utils.jobs.records import Job
+from fgvc_utils.jobs.running import write_job
+from fgvc_utils.training.feed import Item
+from fgvc_utils.training.fitting import fit
+from fgvc_utils.training.material import Material
+from fgvc_utils.training.networks import new_network
 
 CLASSES = [f"class {number:04d}" for number in range(1000)]
 DISTINCT = 4

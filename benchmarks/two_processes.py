@@ -21,10 +21,11 @@ import numpy as np
 import pandas as pd
 from safetensors.torch import load_file
 
-from fgvc_utils.demo import TINY, draw_demo
-from fgvc_utils.images import take_in
-from fgvc_utils.jobs import Job, write_job
-from fgvc_utils.launch import Hardware, launch
+from fgvc_utils.contest.images import take_in
+from fgvc_utils.demo.drawing import TINY, draw_demo
+from fgvc_utils.hardware.launch import Hardware, launch
+from fgvc_utils.jobs.records import Job
+from fgvc_utils.jobs.running import write_job
 
 NETWORKS = {"without BatchNorm": "test_convnext", "with BatchNorm": "test_efficientnet"}
 PROCESSES = (1, 2)

@@ -16,9 +16,10 @@ from papermill.parameterize import parameterize_notebook
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
-from fgvc_utils import config, pipeline
+from fgvc_utils.contest import places
+from fgvc_utils.pipeline.contest_file import read_contest
 
-PROJECT = config.PROJECT
+PROJECT = places.PROJECT
 sys.path.insert(0, str(PROJECT / "tests/browser"))
 from jupyterlab_driver import OpenNotebook, browser_page, find_browser, jupyterlab  # noqa: E402
 
@@ -42,7 +43,7 @@ def copy_run(folder: Path) -> None:
 
 def write_notebook(stage: str, folder: Path) -> None:
     notebook = load_notebook_node(str(PROJECT / "notebooks" / f"{stage}.ipynb"))
-    steps = pipeline.read_contest(PROJECT / "params" / "demo.yaml")
+    steps = read_contest(PROJECT / "params" / "demo.yaml")
     (step,) = [step for step in steps if step.stage == stage]
     parameters = step.cfg.model_dump(mode="json") | {"outputs": str(folder)}
     nbformat.write(parameterize_notebook(notebook, parameters), folder / f"{stage}.ipynb")

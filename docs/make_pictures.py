@@ -5,7 +5,8 @@ from pathlib import Path
 import pandas as pd
 from PIL import Image, ImageDraw, ImageOps
 
-from fgvc_utils import config, tables
+from fgvc_utils.contest import tables
+from fgvc_utils.contest.places import PROJECT
 
 SIDE, BORDER, COLUMNS, CLASSES = 84, 4, 12, 6
 FRAMES = {"keep": "#009e73", "relabel": "#0072b2", "drop": "#d55e00"}
@@ -19,7 +20,7 @@ def tile(file: str, status: str) -> Image.Image:
 
 def main() -> None:
     """Write docs/demo.png: a row a class, as it came, framed in what became of each image."""
-    run = config.PROJECT / "outputs" / "demo"
+    run = PROJECT / "outputs" / "demo"
     table = tables.read_table(run / "tables" / "04_lowq.parquet")
     inventory = pd.read_parquet(run / "tables" / "inventory.parquet").set_index("image_id")
     train = table[(table["split"] == "train") & ~table["reason"].str.startswith("unreadable")]

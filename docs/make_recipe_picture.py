@@ -11,10 +11,10 @@ from pathlib import Path
 import nbformat
 from PIL import Image
 
-from fgvc_utils import config
-from fgvc_utils.augment_sheet import HEAD, LINE
+from fgvc_utils.contest.places import PROJECT
+from fgvc_utils.looking.augment_sheet import HEAD, LINE
 
-NOTEBOOK = config.PROJECT / "outputs" / "demo" / "10_train-lite0-cutmix.ipynb"
+NOTEBOOK = PROJECT / "outputs" / "demo" / "10_train-lite0-cutmix.ipynb"
 GRADED = 6
 
 

@@ -1,0 +1,1 @@
+"""Cleaning, training, ensembling and submission of a fine-grained contest; a wing a folder."""

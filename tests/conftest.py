@@ -5,7 +5,7 @@ import signal
 import pytest
 from small_candidates import photos, rows_of
 
-from fgvc_utils.journal import Journal
+from fgvc_utils.contest.journal import Journal
 
 # A shell that starts the tests in the background may ignore interrupts for all that follows.
 signal.signal(signal.SIGINT, signal.default_int_handler)

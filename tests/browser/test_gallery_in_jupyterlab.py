@@ -10,14 +10,14 @@ from jupyterlab_driver import WINDOW
 from PIL import Image, ImageDraw
 from playwright.sync_api import expect
 
-from fgvc_utils.journal import Journal
+from fgvc_utils.contest.journal import Journal
 
 NASTY = "<img src=x onerror=\"document.title='broken'\"> & co"
 CANDIDATES = """
 import pandas as pd
-from fgvc_utils.gallery import Gallery
-from fgvc_utils.journal import Journal
-from fgvc_utils.sheets import contact_sheet
+from fgvc_utils.looking.gallery import Gallery
+from fgvc_utils.contest.journal import Journal
+from fgvc_utils.looking.sheets import contact_sheet
 items = [f"{number:04d}" for number in range(14)]
 candidates = pd.DataFrame({
     "item": items,
@@ -50,7 +50,7 @@ Gallery(classes, Journal("decisions/04.csv"), {"k": "keep", "d": "drop"},
 """
 NAMES = """
 from IPython.display import display
-from fgvc_utils import stage
+from fgvc_utils.contest import tables
 nasty = pd.DataFrame({
     "item": [NASTY], "image": [f"photos/{NASTY}.jpg"], "caption": [NASTY], "label": [NASTY],
     "suggestions": [[(NASTY, 0.5)]],

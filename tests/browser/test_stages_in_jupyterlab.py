@@ -10,8 +10,8 @@ from papermill.parameterize import parameterize_notebook
 from playwright.sync_api import expect
 from tiny_contest import PROJECT, TINY_CONTEST, environment, make_contest, run_pipeline
 
-from fgvc_utils import tables
-from fgvc_utils.journal import Journal
+from fgvc_utils.contest import tables
+from fgvc_utils.contest.journal import Journal
 
 CLEANING = ("01_noise", "02_coarse", "03_fine", "04_lowq")
 SHARED = ("run", "data_root", "cache_side")

@@ -28,9 +28,9 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from fgvc_utils import journal as journal_module
-from fgvc_utils.journal import UNDO, Decision, Journal
-from fgvc_utils.review import RELABEL, Review
+from fgvc_utils.contest import journal as journal_module
+from fgvc_utils.contest.journal import UNDO, Decision, Journal
+from fgvc_utils.looking.review import RELABEL, Review
 
 REVIEWERS = ("ann", "bob")
 CHOICES = ("keep", "drop", RELABEL)

@@ -36,10 +36,10 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from fgvc_utils import images, tables
-from fgvc_utils.config import PROJECT, data_root
-from fgvc_utils.journal import Journal
-from fgvc_utils.listing import list_images
+from fgvc_utils.contest import images, tables
+from fgvc_utils.contest.journal import Journal
+from fgvc_utils.contest.listing import list_images
+from fgvc_utils.contest.places import PROJECT, data_root
 
 LIMIT_SECONDS = 30
 MEMORY_BYTES = 3 * 2**30
@@ -350,10 +350,10 @@ def take(kind: str, file: Path) -> str:
 @functools.cache
 def _pipeline() -> ModuleType:
     """The pipeline, which keeps the notebooks' defaults: reading them would be most of the time."""
-    from fgvc_utils import pipeline
+    from fgvc_utils.pipeline import contest_file
 
-    pipeline.notebook_defaults = functools.cache(pipeline.notebook_defaults)
-    return pipeline
+    contest_file.notebook_defaults = functools.cache(contest_file.notebook_defaults)
+    return contest_file
 
 
 def _take_image(file: Path) -> str:

@@ -35,9 +35,9 @@ from pathlib import Path
 import psutil
 import yaml
 
-from fgvc_utils.demo import TINY, draw_demo
-from fgvc_utils.files import file_digest, remove_leftovers
-from fgvc_utils.jobs import result_of
+from fgvc_utils.core.files import file_digest, remove_leftovers
+from fgvc_utils.demo.drawing import TINY, draw_demo
+from fgvc_utils.jobs.done import result_of
 
 PROJECT = Path(__file__).resolve().parent.parent.parent
 SMALL = {"global_batch": 8, "micro_batch": 8, "size": 64}

@@ -1,0 +1,103 @@
+"""The jobs of the cleaning stages: frozen features, and fits on them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from fgvc_utils.contest.config import CrossParams, Round
+from fgvc_utils.jobs.records import Job
+from fgvc_utils.jobs.rows import Rows, job_rows
+from fgvc_utils.jobs.running import work_folder
+
+
+def feature_job(cfg: Any, inventory: pd.DataFrame, backbone: str = "") -> Rows:
+    """Frozen features of all readable images, and of their mirror images.
+
+    `cfg` has backbone (taken where none is named), weights, size and test_ratio. Stages that ask
+    for the same network and size get the same job, so the features are computed once a run.
+    """
+    backbone = backbone or cfg.backbone
+    folder = cfg.folder / "features" / f"{backbone}-{cfg.size}"
+    job = Job(
+        name=f"features {backbone} at {cfg.size} px",
+        folder=str(folder),
+        rows=str(folder / "rows.parquet"),
+        classes=[],
+        fit="none",
+        backbone=backbone,
+        weights=cfg.weights,
+        size=cfg.size,
+        test_ratio=cfg.test_ratio,
+        keep=["features", "mirror"],
+        keep_weights=False,
+    )
+    return job, job_rows(inventory, predict=True)
+
+
+def feature_jobs(cfg: CrossParams, inventory: pd.DataFrame) -> list[Rows]:
+    """The features of all backbones that a stage's heads learn from; none where `fit` is full."""
+    if cfg.fit == "full":
+        return []
+    return [feature_job(cfg, inventory, name) for name in (cfg.backbone, *cfg.further_backbones)]
+
+
+def cleaning_job(
+    cfg: Any,
+    stage: str,
+    name: str,
+    classes: list[str],
+    features: Sequence[Job],
+    *,
+    recipe: Round | None = None,
+    teacher: Path | None = None,
+    seed: int = 0,
+    reduce_to: int = 0,
+) -> Job:
+    """One fit of a cleaning stage: a head on frozen features, or the whole network.
+
+    `cfg.fit` decides. `features` are the jobs whose stores a head reads side by side; a recipe may
+    name some of their backbones, or the one network that is trained whole. With `teacher`, a store
+    of probabilities, those are the targets in place of the labels. Nothing is kept but the logits,
+    or with `reduce_to` the so many largest probabilities and how the label fares.
+    """
+    recipe = recipe or Round()
+    folder = work_folder(cfg, stage, name)
+    used = [job for job in features if not recipe.backbones or job.backbone in recipe.backbones]
+    whole = cfg.fit == "full"
+    optimiser = recipe.optimiser or cfg.optimiser
+    own_rate = cfg.sgd_rate if optimiser == "sgd" else cfg.rate
+    views = ["features", "mirror"] if recipe.mirror else ["features"]
+    return Job(
+        name=f"{stage} {name}",
+        folder=folder,
+        rows=f"{folder}/rows.parquet",
+        classes=classes,
+        fit=cfg.fit,
+        backbone=(recipe.backbones or [cfg.backbone])[0] if whole else "",
+        weights=cfg.weights if whole else "none",
+        size=cfg.size,
+        test_ratio=cfg.test_ratio,
+        stores=[] if whole else [str(job.store) for job in used],
+        train_views=views,
+        test_views=views,
+        augmentation={
+            "flip_probability": 0.5 if recipe.mirror else 0.0,
+            "colour_jitter": recipe.colour_jitter,
+        },
+        epochs=cfg.lbfgs_steps if optimiser == "lbfgs" else cfg.epochs,
+        optimiser=optimiser,
+        base_lr=recipe.rate or own_rate,
+        global_batch=cfg.global_batch,
+        micro_batch=cfg.micro_batch,
+        weight_decay=cfg.weight_decay,
+        teachers=[str(teacher)] if teacher else [],
+        teacher_weight=1.0 if teacher else 0.0,
+        # Without the prior a network doubts most labels of the tail, right or wrong.
+        balance="prior",
+        keep=["reduced"] if reduce_to else ["logits"],
+        reduce_to=reduce_to,
+        keep_weights=False,
+        seed=seed,
+    )

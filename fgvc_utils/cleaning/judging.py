@@ -1,0 +1,99 @@
+"""The judgement of labels by the networks of other folds: by rank, or by posterior."""
+
+import time
+from dataclasses import dataclass, replace
+
+import pandas as pd
+
+from fgvc_utils.cleaning.crossing import Crossing, pull_back, within
+from fgvc_utils.cleaning.ledger import ledger_row
+from fgvc_utils.cleaning.rounds import Posteriors, posterior_rounds
+from fgvc_utils.cleaning.verdicts import confirmed_classes, decisions, judged_and_none, rank_verdict
+from fgvc_utils.contest import tables
+from fgvc_utils.contest.config import Round
+from fgvc_utils.jobs.reduction import Reduced
+
+
+@dataclass
+class Judgement:
+    """What a stage says of the images asked.
+
+    `verdict` has a row an image, as `decisions` gives it; `rounds` are ledger rows; `returned`
+    (boolean, by the table's index) tells what came back last. `positive` and `said` are what the
+    rule by rank goes on from, `learnt` what the rule by posterior learnt.
+    """
+
+    verdict: pd.DataFrame
+    rounds: list[dict]
+    returned: pd.Series
+    positive: pd.Series | None = None
+    said: Reduced | None = None
+    learnt: Posteriors | None = None
+
+
+def judge_labels(
+    crossing: Crossing, none: pd.Series, known: pd.Series, earlier: Judgement | None = None
+) -> Judgement:
+    """Judge the labels of the images asked by the stage's rule, `rank` or `posterior`.
+
+    `none` (boolean) are images that 01 left out as noise, `known` (class name, or empty) is a
+    person's word; both by the table's index. With an `earlier` judgement the rule goes on from it:
+    what a person has confirmed since teaches the rounds that follow. The only image of a class
+    stays under its label: no other image could teach a network to confirm it.
+
+    Raises ValueError where no image is asked.
+    """
+    if not crossing.asked.any():
+        raise ValueError(
+            f"no image is left for {crossing.name} to judge: look at what the stages before it "
+            "left out, and why"
+        )
+    only = only_of_their_class(crossing.table, crossing.asked)
+    known = known.where(~only | (known != ""), crossing.table["given"])
+    if crossing.cfg.rule == "rank":
+        return _judge_by_rank(crossing, known != "", earlier)
+    before = tables.kept(crossing.table) if earlier is None else _kept_by(crossing, earlier)
+    learnt = posterior_rounds(crossing, before, none, known, earlier and earlier.learnt)
+    verdict = decisions(crossing, learnt)
+    was_out = crossing.asked & ~before
+    stays = verdict.index[verdict["verdict"] != "drop"]
+    returned = was_out & crossing.table["image_id"].isin(stays)
+    return Judgement(verdict, learnt.rounds, returned, learnt=learnt)
+
+
+def only_of_their_class(table: pd.DataFrame, asked: pd.Series) -> pd.Series:
+    """Which of the images asked have no other image, copies aside, under their label (boolean)."""
+    groups = table.loc[asked].groupby("label")["group"].nunique()
+    return asked & table["label"].map(groups).eq(1)
+
+
+def _kept_by(crossing: Crossing, judgement: Judgement) -> pd.Series:
+    stays = judgement.verdict.index[judgement.verdict["verdict"] != "drop"]
+    return crossing.asked & crossing.table["image_id"].isin(stays)
+
+
+def _judge_by_rank(
+    crossing: Crossing, confirmed: pd.Series, earlier: Judgement | None
+) -> Judgement:
+    cfg, asked = crossing.cfg, crossing.asked
+    if earlier is None:
+        started = time.monotonic()
+        said = crossing.judge("fold", Round(), asked, crossed=True)
+        positive = asked & (within(said, crossing.table, cfg.top) | confirmed)
+        rounds = [ledger_row(0, f"{cfg.folds} folds", asked[asked], positive[asked], started)]
+    else:
+        said, rounds = earlier.said, earlier.rounds
+        positive = asked & (earlier.positive | confirmed)
+    positive, said, more, returned = pull_back(
+        crossing, positive, confirmed, said, rounds_before=rounds[-1]["round"]
+    )
+    verdict = rank_verdict(crossing, said, positive)
+    return Judgement(verdict, [*rounds, *more], returned, positive, said)
+
+
+def once_more(crossing: Crossing, table: pd.DataFrame, earlier: Judgement) -> Judgement:
+    """Go on from a judgement, with what a person has decided since in the table."""
+    judged, none = judged_and_none(table)
+    asked = crossing.asked & (tables.kept(table) if crossing.cfg.rule == "rank" else judged)
+    again = replace(crossing, table=table, asked=asked)
+    return judge_labels(again, none, confirmed_classes(table), earlier)

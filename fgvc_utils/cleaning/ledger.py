@@ -1,0 +1,53 @@
+"""The ledger of the cleaning rounds, a row a round."""
+
+import time
+from collections.abc import Callable
+
+import pandas as pd
+
+from fgvc_utils.contest.config import Shared
+from fgvc_utils.core.files import whole_file
+from fgvc_utils.core.spreadsheet import escaped, unescaped
+
+
+def ledger_row(
+    number: int, recipe: str, before: pd.Series, now: pd.Series, started: float, **more: object
+) -> dict:
+    """A row of the ledger: which images (boolean, one index) are kept now and were before.
+
+    `started` is the round's start by `time.monotonic`, in seconds.
+    """
+    return {
+        "round": number,
+        "recipe": recipe,
+        "kept": int(now.sum()),
+        "returned": int((now & ~before).sum()),
+        "left_out": int((~now).sum()),
+        "agreement": round(float((now == before).mean()), 4),
+        "seconds": round(time.monotonic() - started, 1),
+        **more,
+    }
+
+
+def _columns(rounds: list[dict]) -> list[str]:
+    """The ledger's columns, also where no round was made."""
+    usual = ["round", "recipe", "kept", "returned", "left_out", "agreement", "seconds"]
+    return list(dict.fromkeys(["stage", *usual, *(name for row in rounds for name in row)]))
+
+
+def write_ledger(cfg: Shared, stage: str, rounds: list[dict]) -> pd.DataFrame:
+    """Put a stage's rounds into `ledger.csv`, leaving the other stages' rows as they are."""
+    path = cfg.folder / "ledger.csv"
+    ledger = pd.DataFrame([{"stage": stage, **row} for row in rounds], columns=_columns(rounds))
+    if path.is_file():
+        others = _of_text(pd.read_csv(path, dtype={"stage": str}), unescaped)
+        ledger = pd.concat([others[others["stage"] != stage], ledger], ignore_index=True)
+    ledger = ledger.sort_values("stage", kind="stable")
+    with whole_file(path) as temporary:
+        _of_text(ledger, escaped).to_csv(temporary, index=False)
+    return ledger[ledger["stage"] == stage].reset_index(drop=True)
+
+
+def _of_text(table: pd.DataFrame, change: Callable[[str], str]) -> pd.DataFrame:
+    """The table with its text changed, its numbers as they are."""
+    return table.map(lambda value: change(value) if isinstance(value, str) else value)

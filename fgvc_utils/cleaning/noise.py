@@ -1,0 +1,81 @@
+"""The two-class noise model of 01: learn from picks, score every image, feed back what is sure."""
+
+import time
+from collections.abc import Callable
+
+import pandas as pd
+
+from fgvc_utils.cleaning import rules
+from fgvc_utils.cleaning.fits import cleaning_job
+from fgvc_utils.cleaning.ledger import ledger_row
+from fgvc_utils.contest.config import NoiseParams, Round
+from fgvc_utils.jobs.records import Job
+from fgvc_utils.jobs.results import read_probabilities
+from fgvc_utils.jobs.rows import Rows, job_rows
+from fgvc_utils.jobs.running import run_jobs
+
+Runner = Callable[[list[Rows], NoiseParams, str], None]
+
+
+def noise_rounds(
+    cfg: NoiseParams,
+    name: str,
+    table: pd.DataFrame,
+    inventory: pd.DataFrame,
+    features: Job,
+    picks: pd.Series,
+    run: Runner = run_jobs,
+) -> tuple[pd.Series, list[dict]]:
+    """Train, score and feed back until new noise is rare or `cfg.max_rounds` are done.
+
+    `picks` (text by image_id: `noise`, `normal` or empty) holds every image that is judged. A batch
+    is as large as `cfg.global_batch`, or as there are picks where those are fewer. Returns p(noise)
+    by image_id and a ledger row a round.
+
+    Raises ValueError where the picks lack a kind.
+    """
+    for kind in ("noise", "normal"):
+        if not (picks == kind).any():
+            raise ValueError(f"the noise model needs picks of both kinds: no image is {kind!r}")
+    asked = table["image_id"].isin(picks.index)
+    rounds: list[dict] = []
+    before = pd.Series(False, index=picks.index)
+    while True:
+        started = time.monotonic()
+        number = len(rounds) + 1
+        target = picks.reindex(table["image_id"], fill_value="").set_axis(table.index)
+        job = cleaning_job(
+            cfg,
+            name,
+            f"round-{number}",
+            ["noise", "normal"],
+            [features],
+            recipe=Round(optimiser="radam"),
+            seed=cfg.seed + number - 1,
+        )
+        batch = min(job.global_batch, int((target != "").sum()))
+        if batch < job.global_batch:
+            job = job.model_copy(update={"global_batch": batch, "micro_batch": batch})
+        rows = job_rows(inventory, target=target, fit=target != "", predict=asked)
+        run([(job, rows)], cfg, name)
+        probability = read_probabilities([job], picks.index)["noise"]
+        grown = rules.feed_back(picks, probability, cfg.threshold, cfg.normal_threshold)
+        flagged = probability > cfg.threshold
+        new = int(((grown == "noise") & (picks == "")).sum())
+        rounds.append(ledger_row(number, "noise model", ~before, ~flagged, started, new=new))
+        picks, before = grown, flagged
+        if new < cfg.stop_share * len(picks) or number == cfg.max_rounds:
+            return probability, rounds
+
+
+def require_picks(wanted: bool, picks: pd.Series) -> None:
+    """Where a review is wanted, raise RuntimeError unless somebody picked noise and normal images.
+
+    `picks` (text by image_id) are a person's.
+    """
+    missing = {"noise", "normal"} - set(picks)
+    if wanted and missing:
+        raise RuntimeError(
+            f"nobody has picked {' or '.join(sorted(missing))} images and `require_review` is on: "
+            "pick some in this notebook in JupyterLab, or set require_review: false"
+        )

@@ -1,0 +1,142 @@
+"""Rounds of posteriors: expectation-maximisation with the expectation out of fold."""
+
+import hashlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from fgvc_utils.cleaning import posterior, rules
+from fgvc_utils.cleaning.crossing import Crossing
+from fgvc_utils.cleaning.ledger import ledger_row
+from fgvc_utils.cleaning.posterior import SparsePosterior
+from fgvc_utils.contest.config import Round
+from fgvc_utils.contest.tables import classes_of
+from fgvc_utils.core.files import write_json
+from fgvc_utils.jobs.predictions import ShardWriter, finish_store
+from fgvc_utils.jobs.reduction import Reduced
+from fgvc_utils.jobs.running import work_folder
+
+
+@dataclass
+class Posteriors:
+    """What `posterior_rounds` learnt; rows of `posterior` are those of `said`, in its order."""
+
+    posterior: SparsePosterior
+    said: Reduced
+    rounds: list[dict]
+
+    def of(self, image_ids: Sequence[str]) -> SparsePosterior:
+        """The posterior of some images, in their order."""
+        return self.posterior.rows(self.said.image_ids.get_indexer(pd.Index(image_ids)))
+
+
+def posterior_rounds(
+    crossing: Crossing,
+    teaches: pd.Series,
+    none: pd.Series,
+    known: pd.Series,
+    earlier: Posteriors | None = None,
+) -> Posteriors:
+    """Posterior of each image's class by expectation-maximisation, the expectation out of fold.
+
+    First the images `teaches` teach their label in force and the images `none` (left out as noise)
+    that they show no class; then every image teaches its posterior, for `cfg.posterior_rounds`
+    rounds, the folds cut anew each time. `known` (class name, or empty) is a person's word, which
+    no posterior overrules. All are by the table's index. With `earlier` posteriors the rounds go on
+    from those. Each round teaches the next; what counts is the mean of the last
+    `cfg.averaged_rounds` that learnt from posteriors.
+    """
+    cfg, table = crossing.cfg, crossing.table
+    classes = [*classes_of(table), posterior.NONE]
+    number_of = {name: number for number, name in enumerate(classes)}
+    row_ids = table.loc[crossing.asked | none, "image_id"]
+    sure = known.where(known != "", pd.Series(np.where(none, posterior.NONE, ""), table.index))
+    sure_numbers = sure[row_ids.index].map(lambda name: number_of.get(name, -1)).to_numpy()
+    given = table.loc[row_ids.index, "given"].map(number_of).to_numpy()
+    told, names = pd.Series("", index=table.index), np.array(classes, object)
+    told[row_ids.index] = names[np.where(sure_numbers >= 0, sure_numbers, given)]
+    fit, teacher, recipe = (teaches | none | (known != "")), None, Round()
+    rounds: list[dict] = list(earlier.rounds) if earlier else []
+    before = teaches[crossing.asked]
+    current = earlier.of(row_ids).fixed(sure_numbers) if earlier else None
+    latest: list[SparsePosterior] = []
+    first = len(rounds)
+    for number in range(first, first + cfg.posterior_rounds + (not first)):
+        started = time.monotonic()
+        if current is not None:
+            teacher = targets_folder(crossing, str(number))
+            write_targets(teacher, classes, row_ids, current)
+            told = told.copy()
+            told[row_ids.index] = names[current.best()]
+            fit = crossing.asked | none
+        crossing.fold = recut(crossing, number)
+        said = crossing.judge(
+            f"posterior-{number}",
+            recipe.model_copy(update={"seed": number}),
+            fit,
+            crossed=True,
+            predict=crossing.asked | none,
+            teacher=teacher,
+            target=told,
+            label=table["given"],
+            classes=classes,
+        ).of(row_ids)
+        current = posterior.label_posterior(said, given, cfg.trust, cfg.sharpness)
+        current = current.fixed(sure_numbers)
+        # Networks that learnt from the labels as they came know less than all later ones.
+        latest = [*(latest if number > 1 else []), current][-cfg.averaged_rounds :]
+        together = posterior.mean(latest)
+        verdict = posterior.decide(together, given, len(classes) - 1, cfg.relabel_bar)["verdict"]
+        verdict = verdict.set_axis(row_ids.index)[crossing.asked[crossing.asked].index]
+        kept = verdict != "drop"
+        what = "labels" if not number else "posteriors"
+        rounds.append(
+            ledger_row(
+                number,
+                f"{what} as targets",
+                before,
+                kept,
+                started,
+                relabelled=int((verdict == "relabel").sum()),
+            )
+        )
+        before = kept
+    return Posteriors(together, said, rounds)
+
+
+def recut(crossing: Crossing, number: int) -> pd.Series:
+    """The folds of another round: cut anew, so that no image keeps the same companions."""
+    table, cfg = crossing.table, crossing.cfg
+    train = table["split"] == "train"
+    fold = rules.cut_folds(
+        table.loc[train, "given"], table.loc[train, "group"], cfg.folds, cfg.seed + 1000 + number
+    )
+    return fold.reindex(table.index, fill_value=-1)
+
+
+def targets_folder(crossing: Crossing, name: str) -> Path:
+    return Path(work_folder(crossing.cfg, crossing.name, f"targets-{name}")) / "predictions"
+
+
+def write_targets(
+    store: Path, classes: Sequence[str], image_ids: Sequence[str], told: SparsePosterior
+) -> None:
+    """Store soft targets as a teacher's: `target_classes` int32, `target_probabilities` float16.
+
+    Both are (images, width). What a job learns hangs on its teachers' `done.json`, so that names
+    the content.
+    """
+    values = told.values.astype(np.float16)
+    (store.parent / "done.json").unlink(missing_ok=True)
+    writer = ShardWriter(store, 0, image_ids)
+    writer.write("target_classes", 0, told.columns)
+    writer.write("target_probabilities", 0, values)
+    writer.close()
+    finish_store(store, classes, 1)
+    digest = hashlib.sha256("\n".join(image_ids).encode())
+    digest.update(told.columns.tobytes() + values.tobytes())
+    write_json({"result": digest.hexdigest()}, store.parent / "done.json")

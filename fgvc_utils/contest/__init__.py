@@ -1,0 +1,4 @@
+"""The contest as data: parameters, listings, pictures, the label table, journals.
+
+May import: core.
+"""

@@ -1,0 +1,309 @@
+"""The human journal: one line a decision in a CSV file that is only ever appended to.
+
+A journal is source, kept by git: a stage reads it before it decides anything itself, and a human
+decision beats a rule. The lines stay in the order in which they were made, so a changed mind is
+a further line and never a rewritten one. Several people may decide in one journal, also at the
+same time: each has a voice on each item, and nobody's voice replaces another's.
+"""
+
+import csv
+import fcntl
+import getpass
+import io
+import os
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from fgvc_utils.core.files import sync
+from fgvc_utils.core.spreadsheet import escaped, unescaped
+
+COLUMNS = ["item", "decision", "label", "reviewer", "time", "shown"]
+HEADER = ",".join(COLUMNS) + "\n"
+UNDO = "undo"
+REVIEWER = "FGVC_REVIEWER"
+
+
+class Decision(NamedTuple):
+    """What is to be written of one item; see `Journal.append` for the meaning of each part."""
+
+    item: str
+    decision: str
+    label: str = ""
+    shown: str = ""
+
+
+class CutLine(NamedTuple):
+    """A line that holds no decision: cut off while it was written, or of another width."""
+
+    number: int
+    text: str
+    reason: str
+
+
+class Journal:
+    """Decisions of people on items (an image id, or a class name), as a CSV file.
+
+    The file and its folder are made with the first decision. Any number of processes may append
+    at the same time. All values are strings and come back as they were given: `0012` stays
+    `0012`. In the file a `'` stands before what a spreadsheet would take for a formula.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+
+    def append(
+        self,
+        item: str,
+        decision: str,
+        label: str = "",
+        shown: str = "",
+        reviewer: str | None = None,
+    ) -> None:
+        """Write one decision and return when it is on the disk.
+
+        Args:
+            item: what is decided: an image id or a class name.
+            decision: the decision, such as `keep`; `undo` takes back the reviewer's latest one on
+                this item.
+            label: the new label where the decision gives one, otherwise empty.
+            shown: short text of what the reviewer saw (a suggestion and its score); runs of
+                white space become one space.
+            reviewer: who decided; by default `reviewer_name()`.
+
+        Raises:
+            TypeError: a value is not a string.
+            ValueError: item or decision is empty, a value holds a control character, or the file
+                has other columns.
+            OSError: the line could not be written; the decision does not count.
+        """
+        self.append_all([Decision(item, decision, label, shown)], reviewer)
+
+    def append_all(
+        self, decisions: Sequence[Decision], reviewer: str | None = None
+    ) -> tuple[int, int]:
+        """Write several decisions at once, all or none, and return when they are on the disk.
+
+        A power cut in the middle leaves the first ones, each whole. Returns the bytes that the
+        journal had before and has now: where the former is not what one last read, others have
+        decided meanwhile. Raises as `append` does.
+        """
+        time = datetime.now(UTC).isoformat(timespec="seconds")
+        who = reviewer_name() if reviewer is None else reviewer
+        lines = []
+        for item, decision, label, shown in decisions:
+            values = {"item": item, "decision": decision, "label": label, "reviewer": who}
+            values["time"] = time
+            values["shown"] = " ".join(shown.split()) if isinstance(shown, str) else shown
+            _check_values(values, self.path)
+            lines.append(_csv_line(list(values.values())))
+        if not lines:
+            return self.size(), self.size()
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with open(self.path, "a+b", buffering=0) as file:
+            # Closing the file gives the lock back, also where this process is killed.
+            fcntl.flock(file, fcntl.LOCK_EX)
+            size = file.seek(0, os.SEEK_END)
+            beginning, ending = _edges(file, size)
+            _check_header(beginning, self.path)
+            content = (_missing_end(beginning, ending) + "".join(lines)).encode("utf-8")
+            written = 0
+            try:
+                written = file.write(content)
+                if written != len(content):
+                    raise OSError(f"{self.path}: the line was cut short; is the disk full?")
+                os.fsync(file.fileno())
+            except OSError:
+                if len(lines) > 1 or written == len(content):
+                    # Half a selection would pass for the reviewer's choice, and a whole line for a
+                    # decision; what is cut away here was never said to be written.
+                    file.truncate(size)
+                raise
+        if not size:
+            sync(self.path.parent)
+        return size, size + written
+
+    def read(self) -> pd.DataFrame:
+        """Every decision in the order of writing, `undo` lines too: `COLUMNS`, all strings.
+
+        A file that is not there yet holds no decisions. Lines that were cut are left out and
+        listed by `cut_lines`. Raises ValueError where the file has other columns.
+        """
+        rows, _ = self._parse()
+        return pd.DataFrame(rows, columns=COLUMNS, dtype=str)
+
+    def latest(self) -> pd.DataFrame:
+        """The decision in force for each item: index `item`, the other columns, all strings.
+
+        Of a reviewer's lines on an item the last one counts; `undo` takes back their decision
+        before it, so that the one before that counts again. Where reviewers differ, what most of
+        them say is in force; where no answer has the most voices, nothing is, and the item stands
+        in `disagreements`. The row is the latest line that says what is in force.
+        """
+        in_force = []
+        for rows in self._voices().values():
+            said = majority([_answer(row) for row in rows])
+            in_force += [row for row in rows if _answer(row) == said][-1:]
+        return pd.DataFrame(in_force, columns=COLUMNS, dtype=str).set_index("item")
+
+    def disagreements(self) -> pd.DataFrame:
+        """Where reviewers differ: each one's decision, a row an item and reviewer, `COLUMNS`."""
+        apart = [
+            voice
+            for voices in self._voices().values()
+            if len({_answer(voice) for voice in voices}) > 1
+            for voice in voices
+        ]
+        return pd.DataFrame(apart, columns=COLUMNS, dtype=str)
+
+    def voices(self) -> dict[str, dict[str, tuple[str, str]]]:
+        """Item → reviewer → (decision, label) for what stands, in the order of writing."""
+        return {
+            item: {row[3]: _answer(row) for row in rows} for item, rows in self._voices().items()
+        }
+
+    def size(self) -> int:
+        """Bytes on the disk; a size that one did not write oneself means that others decided."""
+        return self.path.stat().st_size if self.path.exists() else 0
+
+    def _voices(self) -> dict[str, list[list[str]]]:
+        """Each item's standing lines, one a reviewer, in the order in which they were written."""
+        rows, _ = self._parse()
+        histories: dict[str, dict[str, list[tuple[int, list[str]]]]] = {}
+        for number, row in enumerate(rows):
+            history = histories.setdefault(row[0], {}).setdefault(row[3], [])
+            if row[1] != UNDO:
+                history.append((number, row))
+            elif history:
+                history.pop()
+        standing = {
+            item: sorted(history[-1] for history in of_item.values() if history)
+            for item, of_item in histories.items()
+        }
+        return {item: [row for _, row in lines] for item, lines in standing.items() if lines}
+
+    def cut_lines(self) -> list[CutLine]:
+        """The lines that were ignored, with their number in the file and why."""
+        _, cut = self._parse()
+        return cut
+
+    def _parse(self) -> tuple[list[list[str]], list[CutLine]]:
+        content = self.path.read_bytes() if self.path.exists() else b""
+        _check_header(content, self.path)
+        rows: list[list[str]] = []
+        cut: list[CutLine] = []
+        if _is_cut_header(content):
+            if content:
+                cut.append(CutLine(1, content.decode("utf-8"), "the header was cut"))
+            return rows, cut
+        *lines, rest = content.split(b"\n")
+        for number, line in enumerate(lines[1:], start=2):
+            if not line.strip():
+                continue
+            try:
+                rows.append(_fields(line))
+            except ValueError as error:
+                cut.append(CutLine(number, line.decode("utf-8", "replace"), str(error)))
+        if rest:
+            text = rest.decode("utf-8", "replace")
+            cut.append(CutLine(len(lines) + 1, text, "the line has no end"))
+        return rows, cut
+
+
+def _answer(row: list[str]) -> tuple[str, str]:
+    """What a line says: decision and label."""
+    return row[1], row[2]
+
+
+def majority(answers: Sequence[tuple[str, str]]) -> tuple[str, str] | None:
+    """What most of the answers (decision, label) say; None where two have as many voices."""
+    counted = Counter(answers).most_common(2)
+    if not counted or (len(counted) > 1 and counted[0][1] == counted[1][1]):
+        return None
+    return counted[0][0]
+
+
+def reviewer_name() -> str:
+    """Who decides here: `FGVC_REVIEWER` where it is set, else the user who runs this process."""
+    if os.environ.get(REVIEWER, "").strip():
+        return os.environ[REVIEWER].strip()
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"
+
+
+def _check_values(values: dict[str, str], path: Path) -> None:
+    for name, value in values.items():
+        if not isinstance(value, str):
+            raise TypeError(f"{path}: `{name}` must be a string, not {value!r}")
+        # One line a decision is what makes a cut line recognisable.
+        if any(ord(character) < 32 or ord(character) == 127 for character in value):
+            raise ValueError(f"{path}: `{name}` holds a control character: {value!r}")
+    for name in ("item", "decision"):
+        if not values[name].strip():
+            raise ValueError(f"{path}: `{name}` is empty; give one")
+
+
+def _csv_line(fields: list[str]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow(map(escaped, fields))
+    return text.getvalue()
+
+
+def _is_cut_header(content: bytes) -> bool:
+    """Whether the file is empty or holds only the beginning of the header."""
+    return len(content) < len(HEADER) and HEADER.encode().startswith(content)
+
+
+def _check_header(content: bytes, path: Path) -> None:
+    if _is_cut_header(content):
+        return
+    header = content.split(b"\n", 1)[0].decode("utf-8-sig", "replace").rstrip("\r")
+    found = header.split(",")
+    if found == COLUMNS:
+        return
+    missing = [column for column in COLUMNS if column not in found]
+    foreign = [column for column in found if column not in COLUMNS]
+    raise ValueError(
+        f"{path} is not a journal: its first line must be {HEADER.strip()!r}, "
+        f"missing columns {missing}, unknown columns {foreign}; "
+        "move the file away or give another path"
+    )
+
+
+def _edges(file: io.RawIOBase, size: int) -> tuple[bytes, bytes]:
+    """The first bytes of an open file, enough for a header, and its last one."""
+    file.seek(0)
+    beginning = file.read(4 * len(HEADER))
+    file.seek(max(size - 1, 0))
+    return beginning, file.read(1)
+
+
+def _missing_end(beginning: bytes, ending: bytes) -> str:
+    """What must be written before the next line can begin."""
+    if _is_cut_header(beginning):
+        return HEADER[len(beginning) :]
+    if ending == b"\n":
+        return ""
+    # Enough commas that the cut line never has the right number of fields, wherever it was cut:
+    # it was ignored while it had no end and must not begin to count when it is given one.
+    return "," * len(COLUMNS) + "\n"
+
+
+def _fields(line: bytes) -> list[str]:
+    """The fields of one whole line; raises ValueError saying what is wrong with it."""
+    text = line.decode("utf-8").rstrip("\r")
+    try:
+        (fields,) = csv.reader([text], strict=True)
+    except csv.Error as error:
+        raise ValueError(str(error)) from error
+    if len(fields) != len(COLUMNS):
+        raise ValueError(f"{len(fields)} fields instead of {len(COLUMNS)}")
+    if not fields[0] or not fields[1]:
+        raise ValueError("item or decision is empty")
+    return [unescaped(field) for field in fields]

@@ -1,0 +1,142 @@
+"""The base of all stage records: types with their ranges, and errors that name the parameter."""
+
+import ast
+import difflib
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+Count = Annotated[int, Field(ge=1)]
+
+
+CountOrZero = Annotated[int, Field(ge=0)]
+
+
+# Names that Windows keeps for devices, with any ending: a run may be copied there.
+WINDOWS_DEVICES = {"con", "prn", "aux", "nul"}
+
+
+WINDOWS_DEVICES |= {f"{port}{number}" for port in ("com", "lpt") for number in range(10)}
+
+
+def _folder_name(name: str) -> str:
+    if name.endswith(".") or name.split(".")[0].lower() in WINDOWS_DEVICES:
+        raise ValueError("Windows cannot have a folder of this name; give another one")
+    return name
+
+
+FolderName = Annotated[
+    str,
+    Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100),
+    AfterValidator(_folder_name),
+]
+
+
+Ratio = Annotated[float, Field(ge=1, le=3)]
+
+
+Pixels = Annotated[int, Field(ge=16, le=4096)]
+
+
+Table = Literal["01_noise", "02_coarse", "03_fine", "04_lowq"]
+
+
+class ParameterError(ValueError):
+    """A parameter is unknown, missing, of the wrong type or out of range."""
+
+
+def near_name(name: str, known: Iterable[str]) -> str:
+    """A hint at the known name that a misspelt one is nearest to; empty where none is near."""
+    near = difflib.get_close_matches(name, list(known), 1)
+    return f"; near it is {near[0]!r}" if near else ""
+
+
+def _explain(error: ValidationError, record: str, known: Iterable[str]) -> str:
+    lines = [f"{record}: {error.error_count()} parameter(s) need a change."]
+    for problem in error.errors():
+        name = ".".join(str(part) for part in problem["loc"]) or "together"
+        value = problem.get("input")
+        hint = ""
+        if problem["type"] == "extra_forbidden":
+            hint = "; this stage has no such parameter: check the spelling"
+            # Names within a nested record are not those of the stage.
+            hint += near_name(name, known) if len(problem["loc"]) == 1 else ""
+        elif problem["type"] == "missing":
+            hint = "; give it a value in the parameters cell"
+        elif problem["type"] == "string_type":
+            hint = (
+                f"; write it as text: in YAML '{value}' in quotes, with papermill -r {name} {value}"
+            )
+        shown = "" if problem["type"] == "missing" or name == "together" else f" = {value!r}"
+        lines.append(f"  {name}{shown}: {problem['msg']}{hint}")
+    return "\n".join(lines)
+
+
+def _injected_names() -> set[str]:
+    """Names that papermill set in this kernel; it heads its cell with `# Parameters`."""
+    if "IPython" not in sys.modules:
+        return set()
+    shell = sys.modules["IPython"].get_ipython()
+    cells = shell.user_ns.get("In", []) if shell else []
+    names: set[str] = set()
+    for cell in cells:
+        if cell.startswith("# Parameters\n"):
+            assignments = [node for node in ast.parse(cell).body if isinstance(node, ast.Assign)]
+            names.update(target.id for node in assignments for target in node.targets)
+    return names
+
+
+class Parameters(BaseModel):
+    """Base of all stage records: unknown names raise, text stays text, numbers may come as text.
+
+    Raises ParameterError. papermill itself only warns of an unknown parameter, so the names it set
+    in a running kernel are checked here too.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def __init__(self, **values: Any) -> None:
+        strangers = _injected_names() - set(type(self).model_fields)
+        for name in strangers:
+            values.setdefault(name, None)
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise ParameterError(
+                _explain(error, type(self).__name__, type(self).model_fields)
+            ) from None
+
+
+@dataclass(frozen=True)
+class Accumulation:
+    """How one optimiser step is cut up over processes and micro-batches."""
+
+    processes: int
+    micro_batch: int
+    steps: int
+
+
+def accumulation(global_batch: int, micro_batch: int, processes: int) -> Accumulation:
+    """Micro-batches each process accumulates before a step: global / (processes × micro).
+
+    Raises ParameterError where it does not divide.
+    """
+    steps, rest = divmod(global_batch, micro_batch * processes)
+    if rest or not steps:
+        raise ParameterError(
+            f"global_batch {global_batch} is not a multiple of processes × micro_batch = "
+            f"{processes} × {micro_batch} = {processes * micro_batch}; change one of the three"
+        )
+    return Accumulation(processes, micro_batch, steps)

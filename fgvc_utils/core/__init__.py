@@ -1,0 +1,4 @@
+"""Whole files and safe processes; knows nothing of images.
+
+May import: nothing else of the package.
+"""

@@ -1,0 +1,4 @@
+"""The drawn contest of `make demo`.
+
+May import: core.
+"""

@@ -1,0 +1,161 @@
+"""When a job is done: what its result hangs on, and what it left."""
+
+import functools
+import hashlib
+import json
+import os
+from pathlib import Path
+
+from fgvc_utils.contest.places import weights_file
+from fgvc_utils.core.files import file_digest, read_json, write_json
+from fgvc_utils.core.reading import read_parquet
+from fgvc_utils.jobs.predictions import INDEX, is_whole
+from fgvc_utils.jobs.records import (
+    DONE,
+    LISTS_OF_PLACES,
+    PLACES,
+    PREDICTIONS,
+    RATES,
+    WEIGHTS,
+    Job,
+    read_job,
+)
+from fgvc_utils.jobs.rows import ROW_COLUMNS
+from fgvc_utils.jobs.sources import Definition, changed, reached
+
+# Decoded pictures are the same to a grey level wherever they are read.
+NO_PART = {*PLACES, *LISTS_OF_PLACES, "weights"}
+
+
+def job_digest(job: Job) -> str:
+    """What a job's result hangs on: its record, its rows, the stores and weights it reads."""
+    digest = hashlib.sha256(job.model_dump_json(exclude=NO_PART).encode())
+    weights = weights_file(job.weights)
+    digest.update((file_digest(weights) if weights else job.weights).encode())
+    stat = os.stat(job.rows)
+    digest.update(_rows_digest(job.rows, stat.st_mtime_ns, stat.st_ino, stat.st_size).encode())
+    for read in [*job.stores, *job.teachers, *([job.trained] if job.trained else [])]:
+        digest.update(result_of(Path(read).parent).encode())
+    return digest.hexdigest()
+
+
+@functools.lru_cache(maxsize=64)
+def _rows_digest(path: str, *file: int) -> str:
+    """A digest of what rows say, wherever their pictures lie and whoever wrote the file.
+
+    `file` tells a file from the one that was there before.
+
+    Of a picture's path the last three parts count: a cache names pictures by size and content.
+    """
+    rows = read_parquet(Path(path), "run its notebook again")
+    digest = hashlib.sha256()
+    for column in ROW_COLUMNS:
+        values = rows[column]
+        if column == "file":
+            values = values.map(lambda file: "/".join(file.split("/")[-3:]))
+        told = values.to_numpy().tobytes() if values.dtype == bool else "\n".join(values).encode()
+        digest.update(f"{column} {len(told)}\n".encode() + told)
+    return digest.hexdigest()
+
+
+def job_code(job: Job) -> dict[str, str]:
+    """What of the package's code a job's result hangs on; see `sources.reached`."""
+    order = Definition("training.worker", "carry_out")
+    roots = [
+        order,
+        Definition("training.material", "Material"),
+        Definition("training.networks", "new_network"),
+    ]
+    roots.append(Definition("training.predicting", "predict"))
+    if job.fit != "none":
+        roots.append(Definition("training.fitting", "fit"))
+    if job.renew_statistics:
+        roots.append(Definition("training.renewing", "renewed"))
+    return reached(roots, stop=[order])
+
+
+def why_not_done(job: Job) -> str:
+    """Why a job has to be carried out, or an empty text where it is done."""
+    file = Path(job.folder) / DONE
+    if not file.is_file():
+        return "not done yet"
+    done = read_json(file)
+    if done["digest"] != job_digest(job):
+        return "its parameters, its rows or what it reads changed"
+    if code := changed(done.get("code", {}), job_code(job)):
+        more = f" and {len(code) - 3} more" if len(code) > 3 else ""
+        return f"changed code: {', '.join(code[:3])}{more}"
+    if cut := _cut(Path(job.folder), done):
+        return f"{cut} is gone or was cut"
+    return "its predictions are gone" if job.keep and not is_whole(job.store) else ""
+
+
+def _cut(folder: Path, done: dict) -> str:
+    """What of the things that a job left is not there as it was left, or empty."""
+    for name, told in done.get("left", {}).items():
+        path = folder / name
+        if not path.is_file() or path.stat().st_size != told["bytes"]:
+            return name
+        if path.name == INDEX and not is_whole(path.parent):
+            return PREDICTIONS
+    return ""
+
+
+def is_done(job: Job) -> bool:
+    """Whether this very job was carried out before by this very code, and what it left is there."""
+    return not why_not_done(job)
+
+
+def result_of(folder: Path) -> str:
+    """A digest of what the job in a folder left for others; empty where it is not done or was cut.
+
+    It is of the content: a job that is carried out anew and leaves the same makes no other one
+    stale.
+    """
+    file = Path(folder) / DONE
+    done = read_json(file) if file.is_file() else {}
+    return "" if _cut(Path(folder), done) else done.get("result", "")
+
+
+def mark_done(
+    job: Job, digest: str, seconds: float, figures: dict, code: dict[str, str] | None = None
+) -> None:
+    """Say that a job is carried out; written last.
+
+    `digest` is that of what it read, `code` that by which it was carried out (the present one where
+    none is given), both taken before the work.
+    """
+    folder, left = Path(job.folder), {}
+    for name in (WEIGHTS, RATES, f"{PREDICTIONS}/{INDEX}"):
+        if (folder / name).is_file():
+            size = (folder / name).stat().st_size
+            left[name] = {"bytes": size, "sha256": file_digest(folder / name)}
+    contents = {name: told["sha256"] for name, told in left.items()}
+    write_json(
+        {
+            "digest": digest,
+            "result": hashlib.sha256(json.dumps(contents).encode()).hexdigest(),
+            "left": left,
+            "seconds": round(seconds, 1),
+            "figures": figures,
+            "code": job_code(job) if code is None else code,
+        },
+        folder / DONE,
+    )
+
+
+def accept_job_code(folder: Path) -> list[str]:
+    """Take all jobs below a folder for done that only their code makes stale; returns their names.
+
+    For whoever knows that a change of code leaves the results as they are.
+    """
+    accepted = []
+    for file in sorted(Path(folder).rglob(DONE)):
+        if not (file.parent / "job.json").is_file():
+            continue
+        job, done = read_job(file.parent / "job.json"), read_json(file)
+        code = job_code(job)
+        if done["digest"] == job_digest(job) and changed(done.get("code", {}), code):
+            write_json(done | {"code": code}, file)
+            accepted.append(job.name)
+    return accepted

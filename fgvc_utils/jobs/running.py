@@ -1,0 +1,113 @@
+"""The step from a notebook to the ranks: jobs are written and those not done are launched."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from fgvc_utils.contest.config import Shared
+from fgvc_utils.contest.parameters import accumulation
+from fgvc_utils.core.files import write_json
+from fgvc_utils.core.locks import only_one
+from fgvc_utils.hardware.launch import Hardware, launch
+from fgvc_utils.jobs.done import is_done, why_not_done
+from fgvc_utils.jobs.records import DONE, Job, as_written
+from fgvc_utils.jobs.rows import ROW_COLUMNS, Rows, write_rows
+
+
+def hardware(cfg: Shared) -> Hardware:
+    """The launch settings of a stage's parameters."""
+    return Hardware(
+        processes=cfg.processes,
+        nodes=cfg.nodes,
+        node_rank=cfg.node_rank,
+        rendezvous=cfg.rendezvous,
+        threads=cfg.threads,
+        device=cfg.device,
+        workers=cfg.workers,
+    )
+
+
+def run_jobs(
+    jobs: list[Rows],
+    cfg: Shared,
+    stage: str,
+    picture: Callable[[list[dict]], Any] | None = None,
+) -> None:
+    """Write the jobs with their rows and launch those that are not done; shows progress.
+
+    `picture`, such as `plots.live_curves`, makes a figure of the epochs so far; it is shown in the
+    cell and kept up to date.
+
+    Raises ParameterError where a global batch cannot be cut up, ValueError where rows are off,
+    locks.Held where another launch works on one of the jobs, and what `launch` raises, first of all
+    a rank's own traceback.
+    """
+    for job, _ in jobs:
+        if not job.whole_batch:
+            accumulation(job.global_batch, job.micro_batch, cfg.processes * cfg.nodes)
+    with ExitStack() as held:
+        for job, _ in jobs:
+            # Before a file is written: what another launch reads must stay as it is.
+            held.enter_context(_only_launch(job))
+        files = [write_job(job, rows) for job, rows in jobs]
+        done = [is_done(job) for job, _ in jobs]
+        for (job, _), is_there in zip(jobs, done, strict=True):
+            if is_there:
+                print(f"{job.name}: done before")
+        if open_files := [file for file, is_there in zip(files, done, strict=True) if not is_there]:
+            launch(open_files, cfg.folder / "launches" / stage, hardware(cfg), picture=picture)
+
+
+def _only_launch(job: Job) -> AbstractContextManager[None]:
+    return only_one(
+        Path(job.folder) / ".job.lock",
+        f"job {job.name}: another launch works on it in {job.folder}",
+        "wait for it, or end it",
+    )
+
+
+def work_folder(cfg: Shared, stage: str, name: str) -> str:
+    """Where a stage's jobs write, by name."""
+    return str(cfg.folder / "work" / stage / name)
+
+
+def write_job(job: Job, rows: pd.DataFrame) -> Path:
+    """Write a job and its rows, checked; returns the job's file.
+
+    Raises ValueError naming the column, the image or the class that is off.
+    """
+    missing = [column for column in ROW_COLUMNS if column not in rows]
+    if missing:
+        raise ValueError(f"job {job.name}: its rows lack the column(s) {', '.join(missing)}")
+    told = rows[rows["fit"] | rows["validate"]]
+    strangers = (
+        set(told["target"]) - set(job.classes) - ({""} if job.teacher_weight == 1 else set())
+    )
+    if strangers:
+        raise ValueError(
+            f"job {job.name}: target {sorted(strangers)[0]!r} is not among its classes"
+        )
+    if "reduced" in job.keep:
+        unknown = set(rows.loc[rows["predict"], "label"]) - set(job.classes)
+        if unknown:
+            raise ValueError(f"job {job.name}: label {sorted(unknown)[0]!r} is not a class of it")
+    if job.fit != "none" and not rows["fit"].any():
+        raise ValueError(f"job {job.name}: no image is left to fit")
+    if job.optimiser == "lbfgs" and job.fit == "full":
+        raise ValueError(f"job {job.name}: lbfgs fits a head; give a whole network another one")
+    if not job.whole_batch and job.global_batch > rows["fit"].sum():
+        raise ValueError(
+            f"job {job.name}: global_batch {job.global_batch} is larger than its "
+            f"{int(rows['fit'].sum())} train images; make global_batch smaller"
+        )
+    write_rows(rows, Path(job.rows))
+    write_json(as_written(job), job.job_file)
+    done = Path(job.folder) / DONE
+    if done.is_file() and (reason := why_not_done(job)):
+        print(f"{job.name}: is done anew, {reason}")
+        # Figures of other rows must not be taken for this job's, whatever happens before it ends.
+        done.unlink()
+    return job.job_file

@@ -1,0 +1,4 @@
+"""What people see and decide: galleries, sheets, plots. Never changes a result.
+
+May import: core, contest, jobs, training.
+"""

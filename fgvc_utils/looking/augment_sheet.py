@@ -1,0 +1,419 @@
+"""The augmentation sheet: each random change of a recipe alone, weaker and stronger, then together.
+
+A picture for the eye: it says what each setting does to a photo before anybody trains with it.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from PIL import Image, ImageDraw, ImageFont
+
+from fgvc_utils.jobs.records import Job
+from fgvc_utils.looking.sheets import fitted, font
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+TILE, GAP, GROUP_GAP, LABEL = 106, 3, 8, 190
+GROUPS, PER_GROUP = 3, 2
+DRAWS = GROUPS * PER_GROUP
+LINE, HEAD = TILE + 26, 26
+# So many draws are made of each step, and those are shown that change the photo most.
+TRIED = 8
+# What a setting is taken to be where the recipe has the change switched off.
+USUAL = {
+    "margin": 0.15,
+    "colour_jitter": 0.2,
+    "paste_smallest": 0.4,
+    "shuffle_most": 4,
+    "quality_low": 0.395,
+    "quality_high": 0.5,
+    "jpeg_low": 30,
+    "jpeg_high": 95,
+}
+
+
+@dataclass(frozen=True)
+class Step:
+    """One strength of a change.
+
+    `place` is 0 for half the recipe's strength, 1 for the recipe's own (or the usual one, where the
+    change is off) and 2 for double. `settings` switch on this change alone, always: settings of
+    `augment.random_changes`, or `train_ratio`, or `mix`.
+    """
+
+    place: int
+    label: str
+    settings: dict[str, float | str]
+
+
+@dataclass(frozen=True)
+class Change:
+    """One random change: its name, what it does, how often the recipe draws it, its strengths.
+
+    `often` is empty where the recipe has it switched off. A change that is not `graded` has one
+    step. `detail`: it changes single pixels, which a shrunk picture would hide.
+    """
+
+    name: str
+    what: str
+    often: str
+    steps: tuple[Step, ...]
+    graded: bool = True
+    detail: bool = False
+
+
+def strengths(own: float, least: float, most: float) -> dict[int, float]:
+    """Half, own and double strength by their place (0, 1, 2), cut to the range.
+
+    A weaker or stronger one that the range makes equal to the own one is left out.
+    """
+    found = {place: min(max(own * 2.0 ** (place - 1), least), most) for place in range(GROUPS)}
+    return {p: value for p, value in found.items() if p == 1 or value != found[1]}
+
+
+def changes_of(job: Job) -> list[Change]:
+    """All random changes with the job's settings, or usual ones where the job has one off.
+
+    Double means: twice the margin of the random crop, twice the colour jitter, twice as much lost
+    by shrinking on the canvas (1 - scale) or by JPEG (100 - quality), twice as many tiles a side,
+    and half the share of the pixels a side that shrinking leaves.
+    """
+
+    def often(key: str) -> str:
+        return _often(job.augmentation.get(f"{key}_probability", 0))
+
+    def settings(on: object) -> Mapping[str, float]:
+        return job.augmentation if on else USUAL
+
+    jitter = "always" if job.augmentation.get("colour_jitter", 0) > 0 else ""
+    cut = "always" if job.random_crop else ""
+    crop = _crop_steps(job.train_ratio)
+    paste = often("paste"), _paste_steps(settings(often("paste")))
+    shuffle = often("shuffle"), _shuffle_steps(settings(often("shuffle")))
+    colour = jitter, _jitter_steps(settings(jitter))
+    quality = often("quality"), _quality_steps(settings(often("quality")))
+    jpeg = often("jpeg"), _jpeg_steps(settings(often("jpeg")))
+    mirrored = (Step(1, "mirrored", {"flip_probability": 1.0}),)
+    turned = (Step(1, "by 90°, 180° or 270°", {"quarter_turn_probability": 1.0}),)
+    return [
+        Change("Random crop", "another piece each time; a higher ratio cuts off more", cut, crop),
+        Change("Shrink and paste", "the subject is small and off the centre", *paste),
+        Change("Tile shuffle", "only small parts can be recognised", *shuffle),
+        Change("Colour jitter", "brightness, contrast and saturation", *colour),
+        Change("Low resolution", "shrunk and enlarged again", *quality, detail=True),
+        Change("JPEG", "saved with losses", *jpeg, detail=True),
+        Change("Mirror", "left and right change places", often("flip"), mirrored, graded=False),
+        Change(
+            "Quarter turn",
+            "for photos without an up and down",
+            often("quarter_turn"),
+            turned,
+            graded=False,
+        ),
+        _mix(job, "cutmix", "CutMix", "a piece of another photo; the label is mixed as the area"),
+        _mix(job, "mixup", "Mixup", "another photo shines through; so does its label"),
+    ]
+
+
+def _often(probability: float, of: str = "photos") -> str:
+    """How often a change is drawn, in words; empty where it never is."""
+    return f"in {probability:.0%} of the {of}" if probability > 0 else ""
+
+
+def _mix(job: Job, kind: str, name: str, what: str) -> Change:
+    often = _often(job.mix_probability, "batches") if job.mix == kind else ""
+    settings = {"mix": kind, "mix_alpha": job.mix_alpha}
+    step = Step(1, "several draws, from little to much", settings)
+    return Change(name, what, often, (step,), graded=False)
+
+
+def _crop_steps(ratio: float) -> tuple[Step, ...]:
+    # Without a margin there is no half of it and no double; the usual one shows what it would do.
+    margins = strengths(ratio - 1, 0, 2) if ratio > 1 else {1: 0.0, 2: USUAL["margin"]}
+    return tuple(
+        Step(place, f"ratio {1 + margin:.3g}", {"train_ratio": 1 + margin})
+        for place, margin in margins.items()
+    )
+
+
+def _paste_steps(settings: Mapping[str, float]) -> tuple[Step, ...]:
+    lost = strengths(1 - settings["paste_smallest"], 0, 0.9)
+    return tuple(
+        Step(
+            place,
+            f"down to {1 - share:.0%} of a side",
+            {"paste_probability": 1.0, "paste_smallest": 1 - share},
+        )
+        for place, share in lost.items()
+    )
+
+
+def _shuffle_steps(settings: Mapping[str, float]) -> tuple[Step, ...]:
+    tiles = strengths(int(settings["shuffle_most"]), 2, 16)
+    return tuple(
+        Step(
+            place,
+            f"up to {int(most)} × {int(most)} tiles",
+            {"shuffle_probability": 1.0, "shuffle_most": int(most)},
+        )
+        for place, most in tiles.items()
+    )
+
+
+def _jitter_steps(settings: Mapping[str, float]) -> tuple[Step, ...]:
+    return tuple(
+        Step(place, f"strength {value:.3g}", {"colour_jitter": value})
+        for place, value in strengths(settings["colour_jitter"], 0, 1).items()
+    )
+
+
+def _quality_steps(settings: Mapping[str, float]) -> tuple[Step, ...]:
+    steps = []
+    # Of shares that leave something: a recipe may say 0.
+    lows = strengths(1 / max(settings["quality_low"], 0.01), 1, 100)
+    highs = strengths(1 / max(settings["quality_high"], 0.01), 1, 100)
+    for place in lows:
+        low, high = 1 / lows[place], 1 / highs.get(place, highs[1])
+        chosen = {"quality_probability": 1.0, "quality_low": low, "quality_high": high}
+        steps.append(Step(place, f"to {_span(low * 100, high * 100)}% of a side", chosen))
+    return tuple(steps)
+
+
+def _jpeg_steps(settings: Mapping[str, float]) -> tuple[Step, ...]:
+    steps = []
+    lows = strengths(100 - settings["jpeg_low"], 0, 99)
+    highs = strengths(100 - settings["jpeg_high"], 0, 99)
+    for place in lows:
+        low, high = round(100 - lows[place]), round(100 - highs.get(place, highs[1]))
+        chosen = {"jpeg_probability": 1.0, "jpeg_low": low, "jpeg_high": high}
+        steps.append(Step(place, f"quality {_span(low, high)}", chosen))
+    return tuple(steps)
+
+
+def _span(low: float, high: float) -> str:
+    """`40–50`, or one number where both are the same."""
+    return f"{low:.0f}" if round(low) == round(high) else f"{low:.0f}–{high:.0f}"
+
+
+def sheet(job: Job, rows: pd.DataFrame) -> Image.Image:
+    """Draw what the random changes of a job do to the first photos of `rows`.
+
+    A line a change. First those with a strength: the untouched centre crop, then half, own and
+    double strength, of each the two of eight draws that change the photo most. Then those without.
+    A change that the job has switched off is shown with usual settings and says so. Last all
+    together, as training draws them.
+
+    `rows` has image_id and file, pictures of the cache; the first is changed alone, the second is
+    mixed into it. 977 pixels wide, in true colour, since colours are what some changes change.
+    Raises ValueError where no row is given. The global random numbers of torch stay as they were.
+    """
+    if not {"image_id", "file"} <= set(rows) or not len(rows):
+        raise ValueError("rows holds no photo to draw; give rows of a job: image_id and file")
+    import torch
+
+    rows = rows.head(DRAWS)
+    files = rows["file"].tolist()
+    with torch.random.fork_rng(devices=[]), _one_thread():
+        changes = changes_of(job)
+        graded = [_line_of_change(job, change, files) for change in changes if change.graded]
+        plain = [_line_of_change(job, change, files) for change in changes if not change.graded]
+        together = _lines_together(job, rows)
+    strength_heads = ["half as strong", "as in the recipe", "twice as strong"]
+    sections = [
+        (f"of {TRIED} draws the {PER_GROUP} strongest", strength_heads, graded),
+        ("", ["some draws"], plain),
+        ("", ["as training draws them"], together),
+    ]
+    height = sum(HEAD + LINE * len(lines) for *_, lines in sections)
+    width = _x(DRAWS - 1) + TILE + GAP
+    drawn = Image.new("RGB", (width, height), "white")
+    pen, top = ImageDraw.Draw(drawn), 0
+    for remark, heads, lines in sections:
+        pen.line([(0, top + 1), (width, top + 1)], fill="#bbbbbb")
+        pen.text((6, top + 10), remark, fill="#777777", font=font(11))
+        pen.text((_x(-1), top + 8), "untouched", fill="black", font=font(13))
+        for group, head in enumerate(heads):
+            pen.text((_x(group * PER_GROUP), top + 8), head, fill="black", font=font(13))
+        top += HEAD
+        for line in lines:
+            _draw_line(drawn, pen, top, line)
+            top += LINE
+    return drawn
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """On pictures this small torch's threads wait for each other longer than they work."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@dataclass(frozen=True)
+class _Line:
+    """A line of the sheet: texts at its left, labels over its tiles, and tiles, both by column.
+
+    `often` is empty for what the recipe has switched off. Column -1 is that of the untouched
+    photo, 0 to 5 are those of the draws.
+    """
+
+    name: str
+    what: str
+    often: str
+    labels: dict[int, str]
+    tiles: dict[int, np.ndarray]
+
+
+def _x(column: int) -> int:
+    """Where a column of tiles begins."""
+    groups = 0 if column < 0 else 1 + column // PER_GROUP
+    return LABEL + (column + 1) * (TILE + GAP) + groups * GROUP_GAP
+
+
+def _draw_line(drawn: Image.Image, pen: ImageDraw.ImageDraw, top: int, line: _Line) -> None:
+    ink = "black" if line.often else "#777777"
+    pen.text((6, top + 21), line.name, fill=ink, font=font(14))
+    state = line.often or "off in this recipe; usual settings"
+    small, y = font(11), top + 41
+    for text, colour in ((state, "#0072b2" if line.often else "#d55e00"), (line.what, ink)):
+        for part in _wrapped(text, small, LABEL - 16):
+            pen.text((6, y), part, fill=colour, font=small)
+            y += 14
+        y += 2
+    for column, text in line.labels.items():
+        last = DRAWS - 1 if len(line.labels) == 1 else column + PER_GROUP - 1
+        room = _x(last) + TILE - _x(column)
+        pen.text((_x(column), top + 7), fitted(text, small, room), fill=ink, font=small)
+    for column, tile in line.tiles.items():
+        drawn.paste(Image.fromarray(tile), (_x(column), top + 22))
+
+
+def _wrapped(text: str, letters: ImageFont.FreeTypeFont, width: int) -> list[str]:
+    """The text in lines that are at most `width` pixels wide, broken between words."""
+    lines: list[str] = []
+    for word in text.split():
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and letters.getlength(longer) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return lines
+
+
+def _line_of_change(job: Job, change: Change, files: list[str]) -> _Line:
+    """A change alone: its steps, each drawn several times from seeds that all steps share."""
+    from fgvc_utils.contest.images import read_cached
+    from fgvc_utils.training import augment
+
+    photos = [augment.to_tensor(read_cached(file)) for file in files[:2]]
+    centre = augment.test_view(job.size, job.train_ratio)
+    untouched, *other = [centre(photo) for photo in photos]
+    labels, tiles = {}, {-1: _tile(untouched, change.detail)}
+    for step in change.steps:
+        column = PER_GROUP * step.place if change.graded else 0
+        labels[column] = step.label
+        if "mix" in step.settings and not other:
+            labels[column] = "needs a second photo"
+            continue
+        draws = [
+            _drawn(job, step, photos[0], [untouched, *other], seed).numpy()
+            for seed in range(TRIED if change.graded else 2 * DRAWS)
+        ]
+        ordered = _by_change(draws, untouched.numpy())
+        chosen = ordered[-PER_GROUP:] if change.graded else _spread(ordered, DRAWS)
+        for place, draw in enumerate(chosen):
+            tiles[column + place] = _tile(draw, change.detail)
+    what = change.what
+    if change.detail and job.size > TILE:
+        what += "; a piece in full resolution"
+    return _Line(change.name, what, change.often, labels, tiles)
+
+
+def _drawn(job: Job, step: Step, photo: "Tensor", crops: "list[Tensor]", seed: int) -> "Tensor":
+    """One draw of a step, uint8 (3, size, size), from the photo or from its centre crop."""
+    import torch
+
+    from fgvc_utils.training import augment
+
+    torch.manual_seed(seed)
+    if "train_ratio" in step.settings:
+        return augment.train_view(job.size, step.settings["train_ratio"])(photo)
+    if "mix" in step.settings:
+        kind = step.settings["mix"]
+        mixed, _ = augment.mix_batch(
+            torch.stack(crops), torch.eye(2), kind, 1.0, step.settings["mix_alpha"]
+        )
+        return mixed[0]
+    return augment.random_changes(step.settings)(crops[0])
+
+
+def _by_change(draws: list[np.ndarray], untouched: np.ndarray) -> list[np.ndarray]:
+    """The draws that differ from each other, from the least to the most changed."""
+    different = list({draw.tobytes(): draw for draw in draws}.values())
+    return sorted(different, key=lambda draw: np.abs(draw.astype(int) - untouched).mean())
+
+
+def _spread(ordered: list[np.ndarray], count: int) -> list[np.ndarray]:
+    """At most `count` of the draws, evenly from the first to the last."""
+    places = np.linspace(0, len(ordered) - 1, min(count, len(ordered)))
+    return [ordered[round(place)] for place in places]
+
+
+def _lines_together(job: Job, rows: pd.DataFrame) -> list[_Line]:
+    """What the network sees: two photos in their first epochs, and a mixed batch."""
+    import torch
+
+    from fgvc_utils.contest.images import read_cached
+    from fgvc_utils.training import augment
+    from fgvc_utils.training.feed import Changes, Pictures, image_keys
+
+    files = rows["file"].tolist()
+    view = augment.train_view(job.size, job.train_ratio, job.random_crop)
+    changes = Changes(augment.random_changes(job.augmentation), job.seed)
+    told, keys = torch.zeros(len(files), 1), image_keys(rows["image_id"].tolist())
+    pictures = Pictures(files, told, view, job.seed, changes, keys=keys)
+    centre = augment.test_view(job.size, job.train_ratio)
+    lines = []
+    for row, file in enumerate(files[:2]):
+        tiles = {-1: _tile(centre(augment.to_tensor(read_cached(file))))}
+        epochs = [pictures.__getitems__([(epoch, row)])[0][0] for epoch in range(DRAWS)]
+        tiles |= {epoch: _tile(picture) for epoch, picture in enumerate(epochs)}
+        name, what = "All together", "all but mixing, each with its own probability"
+        lines.append(_Line(name, what, "always", {0: "six draws"}, tiles))
+    if job.mix != "none" and len(files) > 1:
+        mixed = replace(changes, mix=job.mix, mix_probability=1.0, mix_alpha=job.mix_alpha)
+        mixing = replace(pictures, changes=mixed)
+        batch, _ = mixing.__getitems__([(0, row) for row in range(len(files[:DRAWS]))])
+        tiles = {place: _tile(picture) for place, picture in enumerate(batch)}
+        often = _often(job.mix_probability, "batches")
+        name = {"cutmix": "All and CutMix", "mixup": "All and Mixup"}[job.mix]
+        lines.append(
+            _Line(
+                name,
+                "each photo is mixed with another of its batch",
+                often,
+                {0: "photos of one batch"},
+                tiles,
+            )
+        )
+    return lines
+
+
+def _tile(picture: "np.ndarray | Tensor", detail: bool = False) -> np.ndarray:
+    """A picture (3, size, size) as a tile: shrunk, or with `detail` its centre pixel by pixel."""
+    pixels = np.asarray(picture).transpose(1, 2, 0)
+    size = len(pixels)
+    if detail and size > TILE:
+        edge = (size - TILE) // 2
+        return np.ascontiguousarray(pixels[edge : edge + TILE, edge : edge + TILE])
+    return np.asarray(Image.fromarray(pixels).resize((TILE, TILE), Image.Resampling.LANCZOS))

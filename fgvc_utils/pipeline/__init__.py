@@ -1,0 +1,4 @@
+"""A contest file from check to submission: plan, stamps, kernels.
+
+May import: core, contest, jobs, training, cleaning, answers.
+"""

@@ -1,0 +1,54 @@
+"""The check of a whole contest, before anything runs: what would stop it hours later, found now.
+
+All problems are found at once, each with what to do about it. Errors stop a run; warnings are what
+a person should know. It takes seconds, also with half a million files: files are listed, and as
+many of them are opened as a few seconds allow.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from fgvc_utils.pipeline.checks.findings import Contest, Findings
+from fgvc_utils.pipeline.checks.images import (
+    LOOK_SECONDS,
+    check_class_names,
+    check_listing,
+    check_places,
+    look_at_images,
+)
+from fgvc_utils.pipeline.checks.networks import (
+    check_batches,
+    check_device,
+    check_folds,
+    check_networks,
+)
+from fgvc_utils.pipeline.checks.room import check_memory, check_room
+from fgvc_utils.pipeline.checks.stages import check_journals, check_made_before
+from fgvc_utils.pipeline.checks.submission import check_prior, check_submission
+
+
+def check(steps: Sequence[Any], look_seconds: float = LOOK_SECONDS) -> Findings:
+    """Check the steps of a contest: each has a stage, a name, its parameters (cfg) and a stamp.
+
+    Nothing is written but a temporary file in the folder of results, which goes at once.
+    """
+    contest, found = Contest(steps, look_seconds), Findings()
+    parts: list[Callable[[Contest, Findings], None]] = [
+        check_places,
+        check_listing,
+        check_class_names,
+        look_at_images,
+        check_networks,
+        check_batches,
+        check_folds,
+        check_made_before,
+        check_journals,
+        check_submission,
+        check_prior,
+        check_room,
+        check_memory,
+        check_device,
+    ]
+    for part in parts:
+        part(contest, found)
+    return found

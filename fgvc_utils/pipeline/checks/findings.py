@@ -1,0 +1,66 @@
+"""What a check found, and what several checks need of a contest."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+# So many of several like problems are named, the others counted.
+NAMED = 3
+
+
+@dataclass
+class Findings:
+    """What a check found: texts, one a problem; `facts` are what it counted on the way."""
+
+    errors: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    facts: list[str] = field(default_factory=list)
+
+    def text(self) -> str:
+        """All of it in lines: facts, then warnings, then errors."""
+        lines = list(self.facts)
+        lines += [f"warning: {text}" for text in self.warnings]
+        lines += [f"to mend before a run: {text}" for text in self.errors]
+        return "\n".join(lines)
+
+
+class Contest:
+    """The steps of a contest with what several checks need of it."""
+
+    def __init__(self, steps: Sequence[Any], look_seconds: float) -> None:
+        self.steps = list(steps)
+        self.look_seconds = look_seconds
+        self.folder: Path = steps[0].cfg.folder
+        self.root: Path | None = None
+        # All images with image_id, path, split, given; None where they cannot be listed.
+        self.images: pd.DataFrame | None = None
+        # Bytes of a cached JPEG, by a look at some images.
+        self.jpeg_bytes = 0.0
+
+    def of(self, *stages: str) -> list[Any]:
+        """The steps of some stages, in order."""
+        return [step for step in self.steps if step.stage in stages]
+
+    def count(self, split: str) -> int:
+        """How many images a split has, 0 where they cannot be listed."""
+        return 0 if self.images is None else int((self.images["split"] == split).sum())
+
+    @property
+    def classes(self) -> list[str]:
+        """All class names, sorted."""
+        train = self.images["split"] == "train"
+        return sorted(set(self.images.loc[train, "given"]))
+
+    @property
+    def folds(self) -> int:
+        """Into how many folds 01 cuts the train images, 0 where it is no part of the contest."""
+        return next((step.cfg.folds for step in self.of("01_noise")), 0)
+
+
+def first_few(values: Sequence[str]) -> str:
+    """The first few of some names, and how many more there are."""
+    shown = ", ".join(repr(value) for value in values[:NAMED])
+    return shown + (f" and {len(values) - NAMED} more" if len(values) > NAMED else "")

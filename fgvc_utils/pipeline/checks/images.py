@@ -1,0 +1,251 @@
+"""Checks of folders, listings, classes and image files."""
+
+import os
+import tempfile
+import time
+import unicodedata
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from fgvc_utils.contest import images, listing, tables
+from fgvc_utils.contest.places import data_root
+from fgvc_utils.core.files import nearest_existing
+from fgvc_utils.pipeline.checks.findings import Contest, Findings, first_few
+
+# How long images are opened, train and test together, and how long a listing's paths are sought.
+LOOK_SECONDS = 4.0
+
+
+SEARCH_SECONDS = 5.0
+
+
+def check_places(contest: Contest, found: Findings) -> None:
+    """The data root is there, and the folder of results can be written to."""
+    try:
+        contest.root = data_root(contest.steps[0].cfg.data_root)
+    except FileNotFoundError as error:
+        found.errors.append(str(error))
+    there = nearest_existing(contest.folder)
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        found.errors.append(
+            f"outputs: {there} cannot be written to ({error.strerror}); set `outputs` to a folder "
+            "that can"
+        )
+    for step in contest.of("01_noise") if contest.root else ():
+        for side in (step.cfg.train, step.cfg.test):
+            if side and (contest.root / side).resolve() in contest.folder.resolve().parents:
+                found.errors.append(
+                    f"outputs: {contest.folder} lies among the images of {side}; set `outputs` to "
+                    "a folder elsewhere"
+                )
+
+
+def check_listing(contest: Contest, found: Findings) -> None:
+    """Folders and listings can be read, all images are there, none stands twice."""
+    if contest.root is None:
+        return
+    steps = contest.of("01_noise")
+    if not steps:
+        contest.images = _images_of_tables(contest, found)
+        return
+    cfg, parts = steps[0].cfg, []
+    for split, source in (("train", cfg.train), ("test", cfg.test)):
+        if not source:
+            continue
+        try:
+            columns = (cfg.path_column, cfg.label_column, cfg.id_column)
+            parts.append(listing.list_side(contest.root, source, split, *columns))
+        except (ValueError, OSError) as error:
+            found.errors.append(f"01_noise: {error}")
+            continue
+        if Path(source).suffix.lower() in listing.LISTING_ENDINGS:
+            _paths_there(contest, parts[-1], source, found)
+        else:
+            _left_out_folders(contest.root / source, split, found)
+            if split == "train":
+                _inner_folders(parts[-1], source, found)
+    if not cfg.test and contest.of("40_submit"):
+        found.errors.append("01_noise: test is empty, but 40_submit needs test images: name them")
+    try:
+        together = listing.together(parts) if parts else None
+    except ValueError as error:
+        found.errors.append(f"01_noise: {error}")
+        return
+    # With one side missing, its own error is said; the rest is not judged by half the images.
+    if together is not None and len(parts) == 1 + bool(cfg.test):
+        contest.images = together
+
+
+def _images_of_tables(contest: Contest, found: Findings) -> pd.DataFrame | None:
+    """The images as the tables of an earlier run list them, where 01 is no part of the contest."""
+    for name in ("01_noise", "02_coarse", "03_fine", "04_lowq"):
+        path = contest.steps[0].cfg.table_path(name)
+        if path.is_file():
+            try:
+                return tables.read_table(path)
+            except ValueError as error:
+                found.errors.append(str(error))
+    return None
+
+
+def _paths_there(contest: Contest, part: pd.DataFrame, source: str, found: Findings) -> None:
+    """The files that a listing names are there; a random part of them where that takes long."""
+    paths = part["path"].sample(frac=1, random_state=0)
+    began, looked, missing = time.monotonic(), 0, []
+    for path in paths:
+        looked += 1
+        if not os.path.exists(contest.root / path):
+            missing.append(path)
+        if looked % 100 == 0 and time.monotonic() - began > SEARCH_SECONDS:
+            break
+    if not missing:
+        return
+    first = min(missing)
+    text = (
+        f"01_noise: {len(missing)} of {looked} paths of {source} that were looked for are not "
+        f"below {contest.root}, such as {first!r}{_near(contest.root, first)}"
+    )
+    if len(missing) == looked:
+        found.errors.append(f"{text}; write them relative to the data root, or name path_column")
+    else:
+        found.warnings.append(f"{text}; 01 lists them as unreadable and goes on without them")
+
+
+def _near(root: Path, path: str) -> str:
+    """A hint where a path is there in another spelling."""
+    place = root / path
+    for form in ("NFC", "NFD"):
+        if (root / unicodedata.normalize(form, path)).exists():
+            return f", which is there in another Unicode spelling ({form})"
+    if place.is_symlink():
+        return ", a link that leads nowhere"
+    if not place.parent.is_dir():
+        return ""
+    wanted = place.name.casefold()
+    other = next((name for name in os.listdir(place.parent) if name.casefold() == wanted), None)
+    return f", but {other!r} is there" if other else ""
+
+
+def _left_out_folders(place: Path, split: str, found: Findings) -> None:
+    """Class folders that hold nothing, and what is left out because its name begins with a dot."""
+    with os.scandir(place) as entries:
+        inside = sorted(entries, key=lambda entry: entry.name)
+    hidden = [e.name for e in inside if e.name.startswith(".") and e.is_dir()]
+    if hidden:
+        found.warnings.append(
+            f"{split}: folders whose name begins with a dot are left out: {first_few(hidden)}"
+        )
+    if split == "train":
+        folders = [e for e in inside if e.is_dir() and not e.name.startswith(".")]
+        empty = [entry.name for entry in folders if not any(os.scandir(entry.path))]
+        if empty:
+            found.warnings.append(
+                f"train: class folders without any image are no classes: {first_few(empty)}"
+            )
+
+
+def _inner_folders(part: pd.DataFrame, source: str, found: Findings) -> None:
+    """Folders within class folders, such as species within a genus, which are no classes."""
+    inner = part[part["path"].str.count("/") > len(Path(source).parts) + 1]
+    if len(inner):
+        first = inner.iloc[0]
+        found.warnings.append(
+            f"train: {len(inner)} images lie in folders within class folders, first "
+            f"{first['path']!r}, whose class is {first['given']!r}; where the inner folders are "
+            "the classes, bring them up, or write a listing"
+        )
+
+
+def check_class_names(contest: Contest, found: Findings) -> None:
+    """There are classes to tell apart, with images to tell them by."""
+    if contest.images is None:
+        return
+    train = contest.images[contest.images["split"] == "train"]
+    sizes = train["given"].value_counts()
+    found.facts.append(
+        f"{len(train)} train images under {len(sizes)} classes of {sizes.min()} to {sizes.max()} "
+        f"images, {contest.count('test')} test images"
+    )
+    if len(sizes) < 2:
+        found.errors.append(
+            f"train: all {len(train)} images are of one class, {sizes.index[0]!r}; a contest needs "
+            "at least two: is train the folder above the class folders?"
+        )
+    if contest.folds > len(train):
+        found.errors.append(
+            f"01_noise: {len(train)} train images cannot be cut into {contest.folds} folds; set "
+            "folds lower or bring more images"
+        )
+    single = sizes.index[sizes == 1].tolist()
+    if single and len(sizes) > 1:
+        found.warnings.append(
+            f"{len(single)} of {len(sizes)} classes have one image, which nothing can be held "
+            f"against: {first_few(sorted(single))}"
+        )
+    alike: dict[str, list[str]] = {}
+    for name in sorted(sizes.index):
+        alike.setdefault(" ".join(name.split()).casefold(), []).append(name)
+    twins = [names for names in alike.values() if len(names) > 1]
+    if twins:
+        found.warnings.append(
+            f"{len(twins)} class names differ in nothing but case or blanks, first "
+            f"{first_few(twins[0])}; they are different classes here"
+        )
+
+
+def look_at_images(contest: Contest, found: Findings) -> None:
+    """Open images of both splits, drawn at random, as many as the time allows.
+
+    Where 01 is done it has opened all of them.
+    """
+    steps = [step for step in contest.of("01_noise") if not step.stamp.is_file()]
+    if contest.images is None or not contest.look_seconds or not steps:
+        return
+    side = steps[0].cfg.cache_side
+    sizes: list[int] = []
+    for split in ("train", "test"):
+        paths = contest.images.loc[contest.images["split"] == split, "path"]
+        if not len(paths):
+            continue
+        reasons, looked = _open_some(contest, paths, side, sizes)
+        if not reasons:
+            continue
+        first = min(reasons)
+        text = (
+            f"{split}: {len(reasons)} of {looked} images that were opened cannot be read, such as "
+            f"{first} ({reasons[first]})"
+        )
+        if len(reasons) == looked:
+            found.errors.append(f"{text}; not one can: are these images?")
+        else:
+            found.warnings.append(f"{text}; 01 lists all of them with their reason")
+    contest.jpeg_bytes = float(np.mean(sizes)) if sizes else 0.0
+
+
+def _open_some(
+    contest: Contest, paths: pd.Series, side: int, sizes: list[int]
+) -> tuple[dict[str, str], int]:
+    """Decode images at random for half of the look; gives path → reason, and how many it were."""
+    import simplejpeg
+
+    began, looked, reasons = time.monotonic(), 0, {}
+    for path in paths.sample(frac=1, random_state=0):
+        if looked and time.monotonic() - began > contest.look_seconds / 2:
+            break
+        looked += 1
+        try:
+            data, _ = images.read_raw(contest.root, path)
+            small, *_ = images.decode_small(data, side)
+        except images.UnreadableImage as error:
+            reasons[path] = str(error)
+            continue
+        jpeg = simplejpeg.encode_jpeg(
+            np.ascontiguousarray(small), quality=images.CACHE_QUALITY, colorsubsampling="444"
+        )
+        sizes.append(len(jpeg))
+    return reasons, looked

@@ -1,0 +1,117 @@
+"""Checks of disk and memory."""
+
+import shutil
+from functools import cache
+
+import numpy as np
+import psutil
+
+from fgvc_utils.core.files import SPARE_BYTES, in_gigabytes, nearest_existing
+from fgvc_utils.pipeline.checks.findings import Contest, Findings
+from fgvc_utils.pipeline.checks.networks import backbones_of
+from fgvc_utils.training import backbones
+
+# Bytes a pixel of the cache's JPEGs (quality 95, full colour) and height × width / side² of photos,
+# where no image was looked at.
+JPEG_BYTES = 0.5
+
+
+ASPECT = 1.4
+
+
+def room_needed(contest: Contest) -> dict[str, int]:
+    """What the steps that are not done will write, in bytes, by what it is; a rough estimate.
+
+    Pictures count by those that were looked at; logits, features and scores by their arrays.
+    """
+    total, test = len(contest.images), contest.count("test")
+    classes, half = len(contest.classes), np.dtype(np.float16).itemsize
+    needed: dict[str, int] = {}
+
+    def add(what: str, size: float) -> None:
+        needed[what] = needed.get(what, 0) + round(size)
+
+    decoded: dict[int, int] = {}
+    for step in contest.steps:
+        cfg = step.cfg
+        if step.stamp.is_file():
+            continue
+        if step.stage == "01_noise":
+            jpeg = contest.jpeg_bytes or JPEG_BYTES * ASPECT * cfg.cache_side**2
+            add("the cache of pictures", total * jpeg)
+        if step.stage in ("01_noise", "02_coarse", "03_fine") and cfg.fit == "head":
+            for name in backbones_of(cfg):
+                # Of the picture and its mirror image.
+                add("features", total * 2 * half * feature_width(name))
+        if step.stage in ("10_train", "20_distill"):
+            values = classes + feature_width(cfg.backbone) * (1 + cfg.feature_views)
+            add("predictions of models", total * half * values)
+            teachers = len(getattr(cfg, "teachers", [])) or len(contest.of("10_train"))
+            views = getattr(cfg, "teacher_views", 0)
+            add("teachers' word on views", teachers * views * total * half * classes)
+            for ratio in (cfg.train_ratio, cfg.test_ratio) if cfg.decoded_gb else ():
+                side = round(cfg.size * ratio)
+                decoded[side] = round(total * 3 * ASPECT * side**2)
+            largest = cfg.decoded_gb * 1e9
+            needed["decoded pictures"] = round(min(sum(decoded.values()), largest))
+        if step.stage == "30_ensemble":
+            add("scores", 2 * test * classes * 4)
+    return {what: size for what, size in needed.items() if size}
+
+
+@cache
+def feature_width(backbone: str) -> int:
+    """Features of a network before its classifier."""
+    try:
+        return backbones.bare_network(backbone).num_features
+    except (RuntimeError, ValueError, TypeError):
+        # No such network, which is an error of its own.
+        return 1280
+
+
+def check_room(contest: Contest, found: Findings) -> None:
+    """The disk has room for what the run writes."""
+    if contest.images is None:
+        return
+    needed = room_needed(contest)
+    total = sum(needed.values())
+    free = shutil.disk_usage(nearest_existing(contest.folder)).free
+    parts = ", ".join(f"{what} {in_gigabytes(size)}" for what, size in needed.items())
+    text = (
+        f"about {in_gigabytes(total)} are needed below {contest.folder.parent}"
+        f"{f' ({parts})' if parts else ''}, {in_gigabytes(free)} are free"
+    )
+    found.facts.append(text)
+    if total and total + SPARE_BYTES > free:
+        found.errors.append(
+            f"outputs: {text}, of which {in_gigabytes(SPARE_BYTES)} must stay: free some, set "
+            "`outputs` to a larger disk, or choose a smaller cache_side, decoded_gb or "
+            "feature_views"
+        )
+
+
+def memory_needed(contest: Contest) -> dict[str, int]:
+    """The most that single steps hold in memory, in bytes, by step; rough, without training."""
+    total, test, needed = len(contest.images), contest.count("test"), {}
+    for step in contest.steps:
+        if step.stage in ("01_noise", "02_coarse", "03_fine") and step.cfg.fit == "head":
+            width = sum(feature_width(name) for name in backbones_of(step.cfg))
+            # Two views in half precision, once in full while they are standardised.
+            needed[step.name] = total * width * (2 * 2 + 4)
+        if step.stage == "40_submit":
+            # Scores, and their copy while they are balanced.
+            needed[step.name] = 2 * 4 * test * len(contest.classes)
+    return needed
+
+
+def check_memory(contest: Contest, found: Findings) -> None:
+    if contest.images is None:
+        return
+    available = psutil.virtual_memory().available
+    for name, size in memory_needed(contest).items():
+        if size > available:
+            found.warnings.append(
+                f"{name}: it needs about {in_gigabytes(size)} of memory, and "
+                f"{in_gigabytes(available)} are available: name fewer backbones, end other "
+                "programs, or take a larger machine"
+            )

@@ -1,0 +1,68 @@
+"""Run a notebook in a kernel that ends with this process, its executed copy whole at every time."""
+
+import os
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from fgvc_utils.core.files import whole_file
+from fgvc_utils.core.processes import die_with, memory_kills, of_memory
+
+KERNEL = "python3"
+
+
+class KernelDied(RuntimeError):
+    """A notebook's kernel ended on its own; the message says what usually ends one."""
+
+
+def run_notebook(source: Path, output: Path, parameters: dict[str, Any]) -> None:
+    """Run the notebook `source` with these parameters in its own folder, through papermill.
+
+    The executed copy is written anew after each cell, whole or not at all. The system kills the
+    kernel when this process ends, however it ends, and with the kernel all that it has started.
+
+    Raises papermill's PapermillExecutionError where a cell fails, and KernelDied.
+    """
+    import papermill
+    from jupyter_client import AsyncKernelManager
+    from nbclient.exceptions import DeadKernelError
+    from papermill.iorw import LocalHandler, papermill_io
+
+    class Tied(AsyncKernelManager):
+        async def start_kernel(self, **options: Any) -> None:
+            # ipykernel itself looks for its parent once a second, and only while Python runs.
+            tie = partial(die_with, os.getpid())
+            # At each start it warns that its ports, which are of the loopback, are not encrypted.
+            quiet = [*options.pop("extra_arguments", []), "--IPKernelApp.log_level=ERROR"]
+            await super().start_kernel(preexec_fn=tie, extra_arguments=quiet, **options)
+
+    class WholeFiles(LocalHandler):
+        def write(self, buf: str, path: str) -> None:
+            with whole_file(Path(path)) as temporary:
+                temporary.write_text(buf, "utf-8")
+
+    output = Path(output).absolute()
+    output.parent.mkdir(parents=True, exist_ok=True)
+    # papermill takes the handler whose name a path begins with.
+    papermill_io.register(str(output), WholeFiles())
+    kills = memory_kills()
+    try:
+        papermill.execute_notebook(
+            source,
+            output,
+            parameters=parameters,
+            cwd=source.parent,
+            kernel_name=KERNEL,
+            kernel_manager_class=Tied,
+            progress_bar=False,
+            log_output=False,
+            stdout_file=sys.stdout,
+            stderr_file=sys.stderr,
+            store_widget_state=False,
+        )
+    except DeadKernelError:
+        raise KernelDied(
+            f"the kernel of {source.name} died{of_memory(kills)}. What its cells finished is "
+            f"kept, and the next call goes on there; {output} shows how far it came"
+        ) from None

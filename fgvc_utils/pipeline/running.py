@@ -1,0 +1,168 @@
+"""Run a contest file: stage after stage through papermill, skipping what is done.
+
+    python -m fgvc_utils.pipeline params/demo.yaml [--from STAGE] [--only STAGE] [--dry-run]
+        [--accept-code]
+    python -m fgvc_utils.pipeline params/demo.yaml --check
+
+Before anything runs, the whole contest is checked: every name, type and range, the images and their
+classes, networks and weights, what stages take from each other, room and memory (`checking`).
+
+A step is done when its stamp says so: what it read, with which parameters and by which code, and
+what it wrote. Where any of that is another, it runs again; one pipeline runs in a run's folder.
+"""
+
+import argparse
+import sys
+import time
+import warnings
+from pathlib import Path
+
+from fgvc_utils.contest.parameters import ParameterError
+from fgvc_utils.core.files import read_json, remove_leftovers, write_json
+from fgvc_utils.core.locks import Held, only_one
+from fgvc_utils.jobs import sources
+from fgvc_utils.pipeline.contest_file import NOTEBOOKS, Step, read_contest
+from fgvc_utils.pipeline.kernels import KernelDied, run_notebook
+from fgvc_utils.pipeline.plan import check_stage_names, plan, print_plan, reason_to_run
+from fgvc_utils.pipeline.stamps import accept_code, code_of, inputs_of, other_versions, results_of
+
+
+def check(steps: list[Step]) -> list[str]:
+    """What would stop the contest later, found now: one text a problem, none when all is well."""
+    from fgvc_utils.pipeline import checking
+
+    return checking.check(steps).errors
+
+
+def say_check(steps: list[Step]) -> list[str]:
+    """Check the whole contest and print what was found; returns the problems."""
+    from fgvc_utils.pipeline import checking
+
+    found = checking.check(steps)
+    if found.errors:
+        said = f"The contest cannot run: {len(found.errors)} to mend"
+        print(f"{found.text()}\n{said}", file=sys.stderr, flush=True)
+    else:
+        print(f"{found.text()}\nNothing was found that would stop the contest", flush=True)
+    return found.errors
+
+
+def execute(step: Step) -> None:
+    """Run one notebook; its executed copy and then its stamp are written.
+
+    Raises papermill's PapermillExecutionError where a cell fails (the copy shows the cell) and
+    kernels.KernelDied.
+    """
+    step.stamp.unlink(missing_ok=True)
+    parameters = step.cfg.model_dump(mode="json")
+    # Taken before the work: what changes meanwhile makes the step stale, and is not missed.
+    stamp = {"parameters": parameters, "inputs": inputs_of(step), "code": code_of(step.stage)}
+    run_notebook(NOTEBOOKS / f"{step.stage}.ipynb", step.output, parameters)
+    stamp |= {"results": results_of(step), "versions": sources.versions()}
+    write_json(stamp, step.stamp)
+
+
+def summary(steps: list[Step]) -> str:
+    """The figures of the run's report in a few lines."""
+    path = steps[0].cfg.report
+    if not path.is_file():
+        return ""
+    lines = []
+    for section, figures in read_json(path).items():
+        shown = [
+            f"{name} {value:.3f}" if isinstance(value, float) else f"{name} {value}"
+            for name, value in figures.items()
+            if isinstance(value, int | float | str) and not isinstance(value, bool)
+        ]
+        lines.append(f"  {section}: {', '.join(shown)}")
+    return "\n".join(lines)
+
+
+def run(
+    path: Path, first: str | None, only: str | None, dry: bool, accepts_code: bool = False
+) -> int:
+    """Run a contest file, or only say what would run; returns the exit code.
+
+    With `accepts_code` what only its code makes stale is taken for done first; see `accept_code`.
+    """
+    steps = read_contest(path)
+    check_stage_names(steps, first, only)
+    # What comes after the one stage that runs may be mended later.
+    problems = say_check([step for step in steps if not only or step.stage <= only])
+    if not dry and problems:
+        return 2
+    if dry:
+        print_plan(plan(steps, first, only))
+        return 0
+    folder = steps[0].cfg.folder
+    what = f"another pipeline works on the run {folder.name!r} in {folder.parent}"
+    advice = "wait for it, end it, or give this contest another `run`"
+    with only_one(folder / ".pipeline.lock", what, advice):
+        if left := remove_leftovers(folder):
+            print(f"{len(left)} files that were cut off half-written are removed")
+        for name in accept_code(steps) if accepts_code else ():
+            print(f"{name}: done, with code that changed since")
+        return _run_steps(steps, first, only)
+
+
+def _run_steps(steps: list[Step], first: str | None, only: str | None) -> int:
+    started = time.monotonic()
+    for number, step in enumerate(steps, 1):
+        # Asked only now: the steps before it may have changed what it reads.
+        reason = reason_to_run(step, first, only)
+        head = f"[{number}/{len(steps)}] {step.name}"
+        if not reason:
+            other = other_versions(step)
+            print(f"{head}: done before{f', with {other}' if other else ''}", flush=True)
+            continue
+        print(f"{head}: {reason}", flush=True)
+        began = time.monotonic()
+        execute(step)
+        print(f"{head}: {_minutes(time.monotonic() - began)}", flush=True)
+    print(f"finished in {_minutes(time.monotonic() - started)}: {steps[0].cfg.folder}")
+    print(summary(steps))
+    return 0
+
+
+def _minutes(seconds: float) -> str:
+    return f"{int(seconds) // 60} min {int(seconds) % 60:02d} s"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; returns 0, 1 for a notebook that failed, 2 for bad input or a held run."""
+    parser = argparse.ArgumentParser(prog="python -m fgvc_utils.pipeline", description=__doc__)
+    parser.add_argument("contest", type=Path, help="the contest file, params/<contest>.yaml")
+    parser.add_argument("--from", dest="first", help="run this stage and all after it anew")
+    parser.add_argument("--only", help="run this stage alone, anew")
+    parser.add_argument("--dry-run", action="store_true", help="say what would run, and why")
+    parser.add_argument("--check", action="store_true", help="only look for what would stop it")
+    parser.add_argument(
+        "--accept-code",
+        action="store_true",
+        help="take what is done for done although the package's code changed since",
+    )
+    options = parser.parse_args(arguments)
+    if options.first and options.only:
+        parser.error("--from and --only exclude each other")
+    # papermill's own imports warn of things that are theirs to mend.
+    warnings.filterwarnings("ignore", category=DeprecationWarning)
+    from papermill.exceptions import PapermillExecutionError
+
+    try:
+        if options.check:
+            return 2 if say_check(read_contest(options.contest)) else 0
+        return run(
+            options.contest, options.first, options.only, options.dry_run, options.accept_code
+        )
+    except (ParameterError, Held) as error:
+        print(error, file=sys.stderr)
+        return 2
+    except PapermillExecutionError as error:
+        print(f"{error}\nThe executed notebook shows the cell that failed.", file=sys.stderr)
+        return 1
+    except KernelDied as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted; call again to go on where it stopped", file=sys.stderr)
+        return 130

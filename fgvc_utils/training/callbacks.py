@@ -1,0 +1,221 @@
+"""What a fit does around fastai's loop: steps and rates, processes, shorter floats, averages."""
+
+import warnings
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
+
+import numpy as np
+import torch
+from timm.optim import SGDW
+from timm.utils import ModelEmaV3
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+with warnings.catch_warnings():
+    # fastai's own imports warn of torch.jit and of a pandas option; neither is ours to mend.
+    warnings.filterwarnings("ignore", message=".*torch.jit.*")
+    warnings.filterwarnings("ignore", message=".*chained_assignment.*")
+    from fastai.callback.core import Callback, CancelBatchException, CancelFitException
+    from fastai.optimizer import OptimWrapper
+
+from fgvc_utils.hardware.distributed import Processes
+from fgvc_utils.jobs.records import Job
+from fgvc_utils.training.feed import GlobalBatches
+
+# Between these rates a sweep looks for the one to train with.
+SWEEP_LOW, SWEEP_HIGH = 1e-5, 1.0
+# A sweep ends when the loss is so many times its lowest.
+SWEEP_STOP = 3.0
+# fastai's settings of optimisers that take all weights in a few calls, where its own take them one
+# by one, which a GPU waits for. Weight decay is decoupled in all (Loshchilov and Hutter, 2019).
+FASTAI = {"betas": (0.9, 0.99), "eps": 1e-5}
+RADAM = partial(torch.optim.RAdam, decoupled_weight_decay=True, **FASTAI)
+ADAM = partial(torch.optim.AdamW, **FASTAI)
+
+
+class Distributed(Callback):
+    """Wrap the network in DistributedDataParallel while it trains, and only then."""
+
+    order = -20
+
+    def __init__(self, processes: Processes) -> None:
+        self.processes = processes
+
+    def before_fit(self) -> None:
+        devices = [self.processes.device] if self.processes.device.type == "cuda" else None
+        self.plain = self.learn.model
+        self.learn.model = DistributedDataParallel(self.plain, device_ids=devices)
+
+    def after_train(self) -> None:
+        # Each step starts from the first process's BatchNorm statistics and adds each one's own
+        # pictures; after the last step all take the first one's again.
+        self.processes.share_first(self.plain.buffers())
+
+    def after_fit(self) -> None:
+        self.learn.model = self.plain
+
+
+class Steps(Callback):
+    """Micro-batches to optimiser steps: accumulation, one cosine over all, RAdam and then SGD.
+
+    A step's loss is the mean over its micro-batches and processes, and gradients travel between
+    processes only at the last of them.
+    """
+
+    order = 10
+
+    def __init__(self, job: Job, batches: GlobalBatches) -> None:
+        self.job, self.batches = job, batches
+        self.total = batches.steps * job.epochs
+        self.rate = 0.0
+        self.switch = self.total
+        if job.optimiser == "radam+sgd":
+            self.switch = round(self.total * job.radam_share)
+        self.done = 0
+
+    def optimiser(self, step: int) -> tuple[Callable, float]:
+        """Which optimiser takes a step, and its highest rate."""
+        sgd = partial(SGDW, momentum=self.job.momentum)
+        if self.job.optimiser == "radam+sgd":
+            return (RADAM, self.job.radam_lr) if step < self.switch else (sgd, self.job.base_lr)
+        return {"radam": RADAM, "sgd": sgd, "adam": ADAM}[self.job.optimiser], self.job.base_lr
+
+    def rate_of(self, step: int) -> float:
+        """The learning rate of a step: one cosine over all of them, to zero."""
+        _, highest = self.optimiser(step)
+        return float(highest * 0.5 * (1 + np.cos(np.pi * step / self.total)))
+
+    def make_optimiser(self, parameters: list) -> OptimWrapper:
+        """The optimiser for the step that comes next."""
+        kind, rate = self.optimiser(self.done)
+        return OptimWrapper(parameters, kind, lr=rate, weight_decay=self.job.weight_decay)
+
+    def before_train(self) -> None:
+        self.batches.epoch = self.epoch
+        # Dropout is drawn anew each epoch, so that a resumed fit goes on as the first would have.
+        torch.manual_seed(hash((self.job.seed, self.epoch, self.batches.rank)) & 0x7FFFFFFF)
+
+    def before_batch(self) -> None:
+        if not self.training:
+            return
+        if self.iter % self.batches.accumulate == 0:
+            if self.done == self.switch and self.done:
+                self.learn.opt = self.make_optimiser(self.learn.splitter(self.learn.model))
+            self.rate = self.rate_of(self.done)
+            self.learn.opt.set_hypers(lr=self.rate)
+        self.last_of_step = (self.iter + 1) % self.batches.accumulate == 0
+        self.quiet = ExitStack()
+        if not self.last_of_step and isinstance(self.learn.model, DistributedDataParallel):
+            self.quiet.enter_context(self.learn.model.no_sync())
+
+    def after_loss(self) -> None:
+        if self.training:
+            self.learn.loss_grad = self.learn.loss_grad / self.batches.accumulate
+
+    def before_step(self) -> None:
+        if not self.last_of_step:
+            raise CancelBatchException
+        self.done += 1
+
+    def after_batch(self) -> None:
+        if self.training:
+            self.quiet.close()
+
+
+class RateSweep(Steps):
+    """Steps at rates that rise from SWEEP_LOW to SWEEP_HIGH, each with its loss.
+
+    The learning-rate range test (Smith, Cyclical learning rates for training neural networks,
+    2017). It ends early where the loss is SWEEP_STOP times the lowest, or no number.
+    """
+
+    def __init__(self, job: Job, batches: GlobalBatches, processes: Processes) -> None:
+        super().__init__(job, batches)
+        # One optimiser for the whole of the sweep.
+        self.total = self.switch = job.rate_sweep_steps
+        self.processes = processes
+        self.rates: list[float] = []
+        self.losses: list[float] = []
+        self.sum = 0.0
+
+    def rate_of(self, step: int) -> float:
+        """The learning rate of a step, on a logarithmic scale."""
+        return float(SWEEP_LOW * (SWEEP_HIGH / SWEEP_LOW) ** (step / max(1, self.total - 1)))
+
+    def after_loss(self) -> None:
+        super().after_loss()
+        self.sum += float(self.learn.loss.detach()) / self.batches.accumulate
+
+    def before_step(self) -> None:
+        super().before_step()
+        loss = self.processes.total([self.sum / self.processes.count])[0]
+        self.sum = 0.0
+        self.rates.append(self.rate)
+        self.losses.append(loss)
+        lowest = min(self.losses)
+        if not np.isfinite(loss) or loss > SWEEP_STOP * lowest or self.done >= self.total:
+            raise CancelFitException
+
+
+class Autocast(Callback):
+    """Forward and loss in a shorter float, weights and gradients in float32."""
+
+    order = 20
+
+    def __init__(self, device: str, dtype: torch.dtype) -> None:
+        self.device, self.dtype = device, dtype
+
+    def before_batch(self) -> None:
+        self.context = torch.autocast(self.device, self.dtype)
+        self.context.__enter__()
+
+    def after_pred(self) -> None:
+        self.learn.pred = self.learn.pred.float()
+
+    def after_loss(self) -> None:
+        self.context.__exit__(None, None, None)
+
+
+class KeepStatistics(Callback):
+    """Let BatchNorm see each picture once where activations are computed anew.
+
+    Gradient checkpointing repeats forward passes within the backward one; without this each would
+    move the running statistics a second time.
+    """
+
+    def before_backward(self) -> None:
+        self.momentums = {
+            module: module.momentum
+            for module in self.learn.model.modules()
+            if isinstance(module, nn.modules.batchnorm._BatchNorm)
+        }
+        for module in self.momentums:
+            module.momentum = 0.0
+
+    def after_backward(self) -> None:
+        for module, momentum in self.momentums.items():
+            module.momentum = momentum
+
+
+class Average(Callback):
+    """The exponential moving average of the weights over the steps (Polyak and Juditsky, 1992).
+
+    timm's, with its warm-up, so that a short fit is not dominated by its first weights.
+    """
+
+    order = 55
+
+    def __init__(self, network: nn.Module, decay: float, steps: Steps) -> None:
+        self.average = ModelEmaV3(network, decay=decay, use_warmup=True)
+        self.steps = steps
+
+    @property
+    def network(self) -> nn.Module:
+        """The averaged network."""
+        return self.average.module
+
+    def after_batch(self) -> None:
+        if self.training and self.steps.last_of_step:
+            plain = getattr(self.learn.model, "module", self.learn.model)
+            self.average.update(plain, step=self.steps.done)

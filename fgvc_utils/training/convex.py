@@ -1,0 +1,67 @@
+"""Fit a layer on stored features by L-BFGS: a convex problem has one answer and needs no rate."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+
+from fgvc_utils.core import heartbeat
+from fgvc_utils.hardware.distributed import Processes
+
+HISTORY = 10
+FLAT = 1e-5
+
+Block = tuple[torch.Tensor, torch.Tensor]
+
+
+def fit_layer(
+    network: nn.Module,
+    blocks: Iterable[Block],
+    objective: nn.Module,
+    weight_decay: float,
+    steps: int,
+    processes: Processes,
+) -> dict[str, float]:
+    """Minimise the mean objective + weight_decay / 2 × |weights|² over all blocks of all processes.
+
+    L-BFGS with a strong Wolfe line search (Liu and Nocedal, 1989), at most `steps` steps, fewer
+    where no gradient exceeds 1e-5. `blocks` are this process's (features, targets), passed over
+    again at each evaluation; every process takes the same steps. Biases are not decayed, frozen
+    parameters stay. The network is changed in place.
+
+    Returns `train_loss`, the mean objective without the decay, and `evaluations`, their number.
+    """
+    device = processes.device
+    free = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    count = processes.total([sum(len(features) for features, _ in blocks)])[0]
+    optimiser = torch.optim.LBFGS(
+        free,
+        max_iter=steps,
+        history_size=HISTORY,
+        tolerance_grad=FLAT,
+        line_search_fn="strong_wolfe",
+    )
+    told = {"train_loss": float("nan"), "evaluations": 0}
+
+    def evaluate() -> torch.Tensor:
+        optimiser.zero_grad(set_to_none=False)
+        total = torch.zeros((), device=device)
+        for features, targets in blocks:
+            heartbeat.beat()
+            share = len(features) / count
+            loss = objective(network(features.to(device)), targets.to(device)) * share
+            loss.backward()
+            total += loss.detach()
+        # Free parameters have a gradient from the first block on, unless there was no block.
+        gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in free]
+        processes.sum_up([total, *gradients])
+        told["train_loss"], told["evaluations"] = float(total), told["evaluations"] + 1
+        for parameter, gradient in zip(free, gradients, strict=True):
+            if parameter.ndim > 1:
+                total += 0.5 * weight_decay * parameter.detach().square().sum()
+                gradient += weight_decay * parameter.detach()
+            parameter.grad = gradient
+        return total
+
+    optimiser.step(evaluate)
+    return told

@@ -1,0 +1,307 @@
+"""What reaches the network: pictures or stored features, in an order that any number of processes
+shares.
+"""
+
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from torch.utils.data import Dataset, Sampler
+
+from fgvc_utils.contest.decoded import Decoded
+from fgvc_utils.contest.images import read_cached
+from fgvc_utils.jobs.predictions import Store, softmax
+from fgvc_utils.training import augment
+
+Item = tuple[int, int]
+
+
+# Streams of random numbers that must not repeat each other.
+CROP, CHANGES, MIX = range(3)
+
+
+def image_keys(image_ids: Sequence[str]) -> np.ndarray:
+    """A number an image, int64, that follows from its id alone: what its random draws hang on."""
+    ids = np.asarray(image_ids, dtype=object)
+    return (pd.util.hash_array(ids, categorize=False) >> np.uint64(1)).astype(np.int64)
+
+
+def item_seed(seed: int, epoch: int, key: int, stream: int = CROP) -> int:
+    """One seed an image, epoch and stream, whichever process draws it."""
+    drawn = np.random.SeedSequence([seed, epoch, key, stream]).generate_state(1, np.uint64)
+    return int(drawn[0] >> 1)
+
+
+def _seed_cpu(seed: int) -> None:
+    # torch.manual_seed would seed the accelerators too, whose dropout is not to follow an image.
+    torch.default_generator.manual_seed(seed)
+
+
+def stack(pictures: list[torch.Tensor]) -> torch.Tensor:
+    """Pictures (3, height, width) as a batch whose colours lie side by side in memory.
+
+    They come so from the decoder and the network takes them so (`channels_last`): turning the
+    colours outwards and back would cost more than the crop.
+    """
+    return torch.stack([picture.permute(1, 2, 0) for picture in pictures]).permute(0, 3, 1, 2)
+
+
+class GlobalBatches(Sampler[list[Item]]):
+    """Each epoch's optimiser steps, cut up over processes and micro-batches.
+
+    The order of `rows` is drawn by seed and epoch alone. Step s takes the next processes × micro ×
+    accumulate rows; micro-batch a of process r takes the piece a × processes + r of them. So any
+    split of a global batch into equal micro-batches sees the same pieces. What does not fill a last
+    step is left to the other epochs, whose order is another.
+
+    Yields lists of (epoch, row). Set `epoch` before each pass.
+    """
+
+    def __init__(
+        self, rows: np.ndarray, micro: int, accumulate: int, processes: int, rank: int, seed: int
+    ) -> None:
+        self.rows, self.micro, self.accumulate = rows, micro, accumulate
+        self.processes, self.rank, self.seed = processes, rank, seed
+        self.epoch = 0
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps an epoch."""
+        return len(self.rows) // (self.micro * self.accumulate * self.processes)
+
+    @property
+    def images(self) -> int:
+        """Images an epoch, over all processes."""
+        return self.steps * self.micro * self.accumulate * self.processes
+
+    def __len__(self) -> int:
+        return self.steps * self.accumulate
+
+    def __iter__(self) -> Iterator[list[Item]]:
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.rows)
+        for number in range(len(self)):
+            start = (number * self.processes + self.rank) * self.micro
+            yield [(self.epoch, int(row)) for row in order[start : start + self.micro]]
+
+
+class InTurn(Sampler[list[Item]]):
+    """Rows in their order, in batches of at most `size`: for predicting.
+
+    `epoch` chooses the random numbers where the pictures are changed at random.
+    """
+
+    def __init__(self, rows: np.ndarray, size: int, epoch: int = 0) -> None:
+        self.rows, self.size, self.epoch = rows, size, epoch
+
+    def __len__(self) -> int:
+        return -(-len(self.rows) // self.size)
+
+    def __iter__(self) -> Iterator[list[Item]]:
+        for start in range(0, len(self.rows), self.size):
+            yield [(self.epoch, int(row)) for row in self.rows[start : start + self.size]]
+
+
+@dataclass
+class Targets:
+    """What images teach, made dense a batch at a time: one array of all would not fit in memory.
+
+    `labels` int (images,), -1 where there is none, are numbers of `classes` classes. Each of
+    `teachers` holds `logits`, or `target_classes` with `target_probabilities`, at the rows that its
+    array of `places`, int (images,), names; -1 where it has no word on an image.
+    """
+
+    labels: np.ndarray
+    classes: int
+    teachers: Sequence[Store] = ()
+    places: Sequence[np.ndarray] = ()
+    temperature: float = 1.0
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, rows: Sequence[int]) -> torch.Tensor:
+        """float32 (rows, classes): one-hot labels; beside them the teachers' mean, if any."""
+        return self.of_view(rows, "logits")
+
+    def of_view(self, rows: Sequence[int], kind: str) -> torch.Tensor:
+        """The same, where the teachers' word is the array `kind` of their stores."""
+        labels = self.labels[rows]
+        told = np.zeros((len(labels), self.classes), np.float32)
+        known = np.flatnonzero(labels >= 0)
+        told[known, labels[known]] = 1
+        if not self.teachers:
+            return torch.from_numpy(told)
+        taught, voices = np.zeros_like(told), np.zeros((len(labels), 1), np.float32)
+        for teacher, place in zip(self.teachers, self.places, strict=True):
+            there = np.flatnonzero(place[rows] >= 0)
+            taught[there] += self._word(teacher, place[rows][there], kind)
+            voices[there] += 1
+        taught /= np.maximum(voices, 1)
+        return torch.from_numpy(np.concatenate([told, taught], axis=1))
+
+    def _word(self, teacher: Store, places: np.ndarray, kind: str) -> np.ndarray:
+        if kind in teacher.kinds():
+            logits = teacher.read_rows(kind, places).astype(np.float32)
+            return softmax(logits / self.temperature)
+        word = np.zeros((len(places), self.classes), np.float32)
+        columns = teacher.read_rows("target_classes", places)
+        values = teacher.read_rows("target_probabilities", places).astype(np.float32)
+        # A class may stand twice in a row, its other value being nothing.
+        np.add.at(word, (np.arange(len(places))[:, None], columns), values)
+        return word / word.sum(axis=1, keepdims=True)
+
+
+@dataclass
+class Changes:
+    """The random changes of a batch: image by image, then CutMix or Mixup of the batch.
+
+    The same on a worker's CPU and on the device that trains: all draws are from the CPU's random
+    numbers, seeded by epoch and image. `change` takes and gives uint8 (3, size, size).
+    """
+
+    change: augment.Transform
+    seed: int
+    mix: str = "none"
+    mix_probability: float = 0.0
+    mix_alpha: float = 1.0
+
+    def __call__(
+        self, pictures: Iterable[torch.Tensor], targets: torch.Tensor, items: Sequence[Item]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Changed uint8 (batch, 3, size, size) and float32 targets (batch, width).
+
+        `pictures` are a batch, or its pictures one by one, which saves putting them together twice.
+        `items` are epoch and key of each image.
+        """
+        with torch.random.fork_rng(devices=[]):
+            changed = stack(
+                [self.one(picture, *item) for picture, item in zip(pictures, items, strict=True)]
+            )
+            # Seeded by the batch's first image: every image of it takes part in the mix.
+            _seed_cpu(item_seed(self.seed, *items[0], MIX))
+            return augment.mix_batch(
+                changed, targets, self.mix, self.mix_probability, self.mix_alpha
+            )
+
+    def one(self, picture: torch.Tensor, epoch: int, key: int) -> torch.Tensor:
+        """One picture, changed; seeds the CPU's random numbers."""
+        _seed_cpu(item_seed(self.seed, epoch, key, CHANGES))
+        return self.change(picture)
+
+
+@dataclass
+class Pictures(Dataset):
+    """Pictures of the cache, prepared one by one, with their targets.
+
+    `files` are paths of cached JPEGs; `targets` gives float32 (rows, width) of a list of rows. An
+    item is a batch's list of (epoch, row); it gives uint8 (batch, 3, size, size) and float32
+    (batch, width). Random numbers are seeded per image, by its number in `keys` (without them by
+    its row), so neither worker processes nor other images change a picture. `view` cuts a picture
+    out, `changes` alters it; with `changes_later` they are left to the device that trains, and
+    epochs and keys, int64 (batch, 2), stand between pictures and targets. With `views` above 0 the
+    epochs repeat so many random views, which teachers have seen too: their word on view n is their
+    array `view-n`. With `decoded`, whose side is to be that of the view, pictures are read from
+    there and not decoded.
+    """
+
+    files: list[str]
+    targets: Targets | torch.Tensor | None
+    view: augment.Transform
+    seed: int
+    changes: Changes | None = None
+    changes_later: bool = False
+    views: int = 0
+    keys: np.ndarray | None = None
+    decoded: Decoded | None = None
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitems__(self, items: list[Item]) -> tuple[torch.Tensor, ...]:
+        """The batch of the given (epoch, row) items."""
+        if self.views:
+            items = [(epoch % self.views, row) for epoch, row in items]
+        with torch.random.fork_rng(devices=[]):
+            pictures = [self.picture(*item) for item in items]
+        targets = self._targets(items)
+        if self.changes is None:
+            return stack(pictures), targets
+        keyed = [(epoch, self._key(row)) for epoch, row in items]
+        if self.changes_later:
+            return stack(pictures), torch.tensor(keyed), targets
+        return self.changes(pictures, targets, keyed)
+
+    def picture(self, epoch: int, row: int) -> torch.Tensor:
+        """One picture as `view` cuts it, uint8 (3, size, size); seeds the CPU's random numbers."""
+        _seed_cpu(item_seed(self.seed, epoch, self._key(row)))
+        return self.view(self._whole(self.files[row]))
+
+    def _whole(self, file: str) -> torch.Tensor:
+        if self.decoded is None or file not in self.decoded:
+            return augment.to_tensor(read_cached(file))
+        with warnings.catch_warnings():
+            # A map that cannot be written to: a view only reads it, and the batch is a copy.
+            warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+            return augment.to_tensor(self.decoded.read(file))
+
+    def _key(self, row: int) -> int:
+        return row if self.keys is None else int(self.keys[row])
+
+    def _targets(self, items: list[Item]) -> torch.Tensor:
+        rows = [row for _, row in items]
+        if not self.views:
+            return self.targets[rows]
+        # All images of a batch are of one epoch.
+        return self.targets.of_view(rows, f"view-{items[0][0]}")
+
+
+@dataclass
+class StoredFeatures(Dataset):
+    """Stored features, a view drawn at random for each image, with their targets.
+
+    `views` holds float arrays (images, width), all of one shape; `targets` gives float32 (rows,
+    classes) of rows.
+    """
+
+    views: list[np.ndarray]
+    targets: Targets | torch.Tensor
+    seed: int
+
+    def __len__(self) -> int:
+        return len(self.views[0])
+
+    def __getitems__(self, items: list[Item]) -> tuple[torch.Tensor, torch.Tensor]:
+        """The batch of the given (epoch, row) items: features (batch, width) and targets."""
+        rows = np.array([row for _, row in items])
+        epoch, first = items[0]
+        drawn = np.random.default_rng(item_seed(self.seed, epoch, first))
+        which = drawn.integers(len(self.views), size=len(rows))
+        picked = np.stack([self.views[w][r] for w, r in zip(which, rows, strict=True)])
+        return torch.from_numpy(picked), self.targets[rows]
+
+
+@dataclass
+class AllViews:
+    """Blocks of stored features with their targets: each row under every view, in their order.
+
+    Yields features (block, width) and targets (block, classes); may be passed over many times.
+    """
+
+    stored: StoredFeatures
+    rows: np.ndarray
+    size: int = 4096
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        for start in range(0, len(self.rows), self.size):
+            rows = self.rows[start : start + self.size]
+            targets = self.stored.targets[rows]
+            for view in self.stored.views:
+                yield torch.from_numpy(view[rows]), targets
+
+
+def as_it_is(batch: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+    """Collate nothing: the data sets give whole batches."""
+    return batch

@@ -1,0 +1,386 @@
+"""A job to a fitted network: fastai's Learner in each process, resumed, judged and kept."""
+
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors.torch import save, save_file
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+
+with warnings.catch_warnings():
+    # fastai's own imports warn of torch.jit and of a pandas option; neither is ours to mend.
+    warnings.filterwarnings("ignore", message=".*torch.jit.*")
+    warnings.filterwarnings("ignore", message=".*chained_assignment.*")
+    from fastai.callback.core import Callback
+    from fastai.callback.schedule import valley
+    from fastai.data.core import DataLoaders
+    from fastai.learner import Learner
+
+from fgvc_utils.contest.parameters import accumulation
+from fgvc_utils.core import heartbeat
+from fgvc_utils.core.files import whole_file
+from fgvc_utils.hardware.distributed import Processes
+from fgvc_utils.hardware.progress import Progress
+from fgvc_utils.jobs.predictions import label_ranks
+from fgvc_utils.jobs.records import Job
+from fgvc_utils.training import balance
+from fgvc_utils.training.callbacks import (
+    Autocast,
+    Average,
+    Distributed,
+    KeepStatistics,
+    RateSweep,
+    Steps,
+)
+from fgvc_utils.training.convex import fit_layer
+from fgvc_utils.training.feed import AllViews, Changes, GlobalBatches, InTurn, Pictures, as_it_is
+from fgvc_utils.training.losses import Objective
+from fgvc_utils.training.material import Material
+from fgvc_utils.training.networks import MASKED, autocast_dtype, without_prior
+from fgvc_utils.training.weights import in_order, read_state
+
+LAST = "last.pt"
+# The weight of a step's own loss in the smoothed losses of a rate sweep.
+SWEEP_WEIGHT = 0.1
+
+
+def loader(dataset: Dataset, batches: object, processes: Processes) -> DataLoader:
+    """A torch loader that takes whole batches from the data set."""
+    workers = processes.workers if isinstance(dataset, Pictures) else 0
+    return DataLoader(
+        dataset,
+        batch_sampler=batches,
+        num_workers=workers,
+        collate_fn=as_it_is,
+        pin_memory=processes.device.type == "cuda",
+        # Started once: new workers an epoch would leave the device waiting at each one's start.
+        persistent_workers=workers > 0,
+        prefetch_factor=4 if workers else None,
+    )
+
+
+class OnDevice:
+    """A loader's batches, on their way to a device while it still works on the ones before.
+
+    Left to fastai, each copy would wait for all the work before it. With `changes` the random
+    changes are made there, from the epochs and keys that stand between pictures and targets.
+    """
+
+    def __init__(
+        self, batches: DataLoader, device: torch.device, changes: Changes | None = None
+    ) -> None:
+        self.batches, self.device, self.changes = batches, device, changes
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[list[torch.Tensor]]:
+        for pictures, *keyed, targets in self.batches:
+            batch = [t.to(self.device, non_blocking=True) for t in (pictures, targets)]
+            yield batch if self.changes is None else self.changes(*batch, keyed[0].tolist())
+
+
+class Account(Callback):
+    """Progress, the learning curve, and the last epoch's state for a fit that is cut off."""
+
+    order = 60
+
+    def __init__(
+        self,
+        job: Job,
+        steps: Steps,
+        material: Material,
+        processes: Processes,
+        progress: Progress,
+        average: Average | None = None,
+    ) -> None:
+        self.job, self.steps, self.material, self.average = job, steps, material, average
+        self.held_out = _held_out(material, processes)
+        self.processes, self.progress = processes, progress
+        self.history: list[dict] = []
+        self.start_epoch = 0
+        self.trace: list[dict[str, torch.Tensor]] = []
+
+    @property
+    def last_file(self) -> Path:
+        """Where the last epoch's state lies."""
+        return Path(self.job.folder) / LAST
+
+    def take_up(self) -> None:
+        """Take up the fit where an earlier one of the very same job was cut off."""
+        if not self.last_file.is_file():
+            return
+        try:
+            last = read_state(self.last_file, "it is left out, and the fit starts anew")
+        except ValueError as error:
+            self.progress.note(self.job.name, str(error))
+            return
+        if (last["digest"], last.get("code")) != (self.material.digest, self.material.code):
+            return
+        self.learn.model.load_state_dict(last["network"])
+        if self.average is not None:
+            self.average.network.load_state_dict(last["average"])
+        self.steps.done = last["steps"]
+        self.learn.opt = self.steps.make_optimiser(self.learn.splitter(self.learn.model))
+        self.learn.opt.load_state_dict(last["optimiser"])
+        self.history, self.start_epoch = last["history"], last["epoch"] + 1
+        self.progress.note(self.job.name, f"goes on after epoch {self.start_epoch}")
+
+    def before_train(self) -> None:
+        self.losses = torch.zeros((), dtype=torch.float64, device=self.processes.device)
+        self.started = self.free_since = time.monotonic()
+        self.waited = 0.0
+
+    def before_batch(self) -> None:
+        if self.training:
+            self.waited += time.monotonic() - self.free_since
+
+    def after_batch(self) -> None:
+        heartbeat.beat()
+        if not self.training:
+            return
+        # Summed where it lies: reading it each time would make a GPU wait for the CPU.
+        self.losses += self.learn.loss.detach()
+        if self.steps.last_of_step:
+            what = f"epoch {self.epoch + 1}/{self.job.epochs}"
+            self.progress.step(self.job.name, self.steps.done, self.steps.total, what)
+            if self.job.keep_every_step:
+                state = self.learn.model.state_dict()
+                self.trace.append({k.removeprefix("module."): v.clone() for k, v in state.items()})
+        self.free_since = time.monotonic()
+
+    def after_train(self) -> None:
+        self.seconds = time.monotonic() - self.started
+
+    def after_epoch(self) -> None:
+        if self.epoch < self.start_epoch:
+            return
+        plain = getattr(self.learn.model, "module", self.learn.model)
+        batches = self.steps.batches
+        # Adding up the losses ends the wait for the device, so the seconds are taken after it.
+        loss_sum, count = self.processes.total([float(self.losses), len(batches)])
+        seconds = max(self.seconds, time.monotonic() - self.started)
+        figures = {"train_loss": loss_sum / count}
+        # The sum over all processes: where it is no number, all of them stop here.
+        check_loss(figures["train_loss"], self.job, self.epoch + 1)
+        if self.average is not None:
+            # Each process averages its own BatchNorm statistics; one network is judged and kept.
+            self.processes.share_first(self.average.network.buffers())
+        if self.held_out is not None:
+            judged = plain if self.average is None else self.average.network
+            figures |= evaluate(judged, self.held_out, self.job, self.material, self.processes)
+            plain.train()
+        figures |= {
+            "lr": self.steps.rate,
+            "images_per_second": batches.images / seconds,
+            "waiting": self.waited / seconds,
+            "seconds": seconds,
+        }
+        self.history.append({"epoch": self.epoch + 1, **figures})
+        # A layer's epoch takes milliseconds: its last one is enough to read.
+        if self.job.fit == "full" or self.epoch + 1 == self.job.epochs:
+            what = f"epoch {self.epoch + 1}/{self.job.epochs}"
+            self.progress.figures(self.job.name, what, **figures)
+        if self.processes.first and self.job.fit == "full":
+            self._keep_last(plain)
+
+    def _keep_last(self, network: nn.Module) -> None:
+        state = {
+            "digest": self.material.digest,
+            "code": self.material.code,
+            "epoch": self.epoch,
+            "steps": self.steps.done,
+            "network": network.state_dict(),
+            "average": {} if self.average is None else self.average.network.state_dict(),
+            "optimiser": self.learn.opt.state_dict(),
+            "history": self.history,
+        }
+        with whole_file(self.last_file) as temporary:
+            torch.save(state, temporary)
+
+
+def check_loss(loss: float, job: Job, epoch: int) -> None:
+    """Raise FloatingPointError where the loss is no number any more."""
+    if not np.isfinite(loss):
+        raise FloatingPointError(
+            f"the loss of job {job.name} is no number after epoch {epoch}; lower its rates"
+        )
+
+
+@torch.no_grad()
+def evaluate(
+    network: nn.Module, batches: DataLoader, job: Job, material: Material, processes: Processes
+) -> dict[str, float]:
+    """Held-out loss, top-1 and top-5 of what would be predicted, over all processes.
+
+    Each image is counted once. The loss is the cross-entropy without label smoothing.
+    """
+    network.eval()
+    dtype = autocast_dtype(job.precision, processes.device)
+    empty = material.masked
+    sums = [0.0, 0.0, 0.0, 0.0]
+    for pictures, targets in batches:
+        heartbeat.beat()
+        with torch.autocast(processes.device.type, dtype, enabled=dtype is not None):
+            logits = network(pictures.to(processes.device))
+        logits = without_prior(logits.float(), network, job).cpu()
+        told = targets[:, : logits.shape[1]]
+        loss = nn.functional.cross_entropy(logits, told)
+        masked = logits.masked_fill(empty, MASKED)
+        ranks = label_ranks(masked.numpy(), told.argmax(dim=1).numpy())
+        for place, value in enumerate((len(ranks), (ranks == 0).sum(), (ranks < 5).sum())):
+            sums[place] += float(value)
+        sums[3] += float(loss) * len(ranks)
+    count, first, five, loss = processes.total(sums)
+    return {"top1": first / count, "top5": five / count, "loss": loss / count, "n": count}
+
+
+def fit(
+    job: Job, material: Material, network: nn.Module, processes: Processes, progress: Progress
+) -> tuple[nn.Module, list[dict]]:
+    """Train the network as the job says; returns it and a record an epoch.
+
+    A job that sweeps rates keeps their losses in `rates.csv`; its record has the rate that fastai's
+    `valley` suggests.
+
+    Raises ParameterError where the global batch cannot be cut up, FloatingPointError where the
+    loss is no number any more.
+    """
+    if job.rate_sweep_steps:
+        return network, _sweep_rates(job, material, network, processes, progress)
+    if job.whole_batch:
+        network, history = _fit_at_once(job, material, network, processes, progress)
+    else:
+        network, history = _fit_by_steps(job, material, network, processes, progress)
+    if processes.first:
+        _keep_fit(job, network, history)
+    return network, history
+
+
+def _fit_at_once(
+    job: Job, material: Material, network: nn.Module, processes: Processes, progress: Progress
+) -> tuple[nn.Module, list[dict]]:
+    network = network.to(processes.device)
+    blocks = AllViews(material.train_set(), processes.share(material.fit_rows))
+    objective = Objective(job.label_smoothing, job.teacher_weight, job.temperature)
+    figures = fit_layer(network, blocks, objective, job.weight_decay, job.epochs, processes)
+    check_loss(figures["train_loss"], job, 1)
+    held_out = _held_out(material, processes)
+    if held_out is not None:
+        figures |= evaluate(network, held_out, job, material, processes)
+    progress.figures(job.name, f"{figures['evaluations']} evaluations", **figures)
+    return network, [{"epoch": 1, **figures}]
+
+
+def _held_out(material: Material, processes: Processes) -> DataLoader | None:
+    if not len(material.validate_rows):
+        return None
+    mine = InTurn(processes.share(material.validate_rows), 64)
+    return loader(material.test_set(), mine, processes)
+
+
+def _batches(job: Job, material: Material, processes: Processes) -> GlobalBatches:
+    cut = accumulation(job.global_batch, job.micro_batch, processes.count)
+    rows = material.fit_rows
+    if job.balance == "oversample":
+        rows = rows[balance.oversample(material.labels[rows], seed=job.seed)]
+    return GlobalBatches(
+        rows, cut.micro_batch, cut.steps, processes.count, processes.rank, job.seed
+    )
+
+
+def _learner(
+    job: Job,
+    material: Material,
+    network: nn.Module,
+    steps: Steps,
+    processes: Processes,
+    callbacks: list[Callback],
+) -> Learner:
+    """A fastai Learner over the job's train images, with the callbacks that every fit has."""
+    later = job.fit == "full" and job.changes_on == "device"
+    batches = loader(material.train_set(changes_later=later), steps.batches, processes)
+    changes = material.changes(mix=True) if later else None
+    train = OnDevice(batches, processes.device, changes)
+    callbacks = [steps, *callbacks]
+    if processes.count > 1:
+        callbacks.append(Distributed(processes))
+    if job.gradient_checkpointing:
+        callbacks.append(KeepStatistics())
+    dtype = autocast_dtype(job.precision, processes.device)
+    if dtype is not None:
+        callbacks.append(Autocast(processes.device.type, dtype))
+    objective = Objective(job.label_smoothing, job.teacher_weight, job.temperature)
+    loaders = DataLoaders(train, [], path=Path(job.folder))
+    learner = Learner(
+        loaders, network, objective, cbs=callbacks, path=Path(job.folder), wd=job.weight_decay
+    )
+    # Account does what these two would do, for processes and notebooks alike.
+    learner.remove_cbs([c for c in learner.cbs if c.name in ("recorder", "progress")])
+    learner.opt = steps.make_optimiser(learner.splitter(network))
+    return learner
+
+
+def _fit_by_steps(
+    job: Job, material: Material, network: nn.Module, processes: Processes, progress: Progress
+) -> tuple[nn.Module, list[dict]]:
+    network = network.to(processes.device)
+    steps = Steps(job, _batches(job, material, processes))
+    average = Average(network, job.ema_decay, steps) if job.ema_decay else None
+    account = Account(job, steps, material, processes, progress, average)
+    callbacks = [account] if average is None else [account, average]
+    learner = _learner(job, material, network, steps, processes, callbacks)
+    account.take_up()
+    with learner.no_logging():
+        learner.fit(job.epochs, start_epoch=account.start_epoch)
+    if processes.first:
+        _keep_trace(job, account)
+    if average is not None:
+        network = average.network
+    return network, account.history
+
+
+def _sweep_rates(
+    job: Job, material: Material, network: nn.Module, processes: Processes, progress: Progress
+) -> list[dict]:
+    network = network.to(processes.device)
+    sweep = RateSweep(job, _batches(job, material, processes), processes)
+    learner = _learner(job, material, network, sweep, processes, [])
+    epochs = -(-job.rate_sweep_steps // sweep.batches.steps)
+    with learner.no_logging():
+        learner.fit(epochs)
+    check_loss(sweep.losses[0], job, 1)
+    tried = pd.DataFrame({"lr": sweep.rates, "loss": sweep.losses})
+    # Only the last loss, which ended the sweep, may be no number.
+    usable = tried[np.isfinite(tried["loss"])]
+    rates, smooth = usable["lr"], usable["loss"].ewm(alpha=SWEEP_WEIGHT).mean()
+    suggested, _ = valley(rates.tolist(), smooth.tolist(), len(rates))
+    if processes.first:
+        with whole_file(Path(job.folder) / "rates.csv") as temporary:
+            tried.to_csv(temporary, index=False)
+    figures = {"suggested": suggested, "train_loss": float(smooth.min())}
+    progress.figures(job.name, f"{len(rates)} steps", **figures)
+    return [{"epoch": 1, **figures}]
+
+
+def _keep_fit(job: Job, network: nn.Module, history: list[dict]) -> None:
+    folder = Path(job.folder)
+    with whole_file(folder / "log.csv") as temporary:
+        pd.DataFrame(history).to_csv(temporary, index=False)
+    if job.keep_weights:
+        state = {name: tensor.contiguous().cpu() for name, tensor in network.state_dict().items()}
+        classes = "\n".join(job.classes)
+        with whole_file(folder / "weights.safetensors") as temporary:
+            told = {"classes": classes, "backbone": job.backbone}
+            temporary.write_bytes(in_order(save(state, told)))
+
+
+def _keep_trace(job: Job, account: Account) -> None:
+    for number, state in enumerate(account.trace):
+        with whole_file(Path(job.folder) / "steps" / f"{number:05d}.safetensors") as temporary:
+            save_file({name: tensor.contiguous() for name, tensor in state.items()}, temporary)

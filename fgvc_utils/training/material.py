@@ -1,0 +1,143 @@
+"""A job's rows with what they teach, as the data sets that training and predicting read."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+from torchvision.transforms import v2
+
+from fgvc_utils.contest.decoded import Decoded, decoded_folder
+from fgvc_utils.jobs.done import job_code, job_digest
+from fgvc_utils.jobs.predictions import Store, same_classes
+from fgvc_utils.jobs.records import Job
+from fgvc_utils.jobs.rows import fitted_images, read_rows
+from fgvc_utils.training import augment
+from fgvc_utils.training.feed import Changes, Pictures, StoredFeatures, Targets, image_keys
+
+
+def decoded_pictures(cache: str, side: int) -> Decoded | None:
+    """The decoded pictures of one side in a cache, if there are any."""
+    folder = decoded_folder(Path(cache), side)
+    return Decoded(folder) if cache and folder.is_dir() else None
+
+
+class Material:
+    """A job's rows with their targets, and the data sets over them."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.rows = read_rows(job)
+        index = {name: number for number, name in enumerate(job.classes)}
+        self.labels = np.array([index.get(target, -1) for target in self.rows["target"]])
+        self.judged = np.array([index.get(label, -1) for label in self.rows["label"]])
+        self.fit_rows = np.flatnonzero(self.rows["fit"])
+        self.validate_rows = np.flatnonzero(self.rows["validate"])
+        self.predict_rows = np.flatnonzero(self.rows["predict"])
+        self.counts = np.bincount(
+            self.labels[self.fit_rows][self.labels[self.fit_rows] >= 0],
+            minlength=len(job.classes),
+        )
+        self.ids = self.rows["image_id"].tolist()
+        self.stores = [Store(Path(store)) for store in job.stores]
+        # Taken before the work: what is read now is what the result will hang on.
+        self.digest, self.code = job_digest(job), job_code(job)
+        self.told = Targets(self.labels, len(job.classes))
+
+    @property
+    def masked(self) -> torch.Tensor:
+        """Classes that are not predicted, boolean (classes,): those without a train image.
+
+        All false where the job keeps them, or learns from teachers alone, who may know them.
+        """
+        job = self.job
+        learned = job.fit != "none" or job.trained
+        masks = learned and job.teacher_weight < 1 and not job.keep_empty
+        return torch.from_numpy((self.counts == 0) & bool(masks))
+
+    def targets(self) -> Targets:
+        """What each row teaches: its label and, where the job has teachers, their word."""
+        classes, teachers = self.job.classes, []
+        if self.job.teacher_weight:
+            teachers = [Store(Path(store)) for store in self.job.teachers]
+            if same_classes(teachers) != classes:
+                raise ValueError(
+                    f"the teachers of job {self.job.name} know other classes than it does"
+                )
+        # Only the images that are fitted have a teacher's word; the others keep zeros.
+        places = []
+        for teacher in teachers:
+            place = np.full(len(self.ids), -1)
+            spoken = self.fit_rows
+            if self.job.fold_clean:
+                fitted = fitted_images(teacher.folder.parent)
+                spoken = spoken[[self.ids[row] not in fitted for row in spoken]]
+            place[spoken] = teacher.rows_of([self.ids[row] for row in spoken])
+            places.append(place)
+        heard = np.max(places, axis=0) if teachers else np.zeros(len(self.ids))
+        silent = self.fit_rows[heard[self.fit_rows] < 0]
+        if len(silent):
+            raise ValueError(
+                f"job {self.job.name}: every teacher was trained on {len(silent)} of its images, "
+                f"first {self.ids[silent[0]]!r}, and fold_clean forbids that they teach them; "
+                "give teachers that held out other folds"
+            )
+        return Targets(self.labels, len(classes), teachers, places, self.job.temperature)
+
+    def train_pictures(self, *, mix: bool = False, later: bool = False) -> Pictures:
+        """Pictures of all rows as they are trained on: cropped, and changed now or later."""
+        job = self.job
+        view = augment.train_view(job.size, job.train_ratio, job.random_crop)
+        pictures = self._pictures(view, job.train_side)
+        return replace(pictures, changes=self.changes(mix=mix), changes_later=later)
+
+    def test_pictures(self, *, mirrored: bool = False) -> Pictures:
+        """Pictures of all rows as they are predicted, or their mirror images."""
+        view = augment.test_view(self.job.size, self.job.test_ratio)
+        if mirrored:
+            view = v2.Compose([view, v2.RandomHorizontalFlip(1.0)])
+        return self._pictures(view, self.job.test_side)
+
+    def _pictures(self, view: augment.Transform, side: int) -> Pictures:
+        files = self.rows["file"].tolist()
+        return Pictures(
+            files,
+            self.told,
+            view,
+            self.job.seed,
+            keys=image_keys(self.ids),
+            decoded=decoded_pictures(self.job.decoded, side),
+        )
+
+    def changes(self, *, mix: bool = False) -> Changes:
+        """All random changes of the job; `mix` adds its CutMix or Mixup."""
+        job = self.job
+        return Changes(
+            augment.random_changes(job.augmentation),
+            job.seed,
+            job.mix if mix else "none",
+            job.mix_probability,
+            job.mix_alpha,
+        )
+
+    def features(self, views: list[str]) -> StoredFeatures:
+        """Stored features of all rows, the stores side by side, one array a view."""
+        arrays = [
+            np.concatenate([store.read(view, self.ids) for store in self.stores], axis=1)
+            for view in views
+        ]
+        return StoredFeatures(arrays, self.told, self.job.seed)
+
+    def train_set(self, *, changes_later: bool = False) -> Dataset:
+        """What the job learns from; its random changes may be left to the device that trains."""
+        if self.job.fit == "head":
+            return replace(self.features(self.job.train_views), targets=self.targets())
+        pictures = self.train_pictures(mix=True, later=changes_later)
+        return replace(pictures, targets=self.targets(), views=self.job.teacher_views)
+
+    def test_set(self, view: str = "features") -> Dataset:
+        """The same rows as they are shown when predicting; a head takes one of its views."""
+        if self.job.fit == "head":
+            return self.features([view])
+        return self.test_pictures()

@@ -1,0 +1,146 @@
+"""The trained models of a run: which there are, whom they learnt from, how they compare."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from fgvc_utils.contest.config import DistillParams, Shared
+from fgvc_utils.contest.parameters import ParameterError
+from fgvc_utils.core.files import read_json
+from fgvc_utils.core.intervals import wilson
+from fgvc_utils.jobs.predictions import Store, same_classes
+from fgvc_utils.jobs.records import Job, read_job
+from fgvc_utils.jobs.rows import fitted_images
+
+# Fields of a job that the table of models always shows, and those that make no other network.
+ALWAYS_SHOWN = {"backbone", "size", "teachers", "balance", "mix", "epochs"}
+
+
+NO_RECIPE = {"name", "folder", "rows", "classes", "stores", "augmentation"} | {
+    "keep", "reduce_to", "augmented_views", "keep_weights", "keep_every_step", "decoded",
+    "test_time", "renew_statistics",
+}  # fmt: skip
+
+
+def trained_models(cfg: Shared, names: Sequence[str] = ()) -> list[Path]:
+    """Folders of the models that are done: the named ones, or all, by name.
+
+    Raises FileNotFoundError naming a model that is not there, or saying that none is.
+    """
+    models = cfg.folder / "models"
+    found = sorted(done.parent for done in models.glob("*/done.json"))
+    missing = set(names) - {folder.name for folder in found}
+    if missing or not found:
+        what = f"model {sorted(missing)[0]!r}" if missing else "a model"
+        raise FileNotFoundError(f"{models} holds no finished {what}: run 10_train for it first")
+    return [folder for folder in found if not names or folder.name in names]
+
+
+def teachers(cfg: DistillParams) -> list[Path]:
+    """Folders of a student's teachers: the named models, or all that 10_train made.
+
+    Other students teach only where they are named. Raises ParameterError where the student has the
+    name of one of them, or of a model of 10_train, which it would replace.
+    """
+    taught = [folder.name for folder in trained_models(cfg) if not is_student(folder)]
+    if cfg.name in (*taught, *cfg.teachers):
+        raise ParameterError(
+            f"name {cfg.name!r} is that of a model of 10_train or of a teacher; give the student "
+            "its own"
+        )
+    return trained_models(cfg, cfg.teachers or taught)
+
+
+def is_student(folder: Path) -> bool:
+    return bool(read_job(folder / "job.json").teachers)
+
+
+def mean_probabilities(models: Sequence[Path], image_ids: pd.Series) -> pd.DataFrame:
+    """Mean of the models' softmax, float32: a row an image, a column a class.
+
+    Raises ValueError where the models know different classes, KeyError where one does not know an
+    image.
+    """
+    stores = [Store(folder / "predictions") for folder in models]
+    classes = same_classes(stores)
+    mean = sum(store.probabilities(image_ids) for store in stores) / len(stores)
+    return pd.DataFrame(mean, index=pd.Index(image_ids, dtype=object), columns=classes)
+
+
+def taught_cleanly(teachers: Sequence[Path], image_ids: pd.Series) -> pd.Series:
+    """Whether at least one teacher was not trained on an image, boolean, in the images' order."""
+    clean = np.zeros(len(image_ids), dtype=bool)
+    for teacher in teachers:
+        clean |= ~image_ids.isin(fitted_images(teacher)).to_numpy()
+    return pd.Series(clean, index=image_ids.index)
+
+
+def model_table(cfg: Shared) -> pd.DataFrame:
+    """All trained models of the run, the best first: how they do, how they differ, what they cost.
+
+    A row a model. Columns: model; top1 of the held-out images with low and high, its 95 % interval
+    (Wilson 1927), and n, their number; backbone, size, table (where the report tells it), learns
+    from, seen by teachers (held-out images that a student's teachers were trained on, which flatter
+    it), balance, mix and epochs; every other parameter in which the models differ; seconds, and
+    the mean images_per_second and waiting of the epochs where the log has them. What was not
+    measured is missing. Prints how many parameters are the same for all.
+    """
+    folders = trained_models(cfg)
+    jobs = [read_job(folder / "job.json") for folder in folders]
+    parameters = pd.DataFrame([_parameters(job) for job in jobs], dtype=object)
+    # As text: lists are compared too, and a parameter that one model lacks is a difference.
+    differ = [name for name in parameters if parameters[name].map(repr).nunique() > 1]
+    if same := parameters.shape[1] - len(differ):
+        print(f"{same} more parameters are the same for all; job.json beside each model holds them")
+    recorded = _recorded(cfg)
+    rows = []
+    for folder, job, own in zip(folders, jobs, parameters.to_dict("records"), strict=True):
+        done = read_json(folder / "done.json")
+        row = {"model": folder.name, **_judged(done["figures"])}
+        told = recorded.get(folder.name, {})
+        row |= {"backbone": job.backbone, "size": job.size, "table": told.get("table")}
+        row |= {"learns from": _learns_from(job), "seen by teachers": told.get("seen_by_teachers")}
+        row |= {"balance": job.balance, "mix": job.mix, "epochs": job.epochs}
+        row |= {name: own[name] for name in differ}
+        rows.append(row | {"seconds": done["seconds"], **_throughput(folder / "log.csv")})
+    found = pd.DataFrame(rows)
+    empty = [name for name in ("table", "seen by teachers") if found[name].isna().all()]
+    found = found.drop(columns=empty)
+    return found.sort_values(["top1", "model"], ascending=[False, True], ignore_index=True)
+
+
+def _parameters(job: Job) -> dict[str, Any]:
+    """What of a job may make a difference, besides what the table of models always shows."""
+    told = job.model_dump() | job.augmentation
+    return {name: value for name, value in told.items() if name not in ALWAYS_SHOWN | NO_RECIPE}
+
+
+def _learns_from(job: Job) -> str:
+    """The names of a student's teachers, with the labels unless these have no say."""
+    taught = [Path(teacher).parent.name for teacher in job.teachers]
+    return " + ".join(taught if job.teacher_weight == 1 else ["labels", *taught])
+
+
+def _recorded(cfg: Shared) -> dict[str, dict]:
+    """Model → what its notebook wrote into the report."""
+    report = read_json(cfg.report) if cfg.report.is_file() else {}
+    return {section.partition("-")[2]: figures for section, figures in report.items()}
+
+
+def _judged(figures: dict) -> dict[str, float]:
+    """Top-1 of the held-out images with its interval; all NaN where no fold is held out."""
+    if not figures.get("n"):
+        return dict.fromkeys(("top1", "low", "high", "n"), math.nan)
+    top1, n = figures["top1"], int(figures["n"])
+    low, high = wilson(round(top1 * n), n)
+    return {"top1": top1, "low": low, "high": high, "n": n}
+
+
+def _throughput(log_file: Path) -> dict[str, float]:
+    """Means over the epochs of what a log tells of its speed."""
+    log = pd.read_csv(log_file) if log_file.is_file() else pd.DataFrame()
+    return {name: log[name].mean() for name in ("images_per_second", "waiting") if name in log}

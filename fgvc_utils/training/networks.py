@@ -1,0 +1,122 @@
+"""The network of a job: how it starts, in which floats it works, what of its logits counts."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from torch import nn
+
+from fgvc_utils.jobs.records import Job
+from fgvc_utils.training import backbones, balance
+from fgvc_utils.training.heads import Head
+from fgvc_utils.training.material import Material
+from fgvc_utils.training.weights import read_state
+
+STANDARDISE_ROWS = 20_000
+# The logit of a class that nothing was learnt of.
+MASKED = -1e4
+
+
+class PictureNetwork(nn.Module):
+    """A timm network that takes pictures as they are stored: (batch, 3, size, size) in 0–255."""
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body = body.to(memory_format=torch.channels_last)
+        mean, deviation = backbones.normalisation(body)
+        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1) * 255)
+        self.register_buffer("scale", 1 / (torch.tensor(deviation).view(3, 1, 1) * 255))
+
+    def _normalised(self, pictures: torch.Tensor) -> torch.Tensor:
+        floats = (pictures.float() - self.mean) * self.scale
+        return floats.contiguous(memory_format=torch.channels_last)
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        """Logits (batch, classes)."""
+        return self.body(self._normalised(pictures))
+
+    def features_and_logits(self, pictures: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Penultimate features (batch, width) and logits (batch, classes)."""
+        return backbones.features_and_logits(self.body, self._normalised(pictures))
+
+    def get_classifier(self) -> nn.Linear:
+        """The last layer."""
+        return self.body.get_classifier()
+
+
+def new_network(job: Job, material: Material) -> nn.Module:
+    """The network of a job, before it learns: the same in every process, from the job's seed."""
+    torch.manual_seed(job.seed)
+    if job.fit != "head":
+        network = PictureNetwork(
+            backbones.create_network(
+                job.backbone,
+                job.weights,
+                len(job.classes),
+                size=job.size,
+                dropout=job.dropout,
+                drop_path=job.drop_path,
+                gradient_checkpointing=job.gradient_checkpointing,
+            )
+        )
+        if job.trained:
+            load_trained(network, job)
+    else:
+        widths = [store.read("features", material.ids[:1]).shape[1] for store in material.stores]
+        rows = material.fit_rows[:: max(1, len(material.fit_rows) // STANDARDISE_ROWS)]
+        ids = [material.ids[row] for row in rows]
+        train = np.concatenate([store.read("features", ids) for store in material.stores], axis=1)
+        network = Head(
+            torch.from_numpy(train).float(), widths, len(job.classes), job.head, job.dropout
+        )
+    if job.balance == "prior" and job.fit != "none":
+        bias = torch.from_numpy(balance.log_prior(material.counts))
+        backbones.freeze_bias(network.get_classifier(), bias)
+    return network
+
+
+def load_trained(network: nn.Module, job: Job) -> None:
+    """Give a network all that another job learned, its classifier too.
+
+    Raises ValueError naming the file where it was trained for other classes, does not fit, or is
+    spoilt.
+    """
+    state = read_state(Path(job.trained), "train the model again")
+    told = {}
+    if Path(job.trained).suffix == ".safetensors":
+        with safe_open(job.trained, framework="pt") as file:
+            told = file.metadata() or {}
+    if "classes" not in told:
+        raise ValueError(
+            f"{job.trained} does not say which classes it was trained for, so it is no model of "
+            "this kit; give it as weights instead"
+        )
+    classes = told["classes"].split("\n")
+    if classes != job.classes:
+        raise ValueError(
+            f"{job.trained} was trained for {len(classes)} other classes than job {job.name} knows"
+        )
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        raise ValueError(
+            f"{job.trained} does not fit {job.backbone}: it is of another network ({error})"
+        ) from error
+
+
+def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
+    """What forward passes are computed in; None leaves them in float32.
+
+    `auto` is bfloat16 on CUDA. On a CPU without matrix units for it bfloat16 takes twice as long.
+    """
+    if precision == "auto":
+        precision = "bfloat16" if device.type == "cuda" else "float32"
+    return torch.bfloat16 if precision == "bfloat16" else None
+
+
+def without_prior(logits: torch.Tensor, network: nn.Module, job: Job) -> torch.Tensor:
+    """Logits (batch, classes) without the frozen log prior, unless the job keeps it."""
+    if job.balance == "prior" and not job.keep_prior:
+        return logits - network.get_classifier().bias
+    return logits

@@ -1,0 +1,185 @@
+"""The jobs of 10 and 20: a recipe's fit, and the smaller jobs around it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from fgvc_utils.contest import decoded
+from fgvc_utils.contest.inventory import cache_folder
+from fgvc_utils.core.files import read_json, require_space
+from fgvc_utils.core.intervals import wilson
+from fgvc_utils.core.processes import processors
+from fgvc_utils.jobs.records import Job, read_job
+from fgvc_utils.jobs.results import read_logits
+from fgvc_utils.jobs.rows import Rows, fitted_images
+
+
+def training_job(
+    cfg: Any,
+    name: str,
+    classes: list[str],
+    *,
+    teachers: Sequence[Path] = (),
+    teacher_weight: float = 0.0,
+) -> Job:
+    """The job of 10_train and 20_distill from a recipe's parameters."""
+    folder = cfg.folder / "models" / name
+    augmentation = (
+        "colour_jitter", "flip_probability", "quarter_turn_probability", "quality_probability",
+        "quality_low", "quality_high", "jpeg_probability", "jpeg_low", "jpeg_high",
+        "paste_probability", "paste_smallest", "shuffle_probability", "shuffle_most",
+    )  # fmt: skip
+    same = (
+        "backbone", "weights", "size", "random_crop", "train_ratio", "test_ratio", "dropout",
+        "drop_path", "precision", "gradient_checkpointing", "changes_on", "epochs", "base_lr",
+        "radam_lr", "radam_share", "momentum", "weight_decay", "label_smoothing", "ema_decay",
+        "global_batch", "micro_batch", "balance", "keep_prior", "keep_empty", "mix",
+        "mix_probability", "mix_alpha", "seed",
+    )  # fmt: skip
+    return Job(
+        name=name,
+        folder=str(folder),
+        rows=str(folder / "rows.parquet"),
+        classes=classes,
+        fit="full",
+        optimiser="radam+sgd",
+        augmentation={setting: getattr(cfg, setting) for setting in augmentation},
+        teachers=[str(teacher / "predictions") for teacher in teachers],
+        teacher_weight=teacher_weight,
+        temperature=getattr(cfg, "temperature", 1.0),
+        teacher_views=getattr(cfg, "teacher_views", 0) if teachers else 0,
+        fold_clean=getattr(cfg, "fold_clean", False),
+        keep=["logits", "features", *(["augmented"] if cfg.feature_views else [])],
+        augmented_views=cfg.feature_views,
+        **{field: getattr(cfg, field) for field in same},
+    )
+
+
+def decode(cfg: Any, jobs: Sequence[Rows]) -> list[Rows]:
+    """Decode what jobs read again and again once, so that no epoch does it; the jobs read it there.
+
+    That is what they train on and what is held out; what is read once stays as it is. Where all
+    decoded pictures of the cache would take more than `cfg.decoded_gb` of disk, in GB, the jobs
+    decode the cache's JPEGs each time. Says which. Raises `files.NotEnoughSpace`, an OSError, where
+    the disk has less room than that.
+    """
+    if not cfg.decoded_gb:
+        print("decoded_gb is 0: the JPEGs of the cache are decoded in each epoch")
+        return list(jobs)
+    cache = cache_folder(cfg)
+    wanted: dict[int, set[str]] = {}
+    for job, rows in jobs:
+        cropped = rows["fit"] | rows["predict"] if job.augmented_views > 1 else rows["fit"]
+        wanted.setdefault(job.train_side, set()).update(rows.loc[cropped, "file"])
+        wanted.setdefault(job.test_side, set()).update(rows.loc[rows["validate"], "file"])
+    files = {side: sorted(names) for side, names in wanted.items() if names}
+    needed = sum(decoded.needed_bytes(names, cache, side) for side, names in files.items()) / 1e9
+    sides = " and ".join(f"{side} px" for side in files)
+    there = decoded.bytes_there(cache) / 1e9
+    if there + needed > cfg.decoded_gb:
+        print(
+            f"decoded pictures of {sides} would take {needed:.1f} GB beside {there:.1f} GB that "
+            f"are there, decoded_gb allows {cfg.decoded_gb:g}: the JPEGs of the cache are decoded "
+            f"in each epoch. Pictures of sizes that are not used any more lie in {cache}/decoded"
+        )
+        return list(jobs)
+    for side, names in files.items():
+        decoded.decode_once(names, cache, side, processes=processors())
+    print(f"pictures are read decoded, at {sides}; {needed:.2f} GB of them are new")
+    return [(job.model_copy(update={"decoded": str(cache)}), rows) for job, rows in jobs]
+
+
+def view_jobs(student: Job, rows: pd.DataFrame, teachers: Sequence[Path]) -> list[Rows]:
+    """Let each teacher speak of the very random views that the student will see, no training.
+
+    `rows` are the student's; its recipe, size and seed make the views, so that teacher and student
+    agree on them (Beyer et al., Knowledge distillation: a good teacher is patient and consistent,
+    CVPR 2022). The student's `teachers` are then the stores of these jobs.
+    """
+    jobs = []
+    for teacher in teachers:
+        own = read_job(teacher / "job.json")
+        folder = Path(student.folder) / "views" / teacher.name
+        job = student.elsewhere(
+            folder,
+            f"{student.name}: views of {teacher.name}",
+            **as_trained(own),
+            backbone=own.backbone,
+            balance=own.balance,
+            keep_prior=own.keep_prior,
+            keep_empty=own.keep_empty,
+            keep=["views"],
+            keep_weights=False,
+            teachers=[],
+            teacher_weight=own.teacher_weight,
+        )
+        # Its own train images stay marked: which classes it knows, and whom it may not teach.
+        known = fitted_images(teacher)
+        seen = rows.assign(fit=rows["image_id"].isin(known), validate=False, predict=rows["fit"])
+        jobs.append((job, seen))
+    logits = len(student.classes) * np.dtype(np.float16).itemsize * student.teacher_views
+    require_space(
+        Path(student.folder),
+        len(teachers) * int(rows["fit"].sum()) * logits,
+        f"the word of {len(teachers)} teachers on {student.teacher_views} views",
+        "or set teacher_views lower or name fewer teachers",
+    )
+    return jobs
+
+
+def as_trained(job: Job) -> dict[str, Any]:
+    """What to change in a job to let the network that `job` trained predict without training."""
+    trained = str(Path(job.folder) / "weights.safetensors")
+    return {"fit": "none", "weights": "none", "trained": trained}
+
+
+def rate_sweeps(job: Job, rows: pd.DataFrame, steps: int) -> dict[str, Rows]:
+    """A range test of each optimiser of a training job, by its name; none with 0 steps."""
+    sweeps = {}
+    for optimiser in ("radam", "sgd") if steps else ():
+        sweep = job.elsewhere(
+            Path(job.folder) / "rates" / optimiser,
+            f"{job.name}: rates for {optimiser}",
+            optimiser=optimiser,
+            rate_sweep_steps=steps,
+            keep=[],
+            keep_weights=False,
+        )
+        sweeps[optimiser] = sweep, rows
+    return sweeps
+
+
+def read_rate_sweep(job: Job) -> tuple[pd.DataFrame, float]:
+    """A range test's rates and losses, a row a step (lr, loss), and the rate it suggests."""
+    suggested = read_json(Path(job.folder) / "done.json")["figures"]["suggested"]
+    return pd.read_csv(Path(job.folder) / "rates.csv"), suggested
+
+
+def ratio_sweep(jobs: Sequence[Job], labels: pd.Series) -> pd.DataFrame:
+    """Top-1 of `ratio_job`s on the images of `labels` (by image id), a row a ratio.
+
+    Columns ratio, top1, and low and high, its 95 % interval (Wilson 1927).
+    """
+    swept = []
+    for job in jobs:
+        said = read_logits([job], labels.index).idxmax(axis=1)
+        hits = int((said == labels).sum())
+        low, high = wilson(hits, len(labels))
+        swept.append((job.test_ratio, hits / len(labels), low, high))
+    return pd.DataFrame(swept, columns=["ratio", "top1", "low", "high"])
+
+
+def ratio_job(job: Job, rows: pd.DataFrame, ratio: float) -> Rows:
+    """The held-out images, predicted by a job's network at another test ratio."""
+    tried = job.elsewhere(
+        Path(job.folder) / "ratios" / f"{ratio:g}",
+        f"{job.name} at test ratio {ratio:g}",
+        **as_trained(job),
+        test_ratio=ratio,
+        keep=["logits"],
+        keep_weights=False,
+    )
+    return tried, rows.assign(predict=rows["validate"])

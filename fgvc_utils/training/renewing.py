@@ -1,0 +1,87 @@
+"""BatchNorm statistics of a network whose weights came from elsewhere, such as an average."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save
+from torch import nn
+
+from fgvc_utils.core.files import whole_file
+from fgvc_utils.hardware.distributed import Processes
+from fgvc_utils.hardware.progress import Progress
+from fgvc_utils.jobs.records import Job
+from fgvc_utils.training.feed import InTurn
+from fgvc_utils.training.fitting import evaluate, loader
+from fgvc_utils.training.material import Material
+from fgvc_utils.training.networks import autocast_dtype
+from fgvc_utils.training.weights import in_order
+
+BATCH = 64
+
+
+def renewed(
+    job: Job, material: Material, network: nn.Module, processes: Processes, progress: Progress
+) -> dict:
+    """Take statistics anew, judge the network on held-out images, keep its weights.
+
+    Returns the held-out figures of `fitting.evaluate`, none without a held-out image. The job's
+    weights.safetensors hold the new statistics.
+    """
+    network = network.to(processes.device)
+    renew_statistics(job, material, network, processes, progress)
+    figures: dict = {}
+    if len(material.validate_rows):
+        mine = InTurn(processes.share(material.validate_rows), BATCH)
+        batches = loader(material.test_set(), mine, processes)
+        figures = {"epoch": 0, **evaluate(network, batches, job, material, processes)}
+    if processes.first and job.keep_weights:
+        state = {name: tensor.contiguous().cpu() for name, tensor in network.state_dict().items()}
+        told = {"classes": "\n".join(job.classes), "backbone": job.backbone}
+        with whole_file(Path(job.folder) / "weights.safetensors") as temporary:
+            temporary.write_bytes(in_order(save(state, told)))
+    return figures
+
+
+@torch.no_grad()
+def renew_statistics(
+    job: Job, material: Material, network: nn.Module, processes: Processes, progress: Progress
+) -> None:
+    """Set BatchNorm's running means and variances to those over the job's train images.
+
+    One pass over the train views, shuffled, without CutMix or Mixup, as Izmailov et al. (UAI 2018)
+    do after averaging weights. Means and mean squares are pooled over the batches, each weighing as
+    many images as it has. A network without BatchNorm stays as it is.
+    """
+    norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    norms = [norm for norm in norms if norm.track_running_stats]
+    if not norms:
+        return
+    network.eval()
+    momentums = [norm.momentum for norm in norms]
+    sums = [torch.zeros(2, norm.num_features, device=processes.device) for norm in norms]
+    for norm in norms:
+        # The running figures are then those of the last batch alone.
+        norm.train()
+        norm.momentum = 1.0
+    # Stored in order of class, a batch would hold few classes; a batch of one has no variance.
+    shuffled = np.random.default_rng(job.seed).permutation(material.fit_rows)
+    rows, seen = processes.share(shuffled), 0
+    rows = rows[:-1] if len(rows) % BATCH == 1 else rows
+    dtype = autocast_dtype(job.precision, processes.device)
+    for pictures, _ in loader(material.train_pictures(), InTurn(rows, BATCH), processes):
+        with torch.autocast(processes.device.type, dtype, enabled=dtype is not None):
+            network(pictures.to(processes.device))
+        for total, norm in zip(sums, norms, strict=True):
+            mean = norm.running_mean
+            total += len(pictures) * torch.stack([mean, norm.running_var + mean.square()])
+        seen += len(pictures)
+        progress.step(job.name, seen, len(rows), "BatchNorm statistics")
+    processes.sum_up(sums)
+    count = processes.total([seen])[0]
+    for norm, momentum, total in zip(norms, momentums, sums, strict=True):
+        mean, square = total / count
+        norm.running_mean.copy_(mean)
+        norm.running_var.copy_((square - mean.square()).clamp(min=0))
+        norm.momentum = momentum
+    network.eval()

@@ -1,0 +1,178 @@
+"""The cells of 30_ensemble, one after the other, on a small run that is made by hand."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from notebook_cells import run_cells
+
+from fgvc_utils.answers import members
+from fgvc_utils.answers.ensembling import fit_weights
+from fgvc_utils.contest.places import PROJECT
+from fgvc_utils.contest.tables import new_table, write_table
+from fgvc_utils.hardware.distributed import Processes
+from fgvc_utils.hardware.progress import Progress
+from fgvc_utils.jobs import running
+from fgvc_utils.jobs.done import job_digest, mark_done
+from fgvc_utils.jobs.predictions import ShardWriter, Store, finish_store
+from fgvc_utils.jobs.records import Job
+from fgvc_utils.jobs.running import write_job
+from fgvc_utils.training.worker import carry_out
+
+NOTEBOOK = PROJECT / "notebooks" / "30_ensemble.ipynb"
+CLASSES = ["0012", "7", "NA"]
+TRAIN, TEST = [f"train-{n}" for n in range(60)], [f"test-{n}" for n in range(20)]
+LABELS = {image: CLASSES[n % 3] for n, image in enumerate(TRAIN)}
+HELD_OUT = TRAIN[:24]
+# How far a model's logits are from the truth: the last one remembers what it was trained on.
+NOISE = {"good": 0.8, "fair": 1.5, "poor": 3.0, "cheat": 0.0}
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run with four finished models, one of which was trained on the held-out fold too."""
+    monkeypatch.setenv("FGVC_DATA", str(tmp_path / "data"))
+    (tmp_path / "data" / "mine").mkdir(parents=True)
+    rows = [(name, f"train/{name}.jpg", "train", LABELS[name]) for name in TRAIN]
+    rows += [(name, f"test/{name}.jpg", "test", "") for name in TEST]
+    columns = ["image_id", "path", "split", "given"]
+    images = pd.DataFrame(rows, columns=columns).astype(object)
+    table = new_table(images)
+    table["fold"] = np.where(images["image_id"].isin(HELD_OUT), 0, 1)
+    table.loc[table["split"] == "test", "fold"] = -1
+    folder = tmp_path / "outputs" / "mine"
+    write_table(table, folder / "tables" / "04_lowq.parquet")
+    cache = tmp_path / "outputs" / "cache"
+    cache.mkdir(parents=True)
+    (cache / "a.jpg").write_bytes(b"never decoded here")
+    inventory = pd.DataFrame({"image_id": images["image_id"], "cached": "a.jpg"})
+    inventory.to_parquet(folder / "tables" / "inventory.parquet")
+    for seed, name in enumerate(NOISE):
+        finished_model(folder / "models" / name, images["image_id"], NOISE[name], seed)
+    for room in (running, members):
+        monkeypatch.setattr(room, "run_jobs", run_here)
+    return folder
+
+
+def finished_model(
+    folder: Path, ids: pd.Series, noise: float, seed: int, classes: list[str] = CLASSES
+) -> None:
+    random = np.random.default_rng(seed)
+    truth = np.array([CLASSES.index(LABELS.get(image, CLASSES[hash_of(image)])) for image in ids])
+    said = 3 * np.eye(3)[truth] + random.normal(0, noise, (len(ids), 3))
+    writer = ShardWriter(folder / "predictions", 0, ids.tolist())
+    for kind in ("logits", "features", "augmented-0"):
+        writer.write(kind, 0, said.astype(np.float16))
+    writer.close()
+    finish_store(folder / "predictions", classes, 1)
+    rows = pd.DataFrame({"image_id": ids, "file": "", "target": ids.map(LABELS).fillna("")})
+    fit = ids.isin(TRAIN) & (~ids.isin(HELD_OUT) | (folder.name == "cheat"))
+    rows = rows.assign(label="", fit=fit, validate=False, predict=True)
+    job = Job(
+        name=folder.name, folder=str(folder), rows=str(folder / "rows.parquet"), classes=CLASSES,
+        fit="full", global_batch=4, micro_batch=4,
+    )  # fmt: skip
+    write_job(job, rows)
+    mark_done(job, job_digest(job), 1.0, {})
+
+
+def hash_of(image: str) -> int:
+    """The class of a test image, which no table tells."""
+    return int(image.partition("-")[2]) % 3
+
+
+def run_here(jobs: list, cfg: object, stage_name: str, picture: object = None) -> None:
+    """In place of a launch: the same jobs in this process."""
+    for job, rows in jobs:
+        write_job(job, rows)
+        carry_out(job, Processes(), Progress(None))
+
+
+def execute(run: Path, **parameters: object) -> tuple[str, SimpleNamespace]:
+    """Run the notebook's code cells; returns what they printed and their names."""
+    given = {"run": "mine", "outputs": str(run.parent), "data_root": "mine", "mean_sizes": [3, 2]}
+    given |= {"epochs": 3, "global_batch": 12, "micro_batch": 12, "rate": 0.05}
+    return run_cells(NOTEBOOK, given | parameters)
+
+
+def test_a_model_that_saw_the_held_out_fold_is_named_and_neither_ranks_nor_votes(run):
+    said, names = execute(run, convolution_models=3)
+    assert "left out, trained on held-out images: cheat" in said
+    assert set(names.ranked) == {"good", "fair", "poor"}
+    assert names.saw.loc["cheat", "trained on"] == len(HELD_OUT)
+    report = json.loads((run / "report.json").read_text())["30_ensemble"]
+    assert report["left_out"] == ["cheat"] and report["voters"] == 4
+    assert report["held_out"] == 24 and "cheat" not in report["single"]
+    assert set(report["ensembles"]) == {
+        "mean of 3", "mean of 2", "features + layer, random views",
+        "features + layer, test views", "convolution over models",
+        "convolution along features", "vote",
+    }  # fmt: skip
+    assert set(names.worth["kind"]) == {"voter", "member"} and len(names.worth) == 4 + 3
+
+
+def test_the_scores_are_the_vote_of_what_the_models_and_layers_said(run):
+    said, names = execute(run)
+    store = Store(run / "ensemble" / "vote")
+    assert set(store.image_ids) == {*HELD_OUT, *TEST} and store.classes == CLASSES
+    asked = [*TEST, *HELD_OUT]
+    single = {n: Store(run / "models" / n / "predictions").probabilities(asked) for n in NOISE}
+    layers = [Store(job.store).probabilities(asked) for job in names.layers.values()]
+    means = [np.mean([single[n] for n in names.ranked[:count]], axis=0) for count in (3, 2)]
+    results = [*means, *layers]
+    votes = sum(np.eye(3)[result.argmax(axis=1)] for result in results)
+    expected = votes + np.mean(results, axis=0)
+    np.testing.assert_allclose(store.read("scores", asked), expected, rtol=1e-5, atol=1e-6)
+    truth = [CLASSES.index(LABELS[image]) for image in HELD_OUT]
+    top1 = (expected[len(TEST) :].argmax(axis=1) == truth).mean()
+    assert names.scores.loc["vote", "top1"] == pytest.approx(top1)
+
+
+def test_a_model_admitted_by_its_name_speaks_of_test_images_only(run):
+    said, names = execute(run, seen_models=["cheat"], augmented_models=0, plain_models=0)
+    assert "admitted to the means of test images only: cheat" in said
+    assert set(names.ranked) == {"good", "fair", "poor"}
+    assert names.means["test"]["mean of 3"] == pytest.approx(dict.fromkeys(NOISE, 0.25))
+    assert "cheat" not in names.means["one half"]["mean of 3"]
+    without = execute(run, augmented_models=0, plain_models=0)[1]
+    assert names.scores.equals(without.scores), "no held-out figure is one of it"
+
+
+def test_fitted_weights_are_those_of_the_other_half(run):
+    said, names = execute(run, mean_weights="fitted", augmented_models=0, plain_models=0)
+    three = {part: names.means[part]["mean of 3"] for part in names.means}
+    for weights in three.values():
+        assert sum(weights.values()) == pytest.approx(1) and weights["good"] > weights["poor"]
+    assert three["one half"] != three["other half"] != three["test"]
+    own = names.alone.own.loc[names.judged[~names.half.to_numpy()]]
+    members = list(three["one half"])
+    again = fit_weights(own[members].to_numpy())
+    np.testing.assert_allclose(list(three["one half"].values()), again)
+
+
+def test_without_a_held_out_fold_all_models_are_members_and_nothing_is_judged(run):
+    said, names = execute(run, held_out_fold=-1, augmented_models=0, plain_models=0)
+    assert names.ranked == sorted(NOISE) and len(names.judged) == 0
+    assert "left out, trained on held-out images: none" in said
+    assert Store(run / "ensemble" / "vote").image_ids.tolist() == TEST
+
+
+def test_models_of_another_contest_are_named(run):
+    ids = pd.Series([*TRAIN, *TEST])
+    finished_model(run / "models" / "other", ids, 1.0, 9, ["0012", "7", "none"])
+    with pytest.raises(ValueError, match="other/predictions differ in their classes .*'NA'"):
+        execute(run)
+
+
+def test_a_soup_is_one_more_member(run, monkeypatch):
+    ids = pd.Series([*TRAIN, *TEST])
+    folder = run / "soups" / "soup-1"
+    finished_model(folder, ids, 0.5, 7)
+    monkeypatch.setattr(members, "soups", lambda *_: {"soup-1": folder})
+    _, names = execute(run, soup="uniform", mean_sizes=[4], plain_models=0)
+    assert set(names.ranked) == {"good", "fair", "poor", "soup-1"}
+    assert set(names.means["test"]["mean of 4"]) == set(names.ranked)
+    assert str(folder / "predictions") in next(iter(names.layers.values())).stores

@@ -1,0 +1,323 @@
+"""Parameters are checked before any work, and the message says what to do."""
+
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from fgvc_utils.contest.config import DistillParams, EnsembleParams, SubmitParams
+from fgvc_utils.contest.parameters import ParameterError, accumulation
+from fgvc_utils.contest.places import PROJECT, data_root
+
+SHARED = {
+    "run": "demo",
+    "outputs": "outputs",
+    "data_root": "demo",
+    "seed": 0,
+    "processes": 1,
+    "nodes": 1,
+    "node_rank": 0,
+    "rendezvous": "",
+    "device": "auto",
+    "threads": 0,
+    "workers": 0,
+}
+SUBMIT = SHARED | {
+    "table": "04_lowq",
+    "rule": "cap",
+    "known_count": 20,
+    "slack": 1.25,
+    "columns": ["path", "class"],
+    "image_column": "path",
+    "allow_formulas": False,
+    "ensemble": "vote",
+    "prior": "",
+    "regularisation": 1.0,
+    "pull": 1.0,
+    "repair": False,
+    "resamples": 10,
+}
+ENSEMBLE = SHARED | {
+    "models": [],
+    "mean_sizes": [4, 2],
+    "augmented_models": 8,
+    "plain_models": 4,
+    "convolution_models": 5,
+    "vote_convolution": False,
+    "epochs": 5,
+    "rate": 0.01,
+    "global_batch": 64,
+    "micro_batch": 64,
+    "weight_decay": 0.0,
+    "label_smoothing": 0.1,
+    "held_out_fold": 0,
+    "table": "04_lowq",
+    "test_views": "centre",
+    "mean_weights": "equal",
+    "seen_models": [],
+    "soup": "none",
+}
+DISTILL = SHARED | {
+    "backbone": "tf_efficientnet_lite0",
+    "weights": "packaged",
+    "size": 128,
+    "name": "student",
+    "table": "04_lowq",
+    "fold_table": "04_lowq",
+    "held_out_fold": 0,
+    "decoded_gb": 0,
+    "random_crop": True,
+    "train_ratio": 1.15,
+    "test_ratio": 1.35,
+    "epochs": 3,
+    "base_lr": 0.03,
+    "radam_lr": 0.001,
+    "radam_share": 0.15,
+    "momentum": 0.9,
+    "weight_decay": 1e-4,
+    "label_smoothing": 0.2,
+    "ema_decay": 0.99,
+    "dropout": 0.2,
+    "drop_path": 0.0,
+    "global_batch": 64,
+    "micro_batch": 32,
+    "precision": "auto",
+    "gradient_checkpointing": False,
+    "changes_on": "workers",
+    "balance": "none",
+    "keep_prior": False,
+    "keep_empty": False,
+    "feature_views": 1,
+    "mix": "cutmix",
+    "mix_probability": 0.5,
+    "mix_alpha": 1.0,
+    "colour_jitter": 0.2,
+    "flip_probability": 0.5,
+    "quarter_turn_probability": 0.0,
+    "quality_probability": 0.3,
+    "quality_low": 0.4,
+    "quality_high": 0.5,
+    "jpeg_probability": 0.3,
+    "jpeg_low": 30,
+    "jpeg_high": 95,
+    "paste_probability": 0.2,
+    "paste_smallest": 0.4,
+    "shuffle_probability": 0.2,
+    "shuffle_most": 4,
+    "teachers": [],
+    "variant": "B",
+    "temperature": 1.0,
+    "teacher_views": 0,
+    "fold_clean": False,
+}
+
+
+@pytest.fixture(autouse=True)
+def outside_a_kernel(monkeypatch):
+    monkeypatch.delenv("FGVC_DATA", raising=False)
+    kernel(monkeypatch, [])
+
+
+def kernel(monkeypatch, cells):
+    """Let the parameters believe that these cells ran in this kernel."""
+    shell = SimpleNamespace(user_ns={"In": ["", *cells]})
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
+
+
+def submit(**changes):
+    return SubmitParams(**(SUBMIT | changes))
+
+
+def test_good_parameters_and_where_they_put_things():
+    cfg = submit()
+    folder = PROJECT / "outputs" / "demo"
+    assert cfg.folder == folder and cfg.report == folder / "report.json"
+    assert cfg.table == "04_lowq" and cfg.journal("01_noise") == folder / "decisions/01_noise.csv"
+
+
+def test_an_absolute_outputs_folder_is_taken_as_it_is(tmp_path):
+    assert submit(outputs=str(tmp_path)).folder == tmp_path / "demo"
+
+
+def test_a_number_for_text_says_how_to_write_it():
+    with pytest.raises(ParameterError) as error:
+        submit(run=10)
+    text = str(error.value)
+    assert "SubmitParams: 1 parameter(s)" in text and "run = 10" in text
+    assert "in YAML '10' in quotes, with papermill -r run 10" in text
+
+
+def test_numbers_may_come_as_text_and_text_that_is_no_number_is_named():
+    assert EnsembleParams(**(ENSEMBLE | {"rate": "1e-3"})).rate == 0.001
+    assert EnsembleParams(**(ENSEMBLE | {"epochs": "7"})).epochs == 7
+    with pytest.raises(ParameterError, match="rate = 'fast'"):
+        EnsembleParams(**(ENSEMBLE | {"rate": "fast"}))
+
+
+def test_an_unknown_name_and_a_missing_one_are_both_named():
+    values = {key: value for key, value in SUBMIT.items() if key != "slack"}
+    with pytest.raises(ParameterError) as error:
+        SubmitParams(**values, slcak=1.5)
+    text = str(error.value)
+    assert "2 parameter(s)" in text
+    assert "slcak = 1.5" in text
+    assert "no such parameter: check the spelling; near it is 'slack'" in text
+    assert "slack: " in text and "give it a value in the parameters cell" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("slack", 0.5),
+        ("slack", float("nan")),
+        ("known_count", -1),
+        ("known_count", 2.5),
+        ("processes", 0),
+        ("rule", "best"),
+        ("regularisation", 0),
+        ("pull", 1.5),
+        ("ensemble", "../vote"),
+        ("resamples", -1),
+        ("columns", ["path"]),
+        ("columns", "path"),
+        ("device", "tpu"),
+        ("run", "../elsewhere"),
+        ("run", ""),
+        ("table", "10_train"),
+    ],
+)
+def test_values_out_of_range_are_named(name, value):
+    with pytest.raises(ParameterError, match=f"  {name} = "):
+        submit(**{name: value})
+
+
+@pytest.mark.parametrize("value", [float("inf"), 0, -1, "nan"])
+def test_a_rate_is_a_positive_number(value):
+    with pytest.raises(ParameterError, match="  rate = "):
+        EnsembleParams(**(ENSEMBLE | {"rate": value}))
+
+
+def test_parameters_that_do_not_go_together():
+    assert DistillParams(**DISTILL).variant == "B"
+    for changes, message in (
+        ({"quality_low": 0.6}, "quality_low is above quality_high"),
+        ({"jpeg_low": 96}, "jpeg_low is above jpeg_high"),
+        ({"variant": "A", "balance": "prior"}, "set balance to 'none'"),
+        ({"ema_decay": 1.0}, "ema_decay"),
+        ({"precision": "float16"}, "precision"),
+    ):
+        with pytest.raises(ParameterError, match=message):
+            DistillParams(**(DISTILL | changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"mean_weights": "fitted", "held_out_fold": -1}, "give a held_out_fold"),
+        ({"soup": "greedy", "held_out_fold": -1}, "a greedy soup"),
+        ({"models": ["a"], "seen_models": ["b"]}, "seen_models names 'b'"),
+    ],
+)
+def test_parameters_of_an_ensemble_that_do_not_go_together(changes, said):
+    with pytest.raises(ParameterError, match=said):
+        EnsembleParams(**(ENSEMBLE | changes))
+
+
+def test_parameters_of_a_submission_that_do_not_go_together():
+    for changes, message in (
+        ({"known_count": 20, "prior": "prior.csv"}, "known_count and prior both"),
+        ({"repair": True, "pull": 0.5}, "pull must be 1 with it"),
+        ({"columns": ["image", "image"]}, "need different names"),
+    ):
+        with pytest.raises(ParameterError, match=message):
+            submit(**({"known_count": 0} | changes))
+
+
+ODD_NAMES = ["..", "../up", "/etc", "a/b", "a\\b", "-rf", ".hidden", "", "a ", "a\n", "a\0", "~"]
+ODD_NAMES += ["$HOME", "é", "CON", "nul.txt", "Lpt1", "dot.", "x" * 101, "C:", "a:b"]
+
+
+@pytest.mark.parametrize("name", ODD_NAMES, ids=repr)
+def test_names_of_folders_cannot_lead_out_of_the_run(name):
+    for record, values, field in (
+        (SubmitParams, SUBMIT, "run"),
+        (SubmitParams, SUBMIT, "ensemble"),
+        (DistillParams, DISTILL, "name"),
+        (DistillParams, DISTILL, "backbone"),
+    ):
+        with pytest.raises(ParameterError, match=field):
+            record(**(values | {field: name}))
+    for record, values, field in (
+        (EnsembleParams, ENSEMBLE, "models"),
+        (DistillParams, DISTILL, "teachers"),
+    ):
+        with pytest.raises(ParameterError, match=field):
+            record(**(values | {field: [name]}))
+
+
+def test_usual_names_of_networks_and_models_are_taken():
+    for name in ("b0", "vit_base_patch16_224.augreg_in21k", "tf_efficientnet_lite0", "A-1", "0012"):
+        assert DistillParams(**(DISTILL | {"name": name, "backbone": name})).name == name
+
+
+def test_names_that_papermill_injected_are_checked(monkeypatch):
+    known = "# Parameters\nrun = 'demo'\nslack = 1.25\n"
+    kernel(monkeypatch, ["import os", known, "anything = 1"])
+    assert submit().run == "demo"
+    kernel(monkeypatch, [known + "slcak = 1.5\n"])
+    with pytest.raises(ParameterError, match="slcak.*no such parameter: check the spelling"):
+        submit()
+
+
+def test_parameters_do_not_change_after_the_check():
+    with pytest.raises(ValueError, match="frozen"):
+        submit().run = "other"
+
+
+@pytest.mark.parametrize(
+    ("global_batch", "micro", "processes", "steps"),
+    [(2000, 25, 80, 1), (32, 16, 1, 2), (32, 16, 2, 1), (64, 8, 2, 4)],
+)
+def test_accumulation(global_batch, micro, processes, steps):
+    cut = accumulation(global_batch, micro, processes)
+    assert cut.steps == steps
+    assert cut.processes * cut.micro_batch * cut.steps == global_batch
+
+
+@pytest.mark.parametrize(("global_batch", "micro", "processes"), [(30, 16, 1), (16, 16, 2)])
+def test_accumulation_that_does_not_divide(global_batch, micro, processes):
+    with pytest.raises(ParameterError, match=f"{global_batch} is not a multiple of .* = "):
+        accumulation(global_batch, micro, processes)
+
+
+def test_data_root_looks_in_the_project_then_beside_it(tmp_path):
+    project = tmp_path / "checkout"
+    beside = tmp_path / "shared" / "data" / "birds"
+    beside.mkdir(parents=True)
+    assert data_root("birds", project) == beside
+    inside = project / "data" / "birds"
+    inside.mkdir(parents=True)
+    assert data_root("birds", project) == inside
+    assert data_root(str(beside), project) == beside
+
+
+def test_data_root_moved_by_the_environment(tmp_path, monkeypatch):
+    project = tmp_path / "checkout"
+    (project / "data" / "birds").mkdir(parents=True)
+    moved = tmp_path / "disk" / "birds"
+    moved.mkdir(parents=True)
+    monkeypatch.setenv("FGVC_DATA", str(moved.parent))
+    assert data_root("birds", project) == moved
+    monkeypatch.setenv("FGVC_DATA", str(moved))
+    assert data_root("birds", project) == moved
+
+
+def test_data_root_that_is_nowhere_lists_the_places(tmp_path, monkeypatch):
+    with pytest.raises(FileNotFoundError) as error:
+        data_root("birds", tmp_path / "checkout")
+    text = str(error.value)
+    assert str(tmp_path / "checkout" / "data" / "birds") in text
+    assert str(tmp_path / "shared" / "data" / "birds") in text and "FGVC_DATA" in text
+    monkeypatch.setenv("FGVC_DATA", str(tmp_path / "gone"))
+    with pytest.raises(FileNotFoundError, match="gone"):
+        data_root("birds", tmp_path)

@@ -1,0 +1,247 @@
+"""What every notebook keeps to: its parameters are its stage's record, and nothing is hidden."""
+
+import ast
+import io
+import subprocess
+import sys
+import tokenize
+from functools import cache
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import nbformat
+import pytest
+
+from fgvc_utils.contest.config import STAGES
+
+FOLDER = Path(__file__).resolve().parents[2] / "notebooks"
+NAMES = (
+    "01_noise",
+    "02_coarse",
+    "03_fine",
+    "04_lowq",
+    "10_train",
+    "20_distill",
+    "30_ensemble",
+    "40_submit",
+)
+PAPERMILL_KEYS = "metadata.papermill cell.metadata.papermill cell.metadata.execution"
+HEAVY = {"fastai", "timm"}
+
+every_notebook = pytest.mark.parametrize("name", NAMES)
+
+
+@cache
+def notebook(name: str) -> nbformat.NotebookNode:
+    return nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
+
+
+def code_cells(name: str) -> list[nbformat.NotebookNode]:
+    return [cell for cell in notebook(name).cells if cell.cell_type == "code"]
+
+
+def parsed(name: str) -> ast.Module:
+    """All code of a notebook as one tree; escapes (`!`, `%`, `?`) are no Python and raise."""
+    tree = ast.Module(body=[], type_ignores=[])
+    for number, cell in enumerate(code_cells(name), start=1):
+        try:
+            tree.body += ast.parse(cell.source).body
+        except SyntaxError as error:
+            pytest.fail(f"{name}: code cell {number} is not plain Python ({error}):\n{cell.source}")
+    return tree
+
+
+def parameters(name: str) -> dict[str, tuple[str | None, Any]]:
+    """Name → (annotation or None, value) of the parameters cell, which holds nothing else."""
+    found: dict[str, tuple[str | None, Any]] = {}
+    for node in ast.parse(code_cells(name)[1].source).body:
+        if isinstance(node, ast.AnnAssign):
+            target, annotation = node.target, ast.unparse(node.annotation)
+        else:
+            text = ast.unparse(node)
+            assert isinstance(node, ast.Assign) and len(node.targets) == 1, f"{name}: {text}"
+            target, annotation = node.targets[0], None
+        assert isinstance(target, ast.Name), f"{name}: {ast.unparse(node)} sets no plain name"
+        assert target.id not in found, f"{name}: {target.id} is set twice"
+        assert node.value is not None, f"{name}: {target.id} has no value"
+        try:
+            value = ast.literal_eval(node.value)
+        except ValueError:
+            pytest.fail(f"{name}: the value of {target.id} is no literal")
+        found[target.id] = (annotation, value)
+    return found
+
+
+def plain(kind: Any) -> str:
+    """A field's type as a notebook writes it, its limits left out: `Share` is `float`."""
+    origin = get_origin(kind)
+    if origin is Annotated:
+        return plain(get_args(kind)[0])
+    if origin is Literal:
+        (same,) = {type(choice).__name__ for choice in get_args(kind)}
+        return same
+    if origin in (Union, UnionType):
+        return " | ".join(plain(part) for part in get_args(kind))
+    if origin is not None:
+        return f"{origin.__name__}[{', '.join(plain(part) for part in get_args(kind))}]"
+    return "None" if kind is type(None) else kind.__name__
+
+
+def fits(annotation: str | None, kind: str) -> bool:
+    """A list's annotation may leave out of what; no annotation is one that papermill infers."""
+    return annotation in (None, kind) or (annotation == "list" and kind.startswith("list["))
+
+
+def test_plain_types():
+    assert fits("list", "list[int]") and not fits("list[str]", "list[int]")
+    assert plain(Annotated[float, "limits"]) == "float"
+    assert plain(list[Annotated[int, "limits"]]) == "list[int]"
+    assert plain(list[Literal["a", "b"]]) == "list[str]"
+    assert plain(int | None) == "int | None"
+
+
+def test_there_are_eight_notebooks():
+    assert tuple(sorted(path.stem for path in FOLDER.glob("*.ipynb"))) == NAMES == tuple(STAGES)
+
+
+@every_notebook
+def test_is_a_valid_notebook_for_any_python_kernel(name):
+    nbformat.validate(notebook(name))
+    assert notebook(name).metadata.kernelspec.name == "python3"
+
+
+@every_notebook
+def test_opens_with_a_title_and_imports(name):
+    first = notebook(name).cells[0]
+    assert first.cell_type == "markdown" and first.source.startswith("# ")
+    nodes = ast.parse(code_cells(name)[0].source).body
+    assert nodes and all(isinstance(node, (ast.Import, ast.ImportFrom)) for node in nodes)
+
+
+@every_notebook
+def test_only_the_second_code_cell_is_tagged_parameters(name):
+    tagged = [
+        number
+        for number, cell in enumerate(code_cells(name), start=1)
+        if "parameters" in cell.metadata.get("tags", [])
+    ]
+    assert tagged == [2]
+
+
+@every_notebook
+def test_parameters_are_the_fields_of_the_record(name):
+    assert set(parameters(name)) == set(STAGES[name].model_fields)
+
+
+@every_notebook
+def test_each_parameter_has_a_help_comment(name):
+    source = code_cells(name)[1].source
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    helped = {
+        token.start[0]
+        for token in tokens
+        if token.type == tokenize.COMMENT and len(token.string.strip("# ")) > 2
+    }
+    unsaid = [
+        ast.unparse(node)
+        for node in ast.parse(source).body
+        if helped.isdisjoint(range(node.lineno, node.end_lineno + 1))
+    ]
+    assert not unsaid
+
+
+@every_notebook
+def test_annotations_are_the_types_of_the_fields(name):
+    fields = STAGES[name].model_fields
+    wrong = {
+        key: f"{annotation}, not {plain(fields[key].annotation)}"
+        for key, (annotation, _) in parameters(name).items()
+        if key in fields and not fits(annotation, plain(fields[key].annotation))
+    }
+    assert not wrong
+
+
+@every_notebook
+def test_defaults_make_a_record_as_they_are(name):
+    defaults = {key: value for key, (_, value) in parameters(name).items()}
+    record = STAGES[name](**defaults).model_dump(exclude_unset=True)
+    assert record == defaults
+    # A whole number may stand for a float; text for a number or a flag may not.
+    turned = [
+        key
+        for key, value in defaults.items()
+        if type(record[key]) is not type(value) and (type(value), type(record[key])) != (int, float)
+    ]
+    assert not turned
+
+
+@every_notebook
+def test_third_code_cell_makes_the_record_from_every_parameter_by_name(name):
+    record = STAGES[name].__name__
+    calls = [
+        node
+        for node in ast.walk(ast.parse(code_cells(name)[2].source))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == record
+    ]
+    assert len(calls) == 1, f"{name}: the third code cell makes {len(calls)} {record}"
+    (call,) = calls
+    assert not call.args and all(keyword.arg for keyword in call.keywords)
+    assert {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords} == {
+        field: field for field in STAGES[name].model_fields
+    }
+
+
+@every_notebook
+def test_holds_no_output(name):
+    for cell in code_cells(name):
+        assert cell.outputs == [] and cell.execution_count is None
+
+
+def test_stripping_would_change_nothing():
+    paths = [str(FOLDER / f"{name}.ipynb") for name in NAMES]
+    options = ["--verify", "--keep-id", "--extra-keys", PAPERMILL_KEYS]
+    command = [sys.executable, "-m", "nbstripout", *options, *paths]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@every_notebook
+def test_hides_nothing(name):
+    """No escapes, no star import, no path games, no long function, nothing heavy in the kernel."""
+    for node in ast.walk(parsed(name)):
+        where = f"{name}: {ast.unparse(node)}" if isinstance(node, (ast.stmt, ast.expr)) else name
+        if isinstance(node, ast.Import):
+            modules = {alias.name.split(".")[0] for alias in node.names}
+            assert not modules & HEAVY, where
+        elif isinstance(node, ast.ImportFrom):
+            assert node.module and node.module.split(".")[0] not in HEAVY, where
+            assert all(alias.name != "*" for alias in node.names), where
+            assert (node.module, node.names[0].name) != ("sys", "path"), where
+        elif isinstance(node, ast.Attribute):
+            assert ast.unparse(node) != "sys.path", where
+        elif isinstance(node, ast.Name):
+            assert node.id != "get_ipython", where
+        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            assert node.end_lineno - node.lineno < 5, f"{where}\nis over five lines: package it"
+
+
+@every_notebook
+def test_is_short_and_told_in_prose(name):
+    cells = notebook(name).cells
+    prose = [cell for cell in cells if cell.cell_type == "markdown"]
+    assert 15 <= len(cells) <= 40
+    assert len(prose) >= len(cells) / 3, f"{len(prose)} of {len(cells)} cells are prose"
+    assert all(cell.source.strip() for cell in cells)
+
+
+def test_imports_are_light():
+    """The first cells bring in neither fastai nor timm, through the package either."""
+    lines = ["import sys"]
+    for name in NAMES:
+        lines.append(code_cells(name)[0].source)
+        lines.append(f"heavy = {HEAVY!r} & set(sys.modules)")
+        lines.append(f"assert not heavy, ({name!r}, heavy)")
+    command = [sys.executable, "-c", "\n".join(lines)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,583 @@
+"""The check of a whole contest finds, in seconds and all at once, what would stop it later."""
+
+import os
+import resource
+import shutil
+import tempfile
+import time
+import unicodedata
+from collections import namedtuple
+
+import pandas as pd
+import psutil
+import pytest
+import yaml
+from PIL import Image
+
+from fgvc_utils.contest import tables
+from fgvc_utils.contest.journal import Journal
+from fgvc_utils.contest.places import PROJECT
+from fgvc_utils.core import files
+from fgvc_utils.core.files import write_json
+from fgvc_utils.core.locks import Held, only_one
+from fgvc_utils.pipeline.checking import check
+from fgvc_utils.pipeline.contest_file import read_contest
+from fgvc_utils.pipeline.running import main, run
+
+CLASSES = ["ant", "bee", "cat"]
+EVERY_STAGE = {
+    "run": "mine",
+    "data_root": "mine",
+    "01_noise": {"folds": 3},
+    "02_coarse": {"folds": 3},
+    "03_fine": {"folds": 3},
+    "04_lowq": {},
+    "10_train": [{"name": "one", "global_batch": 8, "micro_batch": 8}],
+    "20_distill": [{"name": "student", "global_batch": 8, "micro_batch": 8}],
+    "30_ensemble": {"global_batch": 8, "micro_batch": 8},
+    "40_submit": {"known_count": 2},
+}
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    """A data root of three classes of six images, and six test images."""
+    monkeypatch.setenv("FGVC_DATA", str(tmp_path / "data"))
+    root = tmp_path / "data" / "mine"
+    for name in CLASSES:
+        (root / "train" / name).mkdir(parents=True)
+        for number in range(6):
+            Image.new("RGB", (64, 48), (200, 60 + number, 90)).save(
+                root / "train" / name / f"{number}.jpg"
+            )
+    (root / "test").mkdir()
+    for number in range(6):
+        Image.new("RGB", (64, 48), (20, 60, 90 + number)).save(root / "test" / f"t{number}.jpg")
+    return root
+
+
+@pytest.fixture
+def found(tmp_path, root):
+    """Check the contest with some sections changed; a section of None is left out."""
+
+    def of(look_seconds=0.5, **sections):
+        contest = EVERY_STAGE | {"outputs": str(tmp_path / "outputs")}
+        for name, changes in sections.items():
+            name = name.removeprefix("s")
+            if changes is None:
+                del contest[name]
+            elif isinstance(contest.get(name), dict):
+                contest[name] = contest[name] | changes
+            elif isinstance(contest.get(name), list) and isinstance(changes, dict):
+                contest[name] = [contest[name][0] | changes]
+            else:
+                contest[name] = changes
+        (tmp_path / "mine.yaml").write_text(yaml.safe_dump(contest))
+        return check(read_contest(tmp_path / "mine.yaml"), look_seconds)
+
+    return of
+
+
+def only(problems, *parts):
+    """The one problem that is there, which says all parts."""
+    assert len(problems) == 1, problems
+    for part in parts:
+        assert part in problems[0], problems[0]
+
+
+def test_a_contest_that_is_well_has_no_problem_and_is_counted(found, root, tmp_path):
+    result = found(s01_noise={"cache_side": 302})
+    assert result.errors == result.warnings == []
+    assert result.facts[0] == ("18 train images under 3 classes of 6 to 6 images, 6 test images")
+    assert "are needed below" in result.facts[1] and "predictions of models" in result.facts[1]
+    assert not (tmp_path / "outputs").exists(), "a check writes nothing"
+
+
+def test_all_problems_are_said_at_once(found, root):
+    shutil.rmtree(root / "test")
+    (root / "train" / "stray.txt").write_text("x")
+    errors = found(
+        s10_train={"backbone": "no_such_net", "micro_batch": 7},
+        s30_ensemble={"models": ["two"]},
+        s40_submit={"known_count": 0, "prior": "prior.csv"},
+    ).errors
+    for said in ("stray.txt", "test is neither", "'no_such_net'", "micro_batch", "'two'", "prior"):
+        assert sum(said in error for error in errors) == 1, (said, errors)
+    assert len(errors) == 6
+
+
+# Places.
+
+
+def test_a_data_root_without_the_folder_says_what_it_holds(found, root):
+    (root / "train").rename(root / "training")
+    only(found().errors, "train is neither a folder", "which holds test, training")
+
+
+@pytest.mark.parametrize("side", ["../mine/../../etc", "/etc", "out"])
+def test_a_place_outside_the_data_root_is_an_error(found, root, side):
+    os.symlink("/etc", root / "out")
+    only(found(s01_noise={"train": side}).errors, "outside the data root")
+    only(found(s40_submit={"known_count": 0, "prior": f"{side}/passwd"}).errors, "outside the data")
+
+
+def test_an_empty_folder_an_empty_class_and_a_hidden_one_are_said(found, root):
+    (root / "train" / "dodo").mkdir()
+    (root / "train" / ".eel").mkdir()
+    warnings = found().warnings
+    assert any("without any image are no classes: 'dodo'" in text for text in warnings)
+    assert any("begins with a dot are left out: '.eel'" in text for text in warnings)
+    shutil.rmtree(root / "test")
+    (root / "test").mkdir()
+    only(found().errors, "test holds no image")
+
+
+def test_results_that_cannot_be_written_are_said_before_any_work(found, tmp_path, monkeypatch):
+    def refused(**where):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refused)
+    only(found().errors, "cannot be written to (Read-only file system); set `outputs`")
+
+
+def test_results_among_the_images_are_an_error(found, root):
+    only(found(outputs=str(root / "train" / "outputs")).errors, "lies among the images of train")
+
+
+def test_a_data_root_that_can_only_be_read_is_enough(found, root):
+    before = {path: path.stat().st_mtime_ns for path in root.rglob("*")}
+    for path in (root, *before):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    assert found().errors == []
+    assert {path: path.stat().st_mtime_ns for path in root.rglob("*")} == before
+
+
+def test_a_disk_without_room_says_how_much_is_needed(found, monkeypatch):
+    usage = namedtuple("Usage", "total used free")(10**12, 0, files.SPARE_BYTES + 1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: usage)
+    only(found().errors, "outputs: about 0.0", "the cache of pictures", "larger disk")
+
+
+def test_memory_that_is_not_there_is_a_warning(found, monkeypatch):
+    memory = namedtuple("Memory", "available")(10)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
+    warnings = [text for text in found().warnings if "of memory" in text]
+    assert len(warnings) == 4 and "take a larger machine" in warnings[0]
+
+
+# Images and classes.
+
+
+def write_listing(root, rows, name="train.csv"):
+    pd.DataFrame(rows, columns=["path", "label"]).to_csv(root / name, index=False)
+
+
+def test_a_listing_whose_paths_are_missing_says_where_it_looked_and_what_is_near(found, root):
+    paths = [(f"train/ant/{number}.JPG", "ant") for number in range(3)]
+    write_listing(root, [*paths, ("train/bee/1.jpg", "bee")])
+    warnings = found(s01_noise={"train": "train.csv"}, s10_train=None, s20_distill=None).warnings
+    assert any("3 of 4 paths of train.csv" in w and "but '0.jpg' is there" in w for w in warnings)
+    write_listing(root, [("mine/train/ant/1.jpg", "ant"), ("mine/train/bee/1.jpg", "bee")])
+    errors = found(s01_noise={"train": "train.csv"}).errors
+    assert any("2 of 2 paths" in e and "write them relative to the data root" in e for e in errors)
+
+
+def test_a_path_in_another_unicode_spelling_is_told_apart_from_one_that_is_missing(found, root):
+    composed, parted = (unicodedata.normalize(form, "é.jpg") for form in ("NFC", "NFD"))
+    (root / "train/ant/0.jpg").rename(root / "train/ant" / parted)
+    rows = [(f"train/{name}/{n}.jpg", name) for name in CLASSES for n in range(1, 6)]
+    write_listing(root, [*rows, (f"train/ant/{composed}", "ant")])
+    warnings = found(s01_noise={"train": "train.csv"}).warnings
+    assert any("is there in another Unicode spelling (NFD)" in text for text in warnings)
+
+
+def test_a_listing_without_the_column_is_an_error(found, root):
+    write_listing(root, [("train/ant/1.jpg", "ant")])
+    only(
+        found(s01_noise={"train": "train.csv", "label_column": "species"}).errors,
+        "has no column 'species'; it has path, label",
+    )
+
+
+def test_images_that_no_one_can_read_are_an_error_and_some_a_warning(found, root):
+    (root / "train/ant/0.jpg").write_bytes(b"")
+    result = found(look_seconds=20)
+    assert result.errors == []
+    assert any(
+        "1 of 18 images that were opened cannot be read, such as train/ant/0.jpg (empty" in w
+        for w in result.warnings
+    )
+    for path in (root / "test").iterdir():
+        path.write_bytes(b"<html>404</html>")
+    only(found(look_seconds=20).errors, "test: 6 of 6 images", "not one can: are these images?")
+
+
+def test_one_class_is_no_contest(found, root):
+    for name in CLASSES[1:]:
+        shutil.rmtree(root / "train" / name)
+    errors = found(s40_submit={"known_count": 6}).errors
+    assert any("are of one class, 'ant'" in error for error in errors)
+
+
+def test_one_image_in_all_says_all_that_it_is_too_few_for(found, root):
+    for path in [*root.glob("train/*/*.jpg"), *root.glob("test/*.jpg")]:
+        if path.name not in ("t0.jpg",) and path != root / "train/ant/0.jpg":
+            path.unlink()
+    errors = found(s40_submit={"known_count": 1}).errors
+    for said in ("are of one class", "cannot be cut into 3 folds", "is larger than the 1 images"):
+        assert any(said in error for error in errors), (said, errors)
+
+
+def test_thousands_of_classes_of_one_image_each_are_said_and_take_seconds(found, root):
+    rows = [(f"train/ant/{number}.jpg", f"class {number:05d}") for number in range(5000)]
+    write_listing(root, rows)
+    began = time.monotonic()
+    warnings = found(s01_noise={"train": "train.csv"}).warnings
+    assert any("5000 of 5000 classes have one image" in text for text in warnings)
+    assert time.monotonic() - began < 20
+
+
+def test_class_names_that_differ_in_case_or_blanks_alone_are_said(found, root):
+    (root / "train/cat").rename(root / "train/ANT ")
+    assert any("1 class names differ in nothing but case or blanks" in w for w in found().warnings)
+
+
+def test_folders_within_class_folders_are_said_with_the_class_they_get(found, root):
+    shutil.move(root / "train/ant", root / "train/bee/ant")
+    warnings = found().warnings
+    (said,) = [text for text in warnings if "within class folders" in text]
+    assert "6 images" in said and "'train/bee/ant/0.jpg', whose class is 'bee'" in said
+    shutil.move(root / "train/bee/ant", root / "train/ant")
+    (root / "test/more").mkdir()
+    (root / "test/t0.jpg").rename(root / "test/more/t0.jpg")
+    assert not any("within class folders" in text for text in found().warnings)
+
+
+# Networks.
+
+
+def test_weights_of_another_network_are_found_before_any_work(found, tmp_path):
+    import torch
+    from safetensors.torch import save_file
+
+    save_file({"a": torch.zeros(3)}, tmp_path / "w.safetensors")
+    weights = {"weights": str(tmp_path / "w.safetensors"), "backbone": "test_efficientnet"}
+    only(found(s10_train=weights).errors, "10_train", "tensors missing", "of another network")
+    (tmp_path / "w.safetensors").write_bytes(b"short")
+    weights = {"weights": str(tmp_path / "w.safetensors"), "backbone": "test_convnext"}
+    only(found(s10_train=weights).errors, "w.safetensors was not loaded: it is damaged")
+
+
+def test_every_backbone_of_a_stage_is_checked_and_said_once(found):
+    errors = found(
+        s02_coarse={"further_backbones": ["no_such_net"]},
+        s03_fine={"further_backbones": ["no_such_net"]},
+    ).errors
+    only(errors, "02_coarse, 03_fine: backbone 'no_such_net' is no timm network")
+
+
+def test_a_gpu_that_is_not_there_is_an_error(found, monkeypatch):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    only(found(device="cuda").errors, "device cuda with processes 1, but this machine has 0 CUDA")
+    errors = found(nodes=2).errors
+    assert any("rendezvous is ''" in error and "give 'host:port'" in error for error in errors)
+    assert sum("is not a multiple of" in error for error in errors) == 2, "like ones are said once"
+
+
+# What stages take from each other.
+
+
+def test_what_no_stage_makes_and_nobody_made_is_an_error(found):
+    only(found(s02_coarse=None).errors, "03_fine: its table 02_coarse is not there")
+    only(found(s30_ensemble=None).errors, "40_submit: ensemble 'vote' is not there")
+    only(found(s20_distill={"teachers": ["two"]}).errors, "teachers names 'two'", "there are 'one'")
+    only(found(s30_ensemble={"models": ["one", "later"]}).errors, "models names 'later'")
+    only(found(s10_train={"held_out_fold": 3}).errors, "01_noise cuts the folds 0 to 2")
+    only(found(s10_train={"global_batch": 16}).errors, "larger than the 12 images")
+    errors = found(s10_train=None, s20_distill=None).errors
+    only(errors, "30_ensemble: no stage before it makes a model", "put 10_train")
+    only(found(s01_noise={"test": ""}).errors, "40_submit needs test images")
+
+
+def test_a_table_of_an_earlier_run_that_is_cut_is_an_error(found, tmp_path, root):
+    from fgvc_utils.contest.listing import list_images
+
+    path = tmp_path / "outputs/mine/tables/02_coarse.parquet"
+    tables.write_table(tables.new_table(list_images(root, "train", "test")), path)
+    earlier = {"s01_noise": None, "s02_coarse": None}
+    assert found(**earlier).errors == []
+    path.write_bytes(path.read_bytes()[:-9])
+    errors = found(**earlier).errors
+    assert any("02_coarse.parquet cannot be read as a Parquet file" in error for error in errors)
+
+
+def test_a_model_of_other_classes_that_would_join_the_ensemble_is_an_error(found, tmp_path):
+    for name, classes in (("old", ["ant", "gnu"]), ("fit", CLASSES)):
+        folder = tmp_path / "outputs/mine/models" / name
+        write_json({"classes": classes}, folder / "job.json")
+        write_json({}, folder / "done.json")
+    only(found().errors, "model 'old' of an earlier run was trained for other classes", "'bee'")
+    assert found(s30_ensemble={"models": ["one", "fit"]}).errors == []
+
+
+def test_a_journal_of_another_contest_or_that_is_none_is_an_error(found, tmp_path):
+    journal = Journal(tmp_path / "outputs/mine/decisions/02_coarse.csv")
+    journal.append("train/ant/1.jpg", "relabel", "bee", reviewer="a")
+    assert found().errors == []
+    with open(journal.path, "ab") as file:
+        file.write(b"train/ant/2.jpg,re")
+    assert any("1 lines do not count, first line 3" in text for text in found().warnings)
+    journal.append("train/gnu/1.jpg", "keep", reviewer="a")
+    only(found().errors, "decides on image 'train/gnu/1.jpg', which the table does not have")
+    journal.path.write_text("a,b\n1,2\n")
+    only(found().errors, "02_coarse.csv is not a journal")
+    journal.path.unlink()
+    Journal(journal.path.with_name("04_lowq.csv")).append("gnu", "drop", reviewer="a")
+    only(found().errors, "decides on the class 'gnu'")
+
+
+# The submission.
+
+
+def test_a_prior_of_other_classes_is_an_error(found, root):
+    given = {"s40_submit": {"known_count": 0, "prior": "prior.csv"}}
+    only(found(**given).errors, "prior.csv is not there")
+    (root / "prior.csv").write_text("class,count\nant,1\nbee,2\ngnu,3\n")
+    only(found(**given).errors, "class 'gnu' is not one of the contest's")
+    (root / "prior.csv").write_text("class;count\nant;1\n")
+    only(found(**given).errors, "parted by semicolons")
+    (root / "prior.csv").write_text("class,count\nant,1\nbee,2\ncat,3\n")
+    assert found(**given).errors == []
+
+
+def test_more_test_images_than_the_classes_have_room_for_are_an_error(found):
+    only(found(s40_submit={"known_count": 1, "slack": 1.0}).errors, "covers 3 of 6 test images")
+    assert any(
+        "known_count 5 × 3 classes are 15 test images" in text
+        for text in found(s40_submit={"known_count": 5}).warnings
+    )
+
+
+def test_test_images_of_one_name_are_an_error(found, root):
+    (root / "test/more").mkdir()
+    shutil.copy(root / "test/t0.jpg", root / "test/more/t0.jpg")
+    only(found(s40_submit={"image_column": "name"}).errors, "two test images are called 't0.jpg'")
+
+
+def test_a_class_that_a_spreadsheet_would_run_is_found_before_any_work(found, root):
+    (root / "train" / "ant").rename(root / "train" / "=1+1")
+    only(found(s40_submit={}).errors, "would run 1 of the names as formulas, first '=1+1'")
+    assert not found(s40_submit={"allow_formulas": True}).errors
+
+
+def test_a_sample_submission_that_looks_otherwise_is_a_warning(found, root):
+    lines = "".join(f"t{number}.jpg,ant\n" for number in range(6))
+    (root / "sample_submission.csv").write_text(f"image,class\n{lines}")
+    named = {"image_column": "name", "columns": ["image", "class"]}
+    quiet = {"s01_noise": {"cache_side": 302}}
+    assert found(s40_submit=named, **quiet).warnings == []
+    warnings = found(**quiet).warnings
+    assert any("columns ['path', 'class'] are not those of" in text for text in warnings)
+    assert any("is image_column 'path' what the contest calls" in text for text in warnings)
+    (root / "sample_submission.csv").write_text(f"image,class\n{lines.replace('ant', 'gnu')}")
+    only(found(s40_submit=named, **quiet).warnings, "names 1 classes that no train image has")
+
+
+# From the command line.
+
+
+def test_check_alone_says_what_it_found_and_run_stops_at_it(found, root, tmp_path, capsys):
+    found(s10_train={"micro_batch": 7})
+    for arguments in (["--check"], []):
+        assert main([str(tmp_path / "mine.yaml"), *arguments]) == 2
+        said = capsys.readouterr().err
+        assert "to mend before a run: 10_train-one: global_batch 8 is not" in said
+        assert "The contest cannot run: 1 to mend" in said
+    assert not (tmp_path / "outputs").exists()
+    found()
+    assert main([str(tmp_path / "mine.yaml"), "--check"]) == 0
+    assert "18 train images" in capsys.readouterr().out
+
+
+def test_a_check_of_many_files_takes_little_memory(found, root):
+    """Links to one file: listing them costs what listing files does."""
+    few = 20_000
+    for number in range(few):
+        os.link(root / "train/ant/0.jpg", root / f"train/ant/{number:06d}.jpg")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    result = found(look_seconds=0.2)
+    assert result.errors == [] and result.facts[0].startswith("20018 train images")
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    assert grown < 400
+
+
+def test_one_stage_alone_is_not_stopped_by_what_comes_after_it(found, tmp_path, capsys):
+    assert found(s40_submit={"known_count": 1, "slack": 1.0}).errors
+    run(tmp_path / "mine.yaml", None, "01_noise", dry=True)
+    assert "to mend" not in capsys.readouterr().err
+    run(tmp_path / "mine.yaml", None, "40_submit", dry=True)
+    assert "raise known_count" in capsys.readouterr().err
+
+
+# The README's table of what goes wrong.
+
+
+def told(call):
+    """What a mistake is answered with, in one line."""
+    try:
+        result = call()
+    except Exception as error:
+        assert isinstance(error, ValueError | OSError | Held), error
+        return " ".join(str(error).split())
+    return " ".join(result.text().split())
+
+
+def mistakes(found, root, tmp_path):
+    """Mistakes of new users: what the README's table says of it → how to make it."""
+    from fgvc_utils.contest.listing import list_images
+    from fgvc_utils.core.files import whole_file
+
+    def listing(content, name="train.csv", encoding="utf-8", **columns):
+        (root / name).write_text(content, encoding)
+        return found(s01_noise={"train": name, **columns})
+
+    def contest(content):
+        (tmp_path / "bad.yaml").write_text(content)
+        return read_contest(tmp_path / "bad.yaml")
+
+    def linked(place, target):
+        os.symlink(target, root / place)
+        return found()
+
+    def spoilt(path, content):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        return found()
+
+    def weights():
+        import torch
+        from safetensors.torch import save_file
+
+        save_file({"a": torch.zeros(1)}, tmp_path / "w.safetensors")
+        return found(s10_train={"weights": str(tmp_path / "w.safetensors")})
+
+    def stranger():
+        journal = Journal(tmp_path / "outputs/mine/decisions/03_fine.csv")
+        journal.append("elsewhere.jpg", "keep", reviewer="a")
+        return found()
+
+    def full():
+        with whole_file(tmp_path / "x.bin"):
+            raise OSError(28, "No space left on device")
+
+    def two_spellings():
+        for form in ("NFC", "NFD"):
+            name = unicodedata.normalize(form, "é")
+            shutil.copytree(root / "train/ant", root / "train" / name)
+        return list_images(root, "train", "test")
+
+    def same_names():
+        shutil.copytree(root / "test", root / "test/more")
+        return found(s40_submit={"image_column": "name", "known_count": 4})
+
+    def no_pictures():
+        for path in (root / "test").iterdir():
+            path.write_bytes(b"<html>")
+        return found()
+
+    def twice():
+        found()
+        lock = tmp_path / "outputs/mine/.pipeline.lock"
+        lock.parent.mkdir(parents=True)
+        with only_one(lock, "held by this test", ""):
+            return run(tmp_path / "mine.yaml", None, None, dry=False)
+
+    def old_model():
+        folder = tmp_path / "outputs/mine/models/old"
+        write_json({"classes": ["x"]}, folder / "job.json")
+        write_json({}, folder / "done.json")
+        return found()
+
+    lines = "path,label\ntrain/ant/1.jpg,ant\ntrain/bee/1.jpg,bee\n"
+    decisions = tmp_path / "outputs/mine/decisions/01_noise.csv"
+    table = tmp_path / "outputs/mine/tables/02_coarse.parquet"
+    no_coarse = {"s01_noise": None, "s02_coarse": None}
+    return {
+        "data_root": lambda: found(data_root=str(root / "gone")),
+        "neither a folder": lambda: found(s01_noise={"train": "trian"}),
+        "lies beside": lambda: (root / "train/notes.txt").write_text("x") and found(),
+        "of one class": lambda: listing("path,label\ntrain/ant/1.jpg,ant\n"),
+        "link to a folder": lambda: linked("train/more", root / "train/ant"),
+        "within class folders": lambda: (
+            (root / "train/ant").rename(root / "train/bee/ant") and found()
+        ),
+        "outside the data root": lambda: found(s01_noise={"train": "../.."}),
+        "Unicode spellings": two_spellings,
+        "are not below": lambda: listing(lines.replace(".jpg", ".JPG")),
+        "has no column": lambda: listing(lines, label_column="species"),
+        "UTF-8": lambda: listing("path,label\nx.jpg,é\n", encoding="latin-1"),
+        "semicolons": lambda: listing(lines.replace(",", ";")),
+        "tabs": lambda: contest("run: a\n10_train:\n\tepochs: 3\n"),
+        "neither a stage": lambda: contest("run: a\nepochz: 3\n10_train:\n"),
+        "no such parameter": lambda: contest("run: a\n10_train:\n  epochz: 3\n"),
+        "in params/": lambda: read_contest(tmp_path / "gone.yaml"),
+        "should be a valid": lambda: contest("run: a\n10_train:\n  epochs: many\n"),
+        "at least 2 items": lambda: contest("run: a\n40_submit:\n  columns: [image]\n"),
+        "as formulas": lambda: (
+            (root / "train/ant").rename(root / "train/=1+1") and found(s40_submit={})
+        ),
+        "as text": lambda: contest("run: 7\n10_train:\n"),
+        "were opened": no_pictures,
+        "timm network": lambda: found(s10_train={"backbone": "efficientnet_b99"}),
+        "'package'": lambda: found(s10_train={"backbone": "efficientnet_b0"}),
+        "another network": weights,
+        "a multiple of": lambda: found(s10_train={"micro_batch": 5}),
+        "can learn from": lambda: found(s10_train={"global_batch": 512}),
+        "CUDA GPUs": lambda: found(device="cuda", processes=64),
+        "No space left": full,
+        "run the notebook": lambda: tables.read_table(tmp_path / "04_lowq.parquet"),
+        "teachers names": lambda: found(s20_distill={"teachers": ["absent"]}),
+        "no stage before it makes it": lambda: found(s03_fine=None),
+        "other classes": old_model,
+        "Parquet file": lambda: spoilt(table, b"PAR1") and found(**no_coarse),
+        "another pipeline": twice,
+        "is not a journal": lambda: spoilt(decisions, b"image,verdict\n"),
+        "journal of another": stranger,
+        "known_count or": lambda: found(s40_submit={"known_count": 1, "slack": 1.0}),
+        "two test images": same_names,
+    }
+
+
+def rows_of_the_readme():
+    """What a user sees, by the README's table: the text between its … in order."""
+    text = (PROJECT / "README.md").read_text("utf-8")
+    section = text.split("## When something goes wrong")[1].split("\n## ")[0]
+    rows = [line.split(" | ")[0].strip("| `") for line in section.splitlines() if "| `" in line]
+    return [row for row in rows if row != "what you see"]
+
+
+def test_the_readme_tells_what_new_users_see_word_for_word(found, root, tmp_path):
+    rows = rows_of_the_readme()
+    assert len(rows) >= 12
+    made = mistakes(found, root, tmp_path)
+    untried = [row for row in rows if not any(key in row for key in made)]
+    # Room is another test's, which stands in for a full disk.
+    assert untried == ["are needed below …, … are free, of which … must stay"]
+
+
+@pytest.mark.parametrize("row", rows_of_the_readme())
+def test_a_mistake_gets_the_message_that_the_readme_shows(found, root, tmp_path, monkeypatch, row):
+    made = mistakes(found, root, tmp_path)
+    if "must stay" in row:
+        usage = namedtuple("Usage", "total used free")(10**12, 0, files.SPARE_BYTES + 1000)
+        monkeypatch.setattr(shutil, "disk_usage", lambda place: usage)
+        said = told(found)
+    else:
+        (make,) = [call for key, call in made.items() if key in row]
+        said = told(make)
+    at = 0
+    for part in row.split("…"):
+        assert part.strip() in said[at:], f"{part!r} is not in: {said}"
+        at = said.index(part.strip(), at) + len(part.strip())

@@ -1,0 +1,308 @@
+"""The whole way on a tiny drawn contest: pipeline, papermill alone, bad input, odd layouts."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+import pytest
+import yaml
+from tiny_contest import PROJECT, TINY_CONTEST, environment, make_contest, run_pipeline
+
+from fgvc_utils.answers.submission import read_log
+from fgvc_utils.contest import tables
+from fgvc_utils.contest.journal import Journal
+from fgvc_utils.contest.parameters import ParameterError, accumulation
+from fgvc_utils.jobs.predictions import Store
+from fgvc_utils.jobs.rows import fitted_images
+from fgvc_utils.pipeline.contest_file import read_contest
+from fgvc_utils.pipeline.running import check
+
+
+@pytest.fixture(scope="module")
+def contest(tmp_path_factory):
+    """A drawn tiny contest and its file."""
+    return make_contest(tmp_path_factory.mktemp("contest"))
+
+
+@pytest.fixture(scope="module")
+def finished(contest):
+    """The contest after one whole run."""
+    done = run_pipeline(contest)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return contest
+
+
+@pytest.mark.slow
+def test_the_submission_holds_every_test_image_once(finished):
+    submission = pd.read_csv(finished / "outputs/tiny/submission.csv", dtype=str)
+    sample = pd.read_csv(finished / "data/tiny/sample_submission.csv", dtype=str)
+    assert list(submission.columns) == list(sample.columns)
+    assert sorted(submission["path"]) == sorted(sample["path"])
+    assert set(submission["class"]) <= {
+        path.name for path in (finished / "data/tiny/train").iterdir()
+    }
+    log = read_log(finished / "outputs/tiny")
+    assert log["file"].tolist() == ["submission.csv"] and log["rule"].tolist() == ["cap"]
+
+
+@pytest.mark.slow
+def test_the_vote_scores_held_out_images_too_so_that_40_can_judge_its_rules(finished):
+    run = finished / "outputs/tiny"
+    table = tables.read_table(run / "tables/04_lowq.parquet").set_index("image_id")
+    voted = table.loc[Store(run / "ensemble/vote").image_ids]
+    held_out = voted[voted["split"] == "train"]
+    assert len(held_out) and set(held_out["fold"]) == {0} and set(held_out["status"]) == {"keep"}
+    report = json.loads((run / "report.json").read_text())["40_submit"]
+    assert set(report["worth"]) == {"as assumed", "as estimated"}
+
+
+@pytest.mark.slow
+def test_each_table_is_complete_and_says_why_images_are_left_out(finished):
+    files = [p for p in (finished / "data/tiny/train").rglob("*") if p.is_file()]
+    for stage in ("01_noise", "02_coarse", "03_fine", "04_lowq"):
+        table = tables.read_table(finished / f"outputs/tiny/tables/{stage}.parquet")
+        assert (table["split"] == "train").sum() == len(files)
+        dropped = table[table["status"] == "drop"]
+        assert (dropped["reason"] != "").all() and (dropped["stage"] <= stage).all()
+    unreadable = table[table["reason"].str.startswith("unreadable")]
+    truth = pd.read_csv(finished / "data/tiny/truth/train.csv", dtype=str)
+    assert set(unreadable["path"]) == set(truth.loc[truth["kind"] == "corrupt", "path"])
+
+
+@pytest.mark.slow
+def test_cleaning_leaves_out_wrong_labels_more_than_right_ones(finished):
+    table = tables.read_table(finished / "outputs/tiny/tables/04_lowq.parquet")
+    truth = pd.read_csv(finished / "data/tiny/truth/train.csv", dtype=str).set_index("path")
+    train = table[table["split"] == "train"]
+    kind = train["path"].map(truth["kind"])
+    flagged = (train["status"] == "drop") | (train["label"] != train["given"])
+    dropped = flagged.groupby(kind == "ok").mean()
+    assert dropped[False] > dropped[True] + 0.25
+
+
+@pytest.mark.slow
+def test_the_run_is_scored_by_what_its_table_says(finished):
+    truth_folder = finished / "data/tiny/truth"
+    command = [sys.executable, "benchmarks/score_run.py", finished / "outputs/tiny", truth_folder]
+    scored = subprocess.run(command, capture_output=True, text=True, cwd=PROJECT, check=True)
+    figures = json.loads(scored.stdout.splitlines()[-1])
+    table = tables.read_table(finished / "outputs/tiny/tables/04_lowq.parquet")
+    truth = pd.read_csv(truth_folder / "train.csv", dtype=str).set_index("path")
+    train = table[table["split"] == "train"]
+    wrong = train["path"].map(truth["kind"]) != "ok"
+    flagged = (train["status"] == "drop") | (train["label"] != train["given"])
+    recall = flagged[wrong].mean()
+    assert figures["recall"] == pytest.approx(recall, abs=1e-3)
+    assert figures["dropped"]["corrupt"] == 1
+    assert figures["n_test"] == 24
+
+
+@pytest.mark.slow
+def test_a_second_call_skips_everything_and_a_changed_parameter_only_what_follows(finished):
+    again = run_pipeline(finished)
+    assert again.returncode == 0
+    assert again.stdout.count("done before") == len(read_contest(finished / "tiny.yaml"))
+    other = TINY_CONTEST | {"outputs": str(finished / "outputs"), "40_submit": {"rule": "plain"}}
+    (finished / "plain.yaml").write_text(yaml.safe_dump(other))
+    dry = run_pipeline(finished, "--dry-run", file="plain.yaml")
+    running = [line for line in dry.stdout.splitlines() if ": run, " in line]
+    assert running == ["40_submit: run, changed: rule, known_count"]
+
+
+@pytest.mark.slow
+def test_executed_notebooks_show_what_a_person_would_be_asked(finished):
+    for stage, galleries in {"01_noise": 2, "02_coarse": 1, "03_fine": 1, "04_lowq": 1}.items():
+        executed = nbformat.read(finished / f"outputs/tiny/{stage}.ipynb", as_version=4)
+        shown = [
+            out.data
+            for cell in executed.cells
+            for out in cell.get("outputs", [])
+            if "data" in out
+            and "open this notebook in JupyterLab" in out.data.get("text/plain", "")
+        ]
+        assert len(shown) == galleries, stage
+        assert all("image/png" in data for data in shown), stage
+
+
+def outputs_of(notebook: Path) -> list:
+    """All outputs of an executed notebook, in order."""
+    cells = nbformat.read(notebook, as_version=4).cells
+    return [out for cell in cells for out in cell.get("outputs", [])]
+
+
+@pytest.mark.slow
+def test_a_trained_model_is_shown_from_every_side(finished):
+    run = finished / "outputs/tiny"
+    outputs = outputs_of(run / "10_train-one.ipynb")
+    pictures = [out for out in outputs if "image/png" in out.get("data", {})]
+    # Class sizes, the sheet of changes, rates of two optimisers, live and final curves, accuracy
+    # by class size, sisters, worst mistakes, test ratios.
+    assert len(pictures) == 10
+    printed = "".join(out.get("text", "") for out in outputs)
+    assert "pictures are read decoded, at 110 px and 130 px" in printed
+    log = pd.read_csv(run / "models/one/log.csv")
+    assert {"lr", "images_per_second", "waiting"} <= set(log) and len(log) == 6
+    for optimiser in ("radam", "sgd"):
+        rates = pd.read_csv(run / "models/one/rates" / optimiser / "rates.csv")
+        assert rates["lr"].is_monotonic_increasing
+    heads = re.findall("<th>([^<]+)</th>", outputs[-1]["data"]["text/html"])
+    assert {"model", "top1", "low", "high", "images_per_second"} <= set(heads)
+
+
+@pytest.mark.slow
+def test_students_hear_their_teachers_on_their_own_views_or_on_unseen_images(finished):
+    models = finished / "outputs/tiny/models"
+    for teacher in ("one", "two"):
+        store = Store(models / "student/views" / teacher / "predictions")
+        assert store.kinds() == ["view-0", "view-1"]
+        assert set(store.image_ids) == fitted_images(models / "student")
+    unseen = fitted_images(models / "clean")
+    assert unseen and not unseen & fitted_images(models / "one") & fitted_images(models / "two")
+    printed = "".join(
+        out.get("text", "") for out in outputs_of(finished / "outputs/tiny/20_distill-clean.ipynb")
+    )
+    assert "are left out because every teacher was trained on them" in printed
+
+
+@pytest.mark.slow
+def test_a_required_review_stops_there_and_says_what_to_do(finished):
+    # A copy, so that the stage that stops leaves the others' run as it is.
+    run = finished / "outputs" / "required"
+    shutil.copytree(finished / "outputs" / "tiny", run)
+    required = {**TINY_CONTEST["03_fine"], "require_review": True}
+    other = TINY_CONTEST | {"run": "required", "outputs": str(finished / "outputs")}
+    (finished / "required.yaml").write_text(yaml.safe_dump(other | {"03_fine": required}))
+    before = (run / "tables/03_fine.parquet").read_bytes()
+    stopped = run_pipeline(finished, "--only", "03_fine", file="required.yaml")
+    assert stopped.returncode != 0
+    said = stopped.stdout + stopped.stderr
+    assert "wait for a look" in said and "require_review: false" in said
+    assert (run / "tables/03_fine.parquet").read_bytes() == before
+    assert any("image/png" in out.get("data", {}) for out in outputs_of(run / "03_fine.ipynb"))
+
+
+@pytest.mark.slow
+def test_only_and_from_choose_the_stages(finished):
+    only = run_pipeline(finished, "--dry-run", "--only", "03_fine").stdout
+    assert [line.split(":")[0] for line in only.splitlines() if ": run," in line] == ["03_fine"]
+    later = run_pipeline(finished, "--dry-run", "--from", "30_ensemble").stdout
+    chosen = [line.split(":")[0] for line in later.splitlines() if ": run," in line]
+    assert chosen == ["30_ensemble", "40_submit"]
+
+
+@pytest.mark.slow
+def test_a_human_decision_beats_the_rule_when_the_notebook_runs_alone(finished):
+    folder = finished / "outputs" / "tiny"
+    before = tables.read_table(folder / "tables/03_fine.parquet")
+    image = before.loc[before["stage"] == "03_fine", "image_id"].iloc[0]
+    journal = Journal(folder / "decisions/03_fine.csv")
+    journal.append(image, "keep", reviewer="test")
+    command = [
+        sys.executable, "-m", "papermill", "notebooks/03_fine.ipynb", str(finished / "alone.ipynb"),
+        "-p", "run", "tiny", "-p", "data_root", "tiny", "-p", "outputs", str(finished / "outputs"),
+        "-p", "size", "96", "-p", "folds", "3", "-p", "global_batch", "8", "-p", "micro_batch", "8",
+        "--no-progress-bar",
+    ]  # fmt: skip
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        cwd=PROJECT,
+        env=environment(finished),
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    after = tables.read_table(folder / "tables/03_fine.parquet").set_index("image_id")
+    assert after.loc[image, "status"] == "keep"
+    assert after.loc[image, "reason"] == "human: kept"
+    assert len(journal.read()) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        (["-p", "sise", "64"], "sise"),
+        (["-p", "run", "007"], "write it as text"),
+        (["-p", "rate", "fast"], "rate"),
+        (["-p", "threshold", "1.5"], "threshold"),
+    ],
+)
+def test_plain_papermill_refuses_bad_parameters_before_any_work(tmp_path, parameters, message):
+    out = tmp_path / "out.ipynb"
+    command = [
+        sys.executable, "-m", "papermill", "notebooks/01_noise.ipynb", str(out),
+        "--no-progress-bar", *parameters,
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, cwd=PROJECT, check=False)
+    assert done.returncode != 0
+    assert "ParameterError" in done.stderr and message in done.stderr
+    ran = [c for c in nbformat.read(out, 4).cells if c.cell_type == "code" and c.execution_count]
+    assert len(ran) <= 4
+
+
+def contest_file(folder: Path, text: str) -> Path:
+    file = folder / "contest.yaml"
+    file.write_text(text)
+    return file
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("run: a\nrunn: b\n10_train:\n", "'runn' is neither a stage"),
+        ("run: a\n30_ensembel:\n", "check the spelling; near it is '30_ensemble'"),
+        ("run: a\n10_train:\n  - name: x\n    epochz: 3\n", "section 10_train, 'x': "),
+        ("run: a\n10_train:\n  epochz: 3\n", "epochz"),
+        ("run: a\n10_train:\n  epochs: many\n", "epochs = 'many'"),
+        ("run: 12\n10_train:\n", "run = 12"),
+        ("run: a\n10_train:\n\tepochs: 3\n", "not valid YAML"),
+        ("run: a\nrun: b\n10_train:\n", "'run' stands twice"),
+        ("run: a\n10_train:\n  - name: x\n  - name: x\n", "10_train-x stands twice"),
+        ("run: a\n11_train:\n", "11_train"),
+        ("run: a\n", "names no stage"),
+        ("", "holds no parameters"),
+        ("run: a/../b\n10_train:\n", "run = 'a/../b'"),
+    ],
+)
+def test_a_bad_contest_file_is_refused_with_the_place_named(tmp_path, text, message):
+    with pytest.raises(ParameterError, match="contest.yaml|line") as caught:
+        read_contest(contest_file(tmp_path, text))
+    assert message in str(caught.value)
+
+
+def test_a_number_written_as_text_is_that_number(tmp_path):
+    file = contest_file(tmp_path, "run: a\n10_train:\n  base_lr: 1e-3\n")
+    assert read_contest(file)[0].cfg.base_lr == 0.001
+
+
+def test_the_whole_contest_is_checked_before_anything_runs(tmp_path, monkeypatch):
+    monkeypatch.setenv("FGVC_DATA", str(tmp_path / "nowhere"))
+    text = "run: a\n10_train:\n  backbone: no_such_net\n20_distill:\n  micro_batch: 7\n"
+    problems = check(read_contest(contest_file(tmp_path, text)))
+    assert "FGVC_DATA" in problems[0]
+    assert "10_train: backbone 'no_such_net'" in problems[1]
+    assert "20_distill: global_batch 32 is not a multiple" in problems[2]
+    assert all("04_lowq is not there and no stage" in problem for problem in problems[3:5])
+    assert len(problems) == 5
+
+
+@pytest.mark.parametrize("file", sorted((PROJECT / "params").glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_contest_file_that_ships_is_right(file):
+    steps = read_contest(file)
+    assert [s.stage for s in steps][0] == "01_noise"
+    assert steps[-1].stage == "40_submit"
+
+
+def test_the_original_contest_has_the_original_figures():
+    steps = {s.name: s.cfg for s in read_contest(PROJECT / "params/webfg5000.yaml")}
+    b4 = steps["10_train-b4-prior"]
+    assert (b4.backbone, b4.size, b4.global_batch) == ("tf_efficientnet_b4", 380, 2000)
+    assert (b4.label_smoothing, b4.base_lr) == (0.2, 0.03)
+    assert (b4.train_ratio, b4.test_ratio) == (1.15, 1.35)
+    assert accumulation(b4.global_batch, b4.micro_batch, b4.processes * b4.nodes).steps == 1

@@ -1,0 +1,68 @@
+"""A tiny drawn contest that runs in minutes, and the pipeline on it, for several test modules."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+
+from fgvc_utils.demo.drawing import TINY, draw_demo
+
+PROJECT = Path(__file__).resolve().parents[2]
+# More and larger than the smallest set: with fewer images a class nothing can be learned.
+SET = TINY | {"train_images": 300, "side": 112}
+SMALL = {"global_batch": 8, "micro_batch": 8, "size": 96}
+TRAINED = {**SMALL, "base_lr": 0.008, "mix": "none"}
+TINY_CONTEST = {
+    "run": "tiny",
+    "data_root": "tiny",
+    "cache_side": 132,
+    "test_ratios": [],
+    "01_noise": SMALL,
+    "02_coarse": {**SMALL, "top": 2, "folds": 3, "max_rounds": 1, "further_backbones": []},
+    "03_fine": {
+        **SMALL,
+        "folds": 3,
+        "posterior_rounds": 1,
+        "further_backbones": ["tf_efficientnet_lite1"],
+    },
+    "04_lowq": {"size": 96},
+    "10_train": [
+        {**TRAINED, "name": "one", "epochs": 6, "rate_sweep_steps": 12, "test_ratios": [1.0, 1.35]},
+        {**TRAINED, "name": "two", "epochs": 4, "balance": "prior", "held_out_fold": 1},
+    ],
+    "20_distill": [
+        {**TRAINED, "name": "student", "epochs": 3, "variant": "B", "teacher_views": 2},
+        {**TRAINED, "name": "clean", "epochs": 1, "ema_decay": 0.9, "fold_clean": True},
+    ],
+    "30_ensemble": {"global_batch": 8, "micro_batch": 8, "convolution_models": 2, "epochs": 5},
+    "40_submit": {"known_count": 4},
+}
+
+
+def make_contest(folder: Path, contest: dict = TINY_CONTEST) -> Path:
+    """Draw the images under `folder` and write the contest's file, tiny.yaml; returns `folder`."""
+    draw_demo(folder / "data" / "tiny", **SET)
+    written = yaml.safe_dump(contest | {"outputs": str(folder / "outputs")}, sort_keys=False)
+    (folder / "tiny.yaml").write_text(written)
+    return folder
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """The environment in which the contest's images are found."""
+    return os.environ | {"FGVC_DATA": str(folder / "data")}
+
+
+def run_pipeline(
+    folder: Path, *arguments: str, file: str = "tiny.yaml"
+) -> subprocess.CompletedProcess:
+    """Run a contest file of `folder` as a user would; the caller looks at the return code."""
+    return subprocess.run(
+        [sys.executable, "-m", "fgvc_utils.pipeline", str(folder / file), *arguments],
+        capture_output=True,
+        text=True,
+        env=environment(folder),
+        cwd=PROJECT,
+        check=False,
+    )

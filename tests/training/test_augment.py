@@ -1,0 +1,196 @@
+"""Each random change does what its name says."""
+
+import numpy as np
+import pytest
+import torch
+
+from fgvc_utils.training import augment
+from fgvc_utils.training.augment import (
+    GridShuffle,
+    LossyJpeg,
+    QuarterTurn,
+    RandomQuality,
+    ScaledPaste,
+    random_changes,
+)
+
+# Each change alone, its switch first, so strong that it shows.
+CHANGES = [
+    {"flip_probability": 1.0},
+    {"quarter_turn_probability": 1.0},
+    {"paste_probability": 1.0, "paste_smallest": 0.4},
+    {"shuffle_probability": 1.0, "shuffle_most": 4},
+    {"colour_jitter": 0.4},
+    {"quality_probability": 1.0, "quality_low": 0.2, "quality_high": 0.3},
+    {"jpeg_probability": 1.0, "jpeg_low": 10, "jpeg_high": 20},
+]
+
+
+@pytest.fixture
+def picture():
+    return torch.from_numpy(np.random.default_rng(0).integers(0, 256, (3, 24, 24), dtype=np.uint8))
+
+
+def distinct(size):
+    """A picture in which every pixel differs from every other."""
+    count = torch.arange(size * size).reshape(size, size)
+    return torch.stack([count % 256, count // 256, count * 0]).to(torch.uint8)
+
+
+def name(settings):
+    return next(iter(settings))
+
+
+def test_to_tensor_shares_the_memory():
+    array = np.zeros((4, 5, 3), np.uint8)
+    tensor = augment.to_tensor(array)
+    array[1, 2, 0] = 9
+    assert tensor.shape == (3, 4, 5) and tensor[0, 1, 2] == 9
+
+
+def test_the_test_view_keeps_the_aspect_and_the_centre():
+    # Horizontal position as grey: its slope after the view tells the scale along x.
+    ramp = torch.arange(200, dtype=torch.float32).expand(3, 100, 200)
+    view = augment.test_view(80, 1.35)(ramp)
+    assert view.shape == (3, 80, 80)
+    # 100 px high becomes 108, so a pixel is 100 / 108 of a raw one along both sides.
+    slope = (view[0, 40, -1] - view[0, 40, 0]) / 79
+    assert slope.item() == pytest.approx(100 / 108, rel=1e-3)
+    assert view[0, 40].mean().item() == pytest.approx(99.5, abs=0.5)
+    upright = augment.test_view(80, 1.35)(ramp.transpose(1, 2))
+    torch.testing.assert_close(upright, view.transpose(1, 2))
+
+
+def test_the_train_view_crops_at_random():
+    picture = distinct(60)
+    torch.manual_seed(0)
+    view = augment.train_view(40, 1.15)
+    views = [view(picture) for _ in range(4)]
+    assert all(v.shape == (3, 40, 40) and v.dtype == torch.uint8 for v in views)
+    assert any(not torch.equal(views[0], other) for other in views[1:])
+
+
+@pytest.mark.parametrize("settings", CHANGES, ids=name)
+def test_size_and_type_stay_and_the_same_seed_gives_the_same(settings, picture):
+    change = random_changes(settings)
+    before = picture.clone()
+    outs = []
+    for seed in (7, 7, 1, 2, 3):
+        torch.manual_seed(seed)
+        outs.append(change(picture))
+    assert all(out.shape == picture.shape and out.dtype == torch.uint8 for out in outs)
+    assert torch.equal(outs[0], outs[1])
+    assert any(not torch.equal(out, picture) for out in outs), "nothing changed"
+    assert torch.equal(picture, before), "the picture itself must not change"
+
+
+@pytest.mark.parametrize("settings", CHANGES, ids=name)
+def test_a_change_at_zero_is_off(settings, picture):
+    assert torch.equal(random_changes({**settings, name(settings): 0})(picture), picture)
+
+
+def test_the_flip_is_a_mirror(picture):
+    assert torch.equal(random_changes({"flip_probability": 1.0})(picture), picture.flip(-1))
+
+
+def test_quarter_turns_invert_and_all_three_come(picture):
+    torch.manual_seed(0)
+    seen = set()
+    for _ in range(60):
+        out = QuarterTurn()(picture)
+        back = [k for k in range(4) if torch.equal(torch.rot90(out, -k, dims=(1, 2)), picture)]
+        assert len(back) == 1
+        seen.add(back[0])
+    assert seen == {1, 2, 3}
+
+
+@pytest.mark.parametrize("size", [24, 26])
+def test_grid_shuffle_is_a_permutation_of_tiles(size):
+    torch.manual_seed(1)
+    picture = distinct(size)
+    out, side = GridShuffle(2)(picture), size // 2
+    cuts = [slice(0, side), slice(side, 2 * side)]
+    places = [(rows, columns) for rows in cuts for columns in cuts]
+    before, after = ([i[:, r, c].numpy().tobytes() for r, c in places] for i in (picture, out))
+    assert sorted(after) == sorted(before)
+    assert torch.equal(out[:, 2 * side :], picture[:, 2 * side :])
+    # Whatever n is drawn, no pixel is lost and none stands twice.
+    for _ in range(20):
+        out = GridShuffle(4)(picture)
+        code = out[0].int() + 256 * out[1].int()
+        assert torch.equal(code.flatten().sort().values, torch.arange(size * size).int())
+
+
+def test_scaled_paste_shows_the_whole_picture_smaller_on_grey():
+    white = torch.full((3, 50, 40), 255, dtype=torch.uint8)
+    torch.manual_seed(0)
+    shares = []
+    for _ in range(40):
+        out = ScaledPaste(0.4)(white)
+        assert set(out.unique().tolist()) <= {128, 255}
+        rows, columns = (out[0] == 255).any(dim=1), (out[0] == 255).any(dim=0)
+        assert (out[0] == 255).sum() == rows.sum() * columns.sum(), "a rectangle"
+        shares.append(rows.sum().item() / 50)
+        assert abs(rows.sum().item() / 50 - columns.sum().item() / 40) < 0.03
+    assert 0.38 <= min(shares) < 0.6 < max(shares) <= 1
+
+
+def test_random_quality_loses_detail(picture):
+    torch.manual_seed(0)
+    out = RandomQuality(0.3, 0.3)(picture).float()
+    assert out.diff(dim=2).abs().mean() < picture.float().diff(dim=2).abs().mean() / 3
+
+
+def test_a_larger_alpha_mixes_more_evenly():
+    pictures, targets = torch.zeros(2, 3, 32, 32, dtype=torch.uint8), torch.eye(2)
+    torch.manual_seed(0)
+    far = {}
+    for alpha in (0.2, 8.0):
+        mixed = [augment.mix_batch(pictures, targets, "mixup", 1.0, alpha)[1] for _ in range(200)]
+        far[alpha] = (torch.stack(mixed)[:, 0, 0] - 0.5).abs().mean().item()
+    assert far[8.0] < 0.2 < 0.3 < far[0.2]
+
+
+def test_a_lossy_jpeg_differs_more_the_lower_its_quality(picture):
+    smooth = torch.arange(64, dtype=torch.uint8).mul(3).expand(3, 64, 64).contiguous()
+    noisy = (smooth + picture[:, :1, :1]).contiguous()
+    torch.manual_seed(0)
+    losses = [
+        (LossyJpeg(quality, quality)(noisy).float() - noisy.float()).abs().mean().item()
+        for quality in (95, 30, 5)
+    ]
+    assert losses[0] < losses[1] < losses[2]
+
+
+def test_without_the_random_crop_the_centre_is_taken():
+    picture = distinct(60)
+    torch.manual_seed(0)
+    views = [augment.train_view(60, 1.0, random_crop)(picture) for random_crop in (True, False)]
+    assert torch.equal(views[0], views[1]) and torch.equal(views[0], picture)
+    centre = augment.train_view(40, 1.5, random_crop=False)
+    assert all(torch.equal(centre(picture), picture[:, 10:50, 10:50]) for _ in range(3))
+
+
+@pytest.mark.parametrize("kind", ["cutmix", "mixup"])
+def test_pictures_and_targets_are_mixed_in_the_same_proportion(kind):
+    # Image k is grey of 60 k, its target is class k: a mean of grey tells the shares.
+    grey = 60 * torch.arange(4, dtype=torch.uint8)
+    pictures = grey.reshape(4, 1, 1, 1).expand(4, 3, 32, 32).contiguous()
+    targets = torch.eye(4)
+    torch.manual_seed(3)
+    changed = 0
+    for _ in range(10):
+        mixed, labels = augment.mix_batch(pictures, targets, kind, 1.0)
+        torch.testing.assert_close(labels.sum(dim=1), torch.ones(4))
+        assert mixed.dtype == torch.uint8
+        expected = labels @ grey.float()
+        torch.testing.assert_close(mixed.float().mean(dim=(1, 2, 3)), expected, atol=0.51, rtol=0)
+        changed += not torch.equal(labels, targets)
+    assert changed > 5
+
+
+@pytest.mark.parametrize(("kind", "probability"), [("none", 1.0), ("cutmix", 0.0)])
+def test_no_mix_changes_nothing(kind, probability):
+    pictures, targets = torch.rand(4, 3, 8, 8), torch.eye(4)
+    mixed, labels = augment.mix_batch(pictures, targets, kind, probability)
+    assert mixed is pictures and labels is targets
