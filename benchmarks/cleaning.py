@@ -29,11 +29,12 @@ from fgvc_utils.cleaning import posterior as posteriors
 from fgvc_utils.cleaning.asking import review_order
 from fgvc_utils.cleaning.crossing import Crossing, pull_back, within
 from fgvc_utils.cleaning.fits import feature_job, feature_jobs
+from fgvc_utils.cleaning.params import CrossParams, NoiseParams, Round
 from fgvc_utils.cleaning.planting import planted_check
 from fgvc_utils.cleaning.rounds import Posteriors, posterior_rounds
 from fgvc_utils.cleaning.verdicts import apply, decisions, judged_and_none
 from fgvc_utils.contest import copies, images, listing, places, tables
-from fgvc_utils.contest.config import CrossParams, NoiseParams, Round, Shared
+from fgvc_utils.contest.config import Shared
 from fgvc_utils.contest.inventory import cache_folder, cached_files
 from fgvc_utils.contest.places import data_root
 from fgvc_utils.core.processes import processors

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from fgvc_utils.answers.ensembling import require_unseen
-from fgvc_utils.contest.config import EnsembleParams
+from fgvc_utils.answers.params import EnsembleParams
 from fgvc_utils.core.files import read_json
 from fgvc_utils.jobs.predictions import Store
 from fgvc_utils.jobs.records import Job, read_job

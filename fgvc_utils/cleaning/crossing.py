@@ -13,7 +13,7 @@ import pandas as pd
 
 from fgvc_utils.cleaning.fits import cleaning_job
 from fgvc_utils.cleaning.ledger import ledger_row
-from fgvc_utils.contest.config import CrossParams, Round
+from fgvc_utils.cleaning.params import CrossParams, Round
 from fgvc_utils.contest.tables import classes_of
 from fgvc_utils.jobs.predictions import Store
 from fgvc_utils.jobs.records import Job

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from fgvc_utils.contest.config import CrossParams, Round
+from fgvc_utils.cleaning.params import CrossParams, Round
 from fgvc_utils.jobs.records import Job
 from fgvc_utils.jobs.rows import Rows, job_rows
 from fgvc_utils.jobs.running import work_folder

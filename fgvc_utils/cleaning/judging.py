@@ -7,10 +7,10 @@ import pandas as pd
 
 from fgvc_utils.cleaning.crossing import Crossing, pull_back, within
 from fgvc_utils.cleaning.ledger import ledger_row
+from fgvc_utils.cleaning.params import Round
 from fgvc_utils.cleaning.rounds import Posteriors, posterior_rounds
 from fgvc_utils.cleaning.verdicts import confirmed_classes, decisions, judged_and_none, rank_verdict
 from fgvc_utils.contest import tables
-from fgvc_utils.contest.config import Round
 from fgvc_utils.jobs.reduction import Reduced
 
 

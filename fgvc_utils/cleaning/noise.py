@@ -8,7 +8,7 @@ import pandas as pd
 from fgvc_utils.cleaning import rules
 from fgvc_utils.cleaning.fits import cleaning_job
 from fgvc_utils.cleaning.ledger import ledger_row
-from fgvc_utils.contest.config import NoiseParams, Round
+from fgvc_utils.cleaning.params import NoiseParams, Round
 from fgvc_utils.jobs.records import Job
 from fgvc_utils.jobs.results import read_probabilities
 from fgvc_utils.jobs.rows import Rows, job_rows

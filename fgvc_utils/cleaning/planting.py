@@ -5,8 +5,8 @@ import pandas as pd
 
 from fgvc_utils.cleaning import posterior
 from fgvc_utils.cleaning.crossing import Crossing
+from fgvc_utils.cleaning.params import Round
 from fgvc_utils.cleaning.rounds import Posteriors, recut, targets_folder, write_targets
-from fgvc_utils.contest.config import Round
 
 
 def planted_check(

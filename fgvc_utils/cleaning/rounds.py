@@ -12,8 +12,8 @@ import pandas as pd
 from fgvc_utils.cleaning import posterior, rules
 from fgvc_utils.cleaning.crossing import Crossing
 from fgvc_utils.cleaning.ledger import ledger_row
+from fgvc_utils.cleaning.params import Round
 from fgvc_utils.cleaning.posterior import SparsePosterior
-from fgvc_utils.contest.config import Round
 from fgvc_utils.contest.tables import classes_of
 from fgvc_utils.core.files import write_json
 from fgvc_utils.jobs.predictions import ShardWriter, finish_store

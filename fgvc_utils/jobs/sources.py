@@ -18,10 +18,11 @@ from typing import Any, NamedTuple
 
 PACKAGE = Path(__file__).resolve().parents[1]
 NAME = PACKAGE.name
-# Rooms that cannot change a table, a fit or a submission: they show, report, start and name things.
-# The values of `config` stand beside the code wherever it is kept, and decisions of a gallery come
-# in by their journal.
+# Rooms that cannot change a table, a fit or a submission: they show, report, start and name
+# things. Parameters stand beside the code wherever it is kept, and decisions of a gallery come in
+# by their journal.
 SHOWS = ("looking", "pipeline", "contest.config", "contest.parameters", "contest.places")
+SHOWS += ("cleaning.params", "training.params", "answers.params")
 SHOWS += ("core.files", "core.heartbeat", "core.locks", "core.processes", "jobs.sources")
 SHOWS += ("hardware.launch", "hardware.progress", "hardware.ranks")
 # Its own code does not count either, but what it starts by name in other processes does.

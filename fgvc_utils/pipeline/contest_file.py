@@ -9,10 +9,11 @@ from typing import Any
 import nbformat
 import yaml
 
-from fgvc_utils.contest.config import STAGES, Shared
+from fgvc_utils.contest.config import Shared
 from fgvc_utils.contest.parameters import ParameterError, near_name
 from fgvc_utils.contest.places import PROJECT
 from fgvc_utils.core.reading import UnreadableFile, read_text
+from fgvc_utils.pipeline.stages import STAGES
 
 NOTEBOOKS = PROJECT / "notebooks"
 

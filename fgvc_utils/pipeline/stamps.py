@@ -5,7 +5,6 @@ from pathlib import Path
 import nbformat
 
 from fgvc_utils.answers.submission import current_submission
-from fgvc_utils.contest.config import TABLE_BEFORE
 from fgvc_utils.contest.listing import listing_digest
 from fgvc_utils.contest.places import data_root
 from fgvc_utils.core.files import file_digest, read_json, write_json
@@ -13,6 +12,7 @@ from fgvc_utils.jobs import sources
 from fgvc_utils.jobs.done import accept_job_code, result_of
 from fgvc_utils.jobs.predictions import INDEX, is_whole
 from fgvc_utils.pipeline.contest_file import NOTEBOOKS, Step
+from fgvc_utils.pipeline.stages import TABLE_BEFORE
 
 JOURNALS = {
     "01_noise": ["01_noise", "01_audit"],

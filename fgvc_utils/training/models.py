@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fgvc_utils.contest.config import DistillParams, Shared
+from fgvc_utils.contest.config import Shared
 from fgvc_utils.contest.parameters import ParameterError
 from fgvc_utils.core.files import read_json
 from fgvc_utils.core.intervals import wilson
 from fgvc_utils.jobs.predictions import Store, same_classes
 from fgvc_utils.jobs.records import Job, read_job
 from fgvc_utils.jobs.rows import fitted_images
+from fgvc_utils.training.params import DistillParams
 
 # Fields of a job that the table of models always shows, and those that make no other network.
 ALWAYS_SHOWN = {"backbone", "size", "teachers", "balance", "mix", "epochs"}

@@ -12,6 +12,7 @@ from fgvc_utils.cleaning.asking import review_order, suggestions
 from fgvc_utils.cleaning.crossing import Crossing, pull_back, within
 from fgvc_utils.cleaning.judging import judge_labels, once_more, only_of_their_class
 from fgvc_utils.cleaning.ledger import write_ledger
+from fgvc_utils.cleaning.params import CrossParams, NoiseParams, Round
 from fgvc_utils.cleaning.planting import planted_check
 from fgvc_utils.cleaning.rounds import posterior_rounds, recut, write_targets
 from fgvc_utils.cleaning.verdicts import (
@@ -22,7 +23,6 @@ from fgvc_utils.cleaning.verdicts import (
     rank_verdict,
 )
 from fgvc_utils.contest import copies, tables
-from fgvc_utils.contest.config import CrossParams, NoiseParams, Round
 from fgvc_utils.contest.parameters import ParameterError
 from fgvc_utils.hardware.distributed import Processes
 from fgvc_utils.hardware.progress import Progress

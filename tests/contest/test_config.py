@@ -5,9 +5,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from fgvc_utils.contest.config import DistillParams, EnsembleParams, SubmitParams
+from fgvc_utils.answers.params import EnsembleParams, SubmitParams
 from fgvc_utils.contest.parameters import ParameterError, accumulation
 from fgvc_utils.contest.places import PROJECT, data_root
+from fgvc_utils.training.params import DistillParams
 
 SHARED = {
     "run": "demo",

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import nbformat
 import pytest
 
-from fgvc_utils.contest.config import STAGES
+from fgvc_utils.pipeline.stages import STAGES
 
 FOLDER = Path(__file__).resolve().parents[2] / "notebooks"
 NAMES = (

@@ -2,9 +2,9 @@
 
 import pytest
 
-from fgvc_utils.contest.config import STAGES
 from fgvc_utils.jobs import sources
 from fgvc_utils.jobs.sources import Definition
+from fgvc_utils.pipeline.stages import STAGES
 from fgvc_utils.pipeline.stamps import code_of
 
 ROOMS = {

@@ -6,11 +6,11 @@ import pandas as pd
 
 from fgvc_utils.cleaning.rules import apply_decisions
 from fgvc_utils.contest import tables
-from fgvc_utils.contest.config import TABLE_BEFORE
 from fgvc_utils.contest.journal import Journal
 from fgvc_utils.core.files import read_json
 from fgvc_utils.jobs.predictions import INDEX
 from fgvc_utils.pipeline.checks.findings import Contest, Findings, first_few
+from fgvc_utils.pipeline.stages import TABLE_BEFORE
 
 
 def check_made_before(contest: Contest, found: Findings) -> None:

@@ -1,0 +1,83 @@
+"""The parameters of 30 and 40.
+
+No record has defaults: a default lives once, in the notebook's parameters cell.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from fgvc_utils.contest.config import Shared
+from fgvc_utils.contest.parameters import (
+    Count,
+    CountOrZero,
+    FolderName,
+    NotNegative,
+    Positive,
+    Share,
+    Table,
+)
+
+
+class EnsembleParams(Shared):
+    """30_ensemble."""
+
+    models: list[FolderName]
+    mean_sizes: Annotated[list[Count], Field(min_length=1)]
+    augmented_models: CountOrZero
+    plain_models: CountOrZero
+    convolution_models: CountOrZero
+    vote_convolution: bool
+    epochs: Count
+    rate: Positive
+    global_batch: Count
+    micro_batch: Count
+    weight_decay: NotNegative
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
+    held_out_fold: Annotated[int, Field(ge=-1)]
+    table: Table
+    test_views: Literal["centre", "flip", "crops"]
+    mean_weights: Literal["equal", "fitted"]
+    seen_models: list[FolderName]
+    soup: Literal["none", "uniform", "greedy"]
+
+    @model_validator(mode="after")
+    def _weights_need_images(self) -> "EnsembleParams":
+        if self.mean_weights == "fitted" and self.held_out_fold < 0:
+            raise ValueError("mean_weights are fitted on held-out images: give a held_out_fold")
+        if self.soup == "greedy" and self.held_out_fold < 0:
+            raise ValueError("a greedy soup is chosen by held-out images: give a held_out_fold")
+        strangers = set(self.seen_models) - set(self.models)
+        if self.models and strangers:
+            raise ValueError(
+                f"seen_models names {sorted(strangers)[0]!r}, which is not among models"
+            )
+        return self
+
+
+class SubmitParams(Shared):
+    """40_submit."""
+
+    table: Table
+    ensemble: FolderName
+    rule: Literal["plain", "cap", "sinkhorn", "exact"]
+    known_count: CountOrZero
+    prior: str
+    slack: Annotated[float, Field(ge=1)]
+    regularisation: Positive
+    pull: Share
+    repair: bool
+    resamples: CountOrZero
+    columns: Annotated[list[str], Field(min_length=2, max_length=2)]
+    image_column: Literal["path", "name", "stem", "image_id"]
+    allow_formulas: bool
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "SubmitParams":
+        if self.known_count and self.prior:
+            raise ValueError("known_count and prior both say what the classes are; give one")
+        if self.repair and self.pull < 1:
+            raise ValueError("repair meets the counts to the image, so pull must be 1 with it")
+        if self.columns[0] == self.columns[1]:
+            raise ValueError("columns: the image and the class need different names")
+        return self

@@ -1,0 +1,136 @@
+"""The parameters of 01 to 04.
+
+No record has defaults: a default lives once, in the notebook's parameters cell.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from fgvc_utils.contest.config import Network, Shared
+from fgvc_utils.contest.parameters import (
+    Count,
+    CountOrZero,
+    FolderName,
+    NotNegative,
+    Pixels,
+    Positive,
+    Ratio,
+    Share,
+)
+
+
+class Features(Network):
+    """The network of a cleaning stage and how it is fitted, whole or as a head on its features."""
+
+    fit: Literal["head", "full"]
+    optimiser: Literal["lbfgs", "radam", "sgd", "adam"]
+    lbfgs_steps: Count
+    test_ratio: Ratio
+    epochs: Count
+    rate: Positive
+    sgd_rate: Positive
+    weight_decay: NotNegative
+    global_batch: Count
+    micro_batch: Count
+
+    @model_validator(mode="after")
+    def _networks_need_a_rate(self) -> "Features":
+        if self.fit == "full" and self.optimiser == "lbfgs":
+            raise ValueError("optimiser lbfgs fits heads; with fit: full choose sgd, radam or adam")
+        return self
+
+
+class NoiseParams(Shared, Features):
+    """01_noise."""
+
+    train: str
+    test: str
+    path_column: str
+    label_column: str
+    id_column: str
+    cache_side: Pixels
+    copy_distance: Annotated[int, Field(ge=0, le=16)]
+    folds: Annotated[int, Field(ge=2)]
+    threshold: Share
+    normal_threshold: Share
+    max_rounds: Count
+    stop_share: Share
+    bootstrap_least: Count
+    propose_noise: Share
+    propose_normal: Share
+    noise_agreement: NotNegative
+    neighbours: Count
+    audit_looks: Count
+    audit_bound: Share
+    require_review: bool
+
+
+class Round(BaseModel):
+    """One recipe of cross-training; a round that differs from the others finds other mistakes.
+
+    Empty or 0, optimiser and rate are those of the stage.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    optimiser: Literal["", "lbfgs", "radam", "sgd", "adam"] = ""
+    rate: NotNegative = 0.0
+    mirror: bool = True
+    colour_jitter: Share = 0.0
+    backbones: list[FolderName] = []
+    seed: int = 0
+
+    def text(self) -> str:
+        """The recipe in a few words, for the ledger."""
+        words = [self.optimiser] if self.optimiser else []
+        words += ["mirrored" if self.mirror else "plain", *self.backbones]
+        words += [f"rate {self.rate:g}"] if self.rate else []
+        words += [f"colour jitter {self.colour_jitter:g}"] if self.colour_jitter else []
+        return ", ".join(words)
+
+
+class CrossParams(Shared, Features):
+    """02_coarse and 03_fine."""
+
+    further_backbones: list[FolderName]
+    top: Count
+    rule: Literal["rank", "posterior"]
+    folds: Annotated[int, Field(ge=2)]
+    rounds: Annotated[list[Round], Field(min_length=1)]
+    max_rounds: CountOrZero
+    recheck_positives: bool
+    trust: Annotated[float, Field(gt=0, lt=1)]
+    sharpness: Positive
+    posterior_rounds: CountOrZero
+    averaged_rounds: Count
+    relabel: bool
+    relabel_bar: Share
+    planted_share: Annotated[float, Field(ge=0, le=0.5)]
+    look_share: Share
+    require_review: bool
+
+    @model_validator(mode="after")
+    def _known_backbones(self) -> "CrossParams":
+        known = {self.backbone, *self.further_backbones}
+        for number, recipe in enumerate(self.rounds, start=1):
+            if self.fit == "full" and recipe.optimiser == "lbfgs":
+                raise ValueError(f"rounds: round {number} fits by lbfgs, which fits heads alone")
+            strangers = set(recipe.backbones) - known
+            if self.fit == "head" and strangers:
+                raise ValueError(
+                    f"rounds: round {number} names the backbone {sorted(strangers)[0]!r}, which is "
+                    "neither backbone nor among further_backbones"
+                )
+        return self
+
+
+class LowQualityParams(Shared, Network):
+    """04_lowq."""
+
+    test_ratio: Ratio
+    small_class: Count
+    neighbours: Count
+    drop_below: Share
+    kept_below: Share
+    require_review: bool
