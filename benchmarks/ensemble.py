@@ -36,6 +36,7 @@ from fgvc_utils.answers.members import layer_jobs, view_stores
 from fgvc_utils.answers.params import EnsembleParams
 from fgvc_utils.contest import tables
 from fgvc_utils.contest.config import Shared
+from fgvc_utils.contest.contest_file import notebook_defaults
 from fgvc_utils.contest.inventory import read_inventory
 from fgvc_utils.contest.places import data_root
 from fgvc_utils.core.files import read_json, write_json
@@ -43,7 +44,7 @@ from fgvc_utils.demo import drawing
 from fgvc_utils.jobs.predictions import Store
 from fgvc_utils.jobs.rows import Rows, job_rows
 from fgvc_utils.jobs.running import run_jobs
-from fgvc_utils.pipeline.contest_file import Step, notebook_defaults
+from fgvc_utils.pipeline.contest_file import Step
 from fgvc_utils.pipeline.running import execute
 from fgvc_utils.pipeline.stages import STAGES
 from fgvc_utils.training.recipes import decode, training_job

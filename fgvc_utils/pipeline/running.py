@@ -18,10 +18,11 @@ import warnings
 from pathlib import Path
 
 from fgvc_utils.contest.parameters import ParameterError
+from fgvc_utils.contest.places import NOTEBOOKS
 from fgvc_utils.core.files import read_json, remove_leftovers, write_json
 from fgvc_utils.core.locks import Held, only_one
 from fgvc_utils.jobs import sources
-from fgvc_utils.pipeline.contest_file import NOTEBOOKS, Step, read_contest
+from fgvc_utils.pipeline.contest_file import Step, injected, read_contest
 from fgvc_utils.pipeline.kernels import KernelDied, run_notebook
 from fgvc_utils.pipeline.plan import check_stage_names, plan, print_plan, reason_to_run
 from fgvc_utils.pipeline.stamps import accept_code, code_of, inputs_of, other_versions, results_of
@@ -50,16 +51,27 @@ def say_check(steps: list[Step]) -> list[str]:
 def execute(step: Step) -> None:
     """Run one notebook; its executed copy and then its stamp are written.
 
-    Raises papermill's PapermillExecutionError where a cell fails (the copy shows the cell) and
-    kernels.KernelDied.
+    Where the contest file changed meanwhile in what it sets for the step there is no stamp: the
+    notebook may have read either state, so the next call runs it again.
+
+    Raises
+    ------
+    papermill.exceptions.PapermillExecutionError
+        Where a cell fails; the copy shows the cell.
+    kernels.KernelDied
+        Where the kernel ended on its own.
     """
     step.stamp.unlink(missing_ok=True)
     parameters = step.cfg.model_dump(mode="json")
     # Taken before the work: what changes meanwhile makes the step stale, and is not missed.
     stamp = {"parameters": parameters, "inputs": inputs_of(step), "code": code_of(step.stage)}
-    run_notebook(NOTEBOOKS / f"{step.stage}.ipynb", step.output, parameters)
+    given = injected(step)
+    run_notebook(NOTEBOOKS / f"{step.stage}.ipynb", step.output, given)
     stamp |= {"results": results_of(step), "versions": sources.versions()}
-    write_json(stamp, step.stamp)
+    if injected(step) == given:
+        write_json(stamp, step.stamp)
+    else:
+        print(f"{step.name}: {step.cfg.contest} changed meanwhile; the next call runs it again")
 
 
 def summary(steps: list[Step]) -> str:

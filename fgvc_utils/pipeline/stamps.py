@@ -5,13 +5,14 @@ from pathlib import Path
 import nbformat
 
 from fgvc_utils.answers.submission import current_submission
+from fgvc_utils.contest import machines
 from fgvc_utils.contest.listing import listing_digest
-from fgvc_utils.contest.places import data_root
+from fgvc_utils.contest.places import NOTEBOOKS, data_root
 from fgvc_utils.core.files import file_digest, read_json, write_json
 from fgvc_utils.jobs import sources
 from fgvc_utils.jobs.done import accept_job_code, result_of
 from fgvc_utils.jobs.predictions import INDEX, is_whole
-from fgvc_utils.pipeline.contest_file import NOTEBOOKS, Step
+from fgvc_utils.pipeline.contest_file import Step
 from fgvc_utils.pipeline.stages import TABLE_BEFORE
 
 JOURNALS = {
@@ -24,10 +25,7 @@ JOURNALS = {
 
 # Where a run lies and how its machine is used: neither changes what comes out. What lies below the
 # data root is an input of its own.
-WHEREABOUTS = {"run", "outputs", "data_root", "processes", "nodes", "node_rank", "rendezvous"}
-
-
-WHEREABOUTS |= {"device", "threads", "workers", "decoded_gb"}
+WHEREABOUTS = {"contest", "run", "outputs", "data_root", "decoded_gb"} | machines.NAMES
 
 
 # So many changes are named, the rest is counted.
