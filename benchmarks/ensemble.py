@@ -199,7 +199,7 @@ def member_job(contest: Contest, member: Member, inventory: pd.DataFrame) -> Row
         fit = fit | (table["split"] == "test")
         # As many steps as the others take.
         given["epochs"] = max(1, round(contest.epochs * part["fit"].sum() / fit.sum()))
-    cfg = STAGES[kind](**given)
+    cfg = STAGES[kind].parameters(**given)
     taught = [contest.cfg.folder / "models" / m.name for m in MEMBERS] if member.variant else []
     weight = {"A": 1.0, "B": 0.5, "": 0.0}[member.variant]
     classes = tables.classes_of(table)

@@ -140,7 +140,7 @@ class Ladder:
         if rung.teachers:
             own["variant"] = rung.variant
         given = notebook_defaults(kind) | self.shared
-        return STAGES[kind](**(given | own))
+        return STAGES[kind].parameters(**(given | own))
 
     def fit(self, rung: Rung, seed: int) -> Rows:
         """The job of a rung and seed, and its rows."""

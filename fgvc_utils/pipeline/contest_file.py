@@ -7,7 +7,7 @@ from typing import Any
 from fgvc_utils.contest.config import Shared, from_file
 from fgvc_utils.contest.contest_file import find_contest, notebook_defaults, read_contest_file
 from fgvc_utils.contest.parameters import ParameterError
-from fgvc_utils.pipeline.stages import STAGES
+from fgvc_utils.pipeline.stages import STAGES, making
 
 
 @dataclass(frozen=True)
@@ -45,18 +45,19 @@ def read_contest(path: Path) -> list[Step]:
     steps = []
     for stage, sections in file.sections.items():
         for section in sections:
-            cfg = from_file(STAGES[stage], file, stage, section)
+            cfg = from_file(STAGES[stage].parameters, file, stage, section)
             name = f"{stage}-{cfg.name}" if stage in file.listed else stage
             steps.append(Step(stage, name, cfg))
     names = [step.name for step in steps]
     for name in names:
         if names.count(name) > 1:
             raise ParameterError(f"{path}: {name} stands twice; give each its own name")
-    models = [step.cfg.name for step in steps if step.stage in ("10_train", "20_distill")]
+    models = [step.cfg.name for step in steps if step.stage in making("model")]
     for name in models:
         if models.count(name) > 1:
             raise ParameterError(
-                f"{path}: two models are called {name!r}; 10_train and 20_distill share models/"
+                f"{path}: two models are called {name!r}; "
+                f"{' and '.join(making('model'))} share models/"
             )
     if not steps:
         raise ParameterError(f"{path} names no stage")
@@ -69,7 +70,7 @@ def injected(step: Step) -> dict[str, Any]:
     They are the contest file, the name that chooses a section, what differs from the notebook's
     default, and what neither the file nor a default gives.
     """
-    record, own = STAGES[step.stage], step.cfg.model_dump(mode="json")
+    record, own = STAGES[step.stage].parameters, step.cfg.model_dump(mode="json")
     defaults = notebook_defaults(step.stage)
     usual = record(**defaults).model_dump(mode="json")
     there = usual

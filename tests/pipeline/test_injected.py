@@ -23,7 +23,7 @@ def as_read(monkeypatch, capsys):
         shell = SimpleNamespace(user_ns={"In": ["", cell]})
         monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
         names = notebook_defaults(step.stage) | values
-        return STAGES[step.stage].read(names, step.stage)
+        return STAGES[step.stage].parameters.read(names, step.stage)
 
     return read
 
