@@ -19,8 +19,8 @@ from fgvc_utils.contest.journal import Journal
 from fgvc_utils.contest.parameters import ParameterError, accumulation
 from fgvc_utils.jobs.predictions import Store
 from fgvc_utils.jobs.rows import fitted_images
+from fgvc_utils.pipeline.checking import check
 from fgvc_utils.pipeline.contest_file import read_contest
-from fgvc_utils.pipeline.running import check
 
 
 @pytest.fixture(scope="module")
@@ -307,7 +307,7 @@ def test_a_number_written_as_text_is_that_number(tmp_path):
 def test_the_whole_contest_is_checked_before_anything_runs(tmp_path, monkeypatch):
     monkeypatch.setenv("FGVC_DATA", str(tmp_path / "nowhere"))
     text = "run: a\n10_train:\n  backbone: no_such_net\n20_distill:\n  micro_batch: 7\n"
-    problems = check(read_contest(contest_file(tmp_path, text)))
+    problems = check(read_contest(contest_file(tmp_path, text))).errors
     assert "FGVC_DATA" in problems[0]
     assert "10_train: backbone 'no_such_net'" in problems[1]
     assert "20_distill: global_batch 32 is not a multiple" in problems[2]

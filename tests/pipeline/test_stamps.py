@@ -303,7 +303,7 @@ def test_a_lock_tells_who_holds_it_and_is_free_once_its_holder_is_killed(tmp_pat
 def test_a_second_pipeline_says_who_holds_the_run(contest, tmp_path, capsys, monkeypatch):
     contest.read()
     lock = contest.folder / ".pipeline.lock"
-    monkeypatch.setattr(running, "say_check", lambda steps: [])
+    monkeypatch.setattr(running, "print_check", lambda steps: True)
     command = [sys.executable, "-c", HOLD, str(lock)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         holder.stdout.readline()
