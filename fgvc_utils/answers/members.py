@@ -14,6 +14,7 @@ from fgvc_utils.jobs.predictions import Store
 from fgvc_utils.jobs.records import Job, read_job
 from fgvc_utils.jobs.rows import Rows, read_rows
 from fgvc_utils.jobs.running import run_jobs, work_folder
+from fgvc_utils.jobs.views import TEST_VIEWS
 from fgvc_utils.training.averaging import average_weights, greedy_soup
 from fgvc_utils.training.recipes import as_trained
 
@@ -149,7 +150,7 @@ def view_stores(
     cfg: EnsembleParams, stage: str, members: dict[str, Path], image_ids: pd.Series
 ) -> dict[str, Path]:
     """The stores of the members' test-time views, by member; none where the centre is enough."""
-    if cfg.test_views == "centre":
+    if TEST_VIEWS[cfg.test_views].crops == 1:
         return {}
     jobs = {name: view_job(folder, cfg.test_views, image_ids) for name, folder in members.items()}
     run_jobs(list(jobs.values()), cfg, stage)

@@ -17,6 +17,7 @@ from fgvc_utils.contest.parameters import (
     Share,
     Table,
 )
+from fgvc_utils.jobs.views import TestView
 
 
 class EnsembleParams(Shared):
@@ -36,7 +37,7 @@ class EnsembleParams(Shared):
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
     held_out_fold: Annotated[int, Field(ge=-1)]
     table: Table
-    test_views: Literal["centre", "flip", "crops"]
+    test_views: TestView
     mean_weights: Literal["equal", "fitted"]
     seen_models: list[FolderName]
     soup: Literal["none", "uniform", "greedy"]

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 from fgvc_utils.core.files import read_json
 from fgvc_utils.core.reading import refused_by_name
+from fgvc_utils.jobs.views import TestView
 
 # Where a job reads and writes; what lies there tells, not where it lies.
 PLACES = ("folder", "rows", "trained", "decoded")
@@ -55,8 +56,8 @@ class Job(BaseModel):
     random_crop: bool = True
     train_ratio: float = 1.15
     test_ratio: float = 1.35
-    # what logits are of: the centre, its mirror image too, or five crops and their mirror images
-    test_time: Literal["centre", "flip", "crops"] = "centre"
+    # the crops whose mean probability the logits are of, an entry of TEST_VIEWS
+    test_time: TestView = "centre"
     dropout: float = 0.0
     drop_path: float = 0.0
     # the weights.safetensors of another job: what it learned, its classifier too
