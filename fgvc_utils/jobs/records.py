@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from fgvc_utils.contest.parameters import Count, CountOrZero, NotNegative, Positive, Ratio, Share
 from fgvc_utils.core.files import read_json
 from fgvc_utils.core.reading import refused_by_name
+from fgvc_utils.jobs.views import TestView
 
 # Where a job reads and writes; what lies there counts, not where it lies.
 PLACES = ("folder", "rows", "trained", "decoded")
@@ -107,8 +108,8 @@ class Job(Recipe, Distillation):
     backbone: str = ""
     weights: str = "none"
     size: int = 224
-    # what logits are of: the centre, its mirror image too, or five crops and their mirror images
-    test_time: Literal["centre", "flip", "crops"] = "centre"
+    # the crops whose mean probability the logits are of, an entry of TEST_VIEWS
+    test_time: TestView = "centre"
     # the weights.safetensors of another job: what it learned, its classifier too
     trained: str = ""
     # BatchNorm statistics are taken anew from the train images before anything is predicted

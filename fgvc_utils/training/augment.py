@@ -41,34 +41,6 @@ def test_view(size: int, ratio: float) -> Transform:
     return v2.Compose([v2.Resize(round(size * ratio), antialias=True), v2.CenterCrop(size)])
 
 
-class Views:
-    """Several crops of one picture, (3 × views, size, size), the centre crop first.
-
-    `flip` is the centre and its mirror image. `crops` are the centre, the four corners and the
-    mirror images of all five (Krizhevsky et al., ImageNet classification with deep convolutional
-    neural networks, NeurIPS 2012), here of the whole picture, whose aspect is kept.
-    """
-
-    def __init__(self, kind: str, size: int) -> None:
-        if kind not in ("centre", "flip", "crops"):
-            raise ValueError(f"test views {kind!r}: give centre, flip or crops")
-        self.kind, self.size = kind, size
-
-    def __call__(self, picture: torch.Tensor) -> torch.Tensor:
-        """(3, height, width) to (3 × views, size, size)."""
-        crops = [F.center_crop(picture, [self.size, self.size])]
-        if self.kind == "crops":
-            crops += F.five_crop(picture, [self.size, self.size])[:4]
-        if self.kind != "centre":
-            crops += [F.hflip(crop) for crop in crops]
-        return torch.cat(crops)
-
-
-def test_views(kind: str, size: int, ratio: float) -> Transform:
-    """`test_view` in several crops of the picture that was resized once; see `Views`."""
-    return v2.Compose([v2.Resize(round(size * ratio), antialias=True), Views(kind, size)])
-
-
 def train_view(size: int, ratio: float, random_crop: bool = True) -> Transform:
     """Return the view that is trained on: a random crop of a resized picture.
 
