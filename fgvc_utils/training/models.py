@@ -115,6 +115,27 @@ def taught_cleanly(teachers: Sequence[Path], image_ids: pd.Series) -> pd.Series:
     return pd.Series(clean, index=image_ids.index)
 
 
+def trained_on(models: Sequence[Path], image_ids: Sequence[str]) -> pd.Series:
+    """Return whether any of some models was trained on an image, boolean by image id."""
+    ids = pd.Index(image_ids, dtype=object)
+    seen = pd.Series(False, index=ids)
+    for model in models:
+        seen |= ids.isin(fitted_images(model))
+    return seen
+
+
+def top1_line(right: pd.Series) -> str:
+    """Return top-1 with its number of images and its 95 % interval (Wilson 1927), as text.
+
+    Parameters
+    ----------
+    right : Series of bool
+        Whether the first class is right, an entry an image; at least one.
+    """
+    low, high = wilson(int(right.sum()), len(right))
+    return f"top-1 {right.mean():.1%} of {len(right)}, 95 % interval {low:.1%} to {high:.1%}"
+
+
 def model_table(cfg: Shared) -> pd.DataFrame:
     """Compare all trained models of the run: how they do, how they differ, what they cost.
 
