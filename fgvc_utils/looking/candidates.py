@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from fgvc_utils.contest.journal import shown_text
+
 
 def of_images(
     table: pd.DataFrame,
@@ -60,10 +62,7 @@ def _as_seen(shown: pd.DataFrame, verdict: Sequence[str]) -> list[str]:
         if "suggestions" in shown
         else shown["suggested"]
     )
-    return [
-        f"{said}: {caption} → {names}" if names else f"{said}: {caption}"
-        for said, caption, names in zip(verdict, shown["caption"], likely, strict=True)
-    ]
+    return list(map(shown_text, verdict, shown["caption"], likely))
 
 
 def exemplars(
