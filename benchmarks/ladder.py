@@ -25,13 +25,14 @@ from cleaning import half_widths
 
 from fgvc_utils.contest import tables
 from fgvc_utils.contest.config import Shared
+from fgvc_utils.contest.contest_file import notebook_defaults
 from fgvc_utils.contest.inventory import read_inventory
 from fgvc_utils.contest.places import PROJECT, data_root
 from fgvc_utils.jobs.predictions import Store
 from fgvc_utils.jobs.records import Job
 from fgvc_utils.jobs.rows import Rows, job_rows
 from fgvc_utils.jobs.running import run_jobs
-from fgvc_utils.pipeline.contest_file import Step, notebook_defaults, read_contest
+from fgvc_utils.pipeline.contest_file import Step, read_contest
 from fgvc_utils.pipeline.running import execute
 from fgvc_utils.pipeline.stages import STAGES
 from fgvc_utils.training.recipes import as_trained, decode, ratio_job, training_job
@@ -139,7 +140,7 @@ class Ladder:
         if rung.teachers:
             own["variant"] = rung.variant
         given = notebook_defaults(kind) | self.shared
-        return STAGES[kind](**(given | own))
+        return STAGES[kind].parameters(**(given | own))
 
     def fit(self, rung: Rung, seed: int) -> Rows:
         """The job of a rung and seed, and its rows."""

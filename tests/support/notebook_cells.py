@@ -10,7 +10,10 @@ import nbformat
 
 
 def run_cells(notebook: Path, parameters: Mapping[str, object]) -> tuple[str, SimpleNamespace]:
-    """Run all code cells with some parameters set; what they printed, and the names they leave."""
+    """Run all code cells with some parameters set; what they printed, and the names they leave.
+
+    Without a `contest` among the parameters none is read.
+    """
     cells = [c for c in nbformat.read(notebook, as_version=4).cells if c.cell_type == "code"]
     names: dict = {}
     printed = io.StringIO()
@@ -18,5 +21,5 @@ def run_cells(notebook: Path, parameters: Mapping[str, object]) -> tuple[str, Si
         for number, cell in enumerate(cells):
             exec(cell.source, names)
             if number == 1:
-                names.update(parameters)
+                names.update({"contest": ""} | dict(parameters))
     return printed.getvalue(), SimpleNamespace(**names)
