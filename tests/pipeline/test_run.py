@@ -58,7 +58,7 @@ def test_the_vote_scores_held_out_images_too_so_that_40_can_judge_its_rules(fini
     held_out = voted[voted["split"] == "train"]
     assert len(held_out) and set(held_out["fold"]) == {0} and set(held_out["status"]) == {"keep"}
     report = json.loads((run / "report.json").read_text())["40_submit"]
-    assert set(report["worth"]) == {"as assumed", "as estimated"}
+    assert set(report["gain"]) == {"as assumed", "as estimated"}
 
 
 @pytest.mark.slow
