@@ -60,7 +60,8 @@ def soup_job(folder: Path, models: Sequence[Path], labels: pd.Series) -> Rows:
     any of the models was trained on: its BatchNorm statistics are taken anew from them. `labels`,
     class by image id, are the held-out images that judge it. It predicts and keeps what the first
     model does. Raises ValueError naming two models that differ in what they must share, and a
-    model that was trained on an image of `labels`.
+    model that was trained on an image of `labels`; KeyError naming an image of `labels` that no
+    model has a row of.
     """
     require_unseen({model.name: model for model in models}, labels.index)
     jobs = [read_job(model / "job.json") for model in models]
@@ -85,6 +86,9 @@ def soup_job(folder: Path, models: Sequence[Path], labels: pd.Series) -> Rows:
     predicted = set(rows.loc[rows["predict"], "image_id"])
     # An image's row is that of a model that was trained on it, if one was.
     rows = rows.sort_values("fit", ascending=False, kind="stable").drop_duplicates("image_id")
+    strangers = labels.index[~labels.index.isin(rows["image_id"])]
+    if len(strangers):
+        raise KeyError(f"no model of {folder.name!r} has a row of image {strangers[0]!r}")
     judged = rows["image_id"].isin(labels.index)
     told = rows["image_id"].map(labels).where(judged, rows["target"])
     predict = rows["image_id"].isin(predicted)

@@ -61,7 +61,7 @@ def submission_text(
     """Check a submission and make the contest's file of it: a row a test image, text as it is.
 
     `names` are what the contest calls the test images (see `submission_ids`), `labels` their
-    classes in the same order, both text. Raises ValueError where there is no image, an image stands
+    classes, both text by image_id. Raises ValueError where there is no image, an image stands
     twice or has no name, an image lacks a class, a class is unknown, a value is not text, the two
     columns are not two, or a spreadsheet would take a value for a formula and run it. The contest
     wants its names as they are, so they cannot be escaped; `allow_formulas` writes them all the
@@ -73,6 +73,9 @@ def submission_text(
         raise ValueError("there is no test image to submit")
     if len(names) != len(labels):
         raise ValueError(f"{len(names)} test images but {len(labels)} classes for them")
+    lacking = names.index[~names.index.isin(labels.index)]
+    if len(lacking):
+        raise ValueError(f"the test image {lacking[0]!r} has no class")
     for what, values in (("image", names), ("class", labels)):
         odd = [value for value in values if not isinstance(value, str) or not value]
         if odd:
@@ -85,7 +88,7 @@ def submission_text(
         raise ValueError(f"class {sorted(strangers)[0]!r} is not one of the contest's")
     if not allow_formulas:
         refuse_formulas((*columns, *names, *labels))
-    frame = pd.DataFrame({columns[0]: names.to_numpy(), columns[1]: labels.to_numpy()})
+    frame = pd.DataFrame({columns[0]: names, columns[1]: labels[names.index]})
     return frame.to_csv(index=False, lineterminator="\n")
 
 

@@ -26,8 +26,8 @@ from fgvc_utils.jobs.running import run_jobs
 class Crossing:
     """What all rounds of a stage share.
 
-    `table` is the label table; `asked` (boolean, by its index) are the images that are judged;
-    `fold` (int, by its index) says who judges them; `features` are the stores that heads learn
+    `table` is the label table; `asked` (boolean, by image_id) are the images that are judged;
+    `fold` (int, by image_id) says who judges them; `features` are the stores that heads learn
     from. `run` carries jobs out: by default it launches them. Of each image's probabilities the
     `top` largest are kept.
     """
@@ -93,7 +93,9 @@ class Crossing:
             for suffix, learnt_from, judged in pieces
         ]
         self.run(jobs, self.cfg, self.name)
-        return read_reduced([Store(job.store) for job, _ in jobs], self.table["image_id"])
+        judged = pd.concat([each[each].index.to_series() for _, _, each in pieces])
+        said = self.table["image_id"][self.table["image_id"].isin(judged)]
+        return read_reduced([Store(job.store) for job, _ in jobs], said)
 
 
 def pull_back(
@@ -149,4 +151,4 @@ def within(said: Reduced, table: pd.DataFrame, top: int) -> pd.Series:
     """
     ranks = pd.Series(said.label_rank, said.image_ids)
     top = min(top, len(said.classes) - 1)
-    return (ranks.reindex(table["image_id"]) < top).set_axis(table.index)
+    return ranks.reindex(table["image_id"]).rename_axis(None) < top

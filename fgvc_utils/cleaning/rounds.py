@@ -30,8 +30,8 @@ class Posteriors:
     rounds: list[dict]
 
     def of(self, image_ids: Sequence[str]) -> SparsePosterior:
-        """The posterior of some images, in their order."""
-        return self.posterior.rows(self.said.image_ids.get_indexer(pd.Index(image_ids)))
+        """The posterior of some images, in their order; raises KeyError naming a stranger."""
+        return self.posterior.rows(self.said.rows_of(image_ids))
 
 
 def posterior_rounds(
@@ -54,7 +54,7 @@ def posterior_rounds(
     classes = [*classes_of(table), posterior.NONE]
     number_of = {name: number for number, name in enumerate(classes)}
     row_ids = table.loc[crossing.asked | none, "image_id"]
-    sure = known.where(known != "", pd.Series(np.where(none, posterior.NONE, ""), table.index))
+    sure = known.mask(none & (known == ""), posterior.NONE)
     sure_numbers = sure[row_ids.index].map(lambda name: number_of.get(name, -1)).to_numpy()
     given = table.loc[row_ids.index, "given"].map(number_of).to_numpy()
     told, names = pd.Series("", index=table.index), np.array(classes, object)

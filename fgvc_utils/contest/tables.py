@@ -1,4 +1,4 @@
-"""The label table: one row an image, complete after every stage.
+"""The label table: one row an image, complete after every stage, indexed by image_id.
 
 | column | meaning |
 |---|---|
@@ -41,13 +41,30 @@ COLUMNS = (
 TEXT_COLUMNS = tuple(column for column in COLUMNS if column not in ("score", "fold"))
 
 
+def by_image_id(frame: pd.DataFrame) -> pd.DataFrame:
+    """The same rows with their image ids as index, the column image_id kept.
+
+    Label tables and inventories are indexed so, and with them every mask and column taken from
+    them: pandas then joins them by image, whatever the order of their rows.
+
+    Raises
+    ------
+    ValueError
+        Where an image stands in more than one row.
+    """
+    repeated = frame["image_id"][frame["image_id"].duplicated()]
+    if len(repeated):
+        raise ValueError(f"image_id {repeated.iloc[0]!r} stands in more than one row")
+    return frame.set_axis(pd.Index(frame["image_id"].to_numpy(), dtype=object))
+
+
 def new_table(images: pd.DataFrame) -> pd.DataFrame:
-    """Make the first table from a listing.
+    """Make the first table from a listing, indexed by image_id.
 
     `images` has the string columns image_id, path, split, given. All images are kept, the label in
     force is the given one, every image is its own group.
     """
-    table = images[["image_id", "path", "split", "given"]].copy()
+    table = by_image_id(images[["image_id", "path", "split", "given"]].copy())
     table["label"] = table["given"]
     table["status"] = "keep"
     table["stage"] = table["reason"] = table["suggested"] = ""
@@ -95,7 +112,7 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """Read and check a label table.
+    """Read and check a label table; it is indexed by image_id.
 
     Raises FileNotFoundError naming the stage to run, or ValueError naming the column that is off.
     """
@@ -105,7 +122,7 @@ def read_table(path: Path) -> pd.DataFrame:
     table = read_parquet(path, f"run the notebook {path.stem} again")
     table = table.astype({c: object for c in TEXT_COLUMNS if c in table})
     check_table(table, str(path))
-    return table
+    return by_image_id(table)
 
 
 def kept(table: pd.DataFrame) -> pd.Series:
@@ -121,7 +138,7 @@ def hold_out(table: pd.DataFrame, judging: pd.DataFrame, fold: int) -> pd.DataFr
     versions of the table, and folds are cut anew in each: with one `judging` for all of them the
     same images judge all. What a held-out image has copies of trains nobody.
 
-    Returns the columns image_id, fit and held_out (boolean) and label, in the order of `table`.
+    Returns the columns image_id, fit and held_out (boolean) and label, with the index of `table`.
     Raises ValueError where the tables list different images.
     """
     if set(table["image_id"]) != set(judging["image_id"]):
@@ -140,7 +157,14 @@ def hold_out(table: pd.DataFrame, judging: pd.DataFrame, fold: int) -> pd.DataFr
 def leave_out(
     table: pd.DataFrame, images: pd.Series, stage: str, reason: str | pd.Series
 ) -> pd.DataFrame:
-    """Mark the images of a boolean Series as dropped, each with its stage and its reason."""
+    """Mark the images of a boolean Series as dropped, each with its stage and its reason.
+
+    `images`, and `reason` where it is a Series, have the index of `table`. Raises ValueError naming
+    an image that `images` lacks.
+    """
+    missing = table.index[~table.index.isin(images.index)]
+    if len(missing):
+        raise ValueError(f"nothing says whether image {missing[0]!r} is left out")
     table = table.copy()
     table.loc[images, "status"] = "drop"
     table.loc[images, "stage"] = stage

@@ -153,10 +153,10 @@ def test_class_agreement():
 def test_keeping_a_label_undoes_a_relabel():
     listed = pd.DataFrame({"image_id": ["a", "b"], "path": ["a", "b"], "split": "train"})
     table = tables.new_table(listed.assign(given=["x", "y"]).astype(object))
-    table.loc[0, ["label", "stage", "reason"]] = ["y", "03_fine", "label: taken"]
+    table.loc["a", ["label", "stage", "reason"]] = ["y", "03_fine", "label: taken"]
     said = pd.DataFrame({"decision": ["keep"], "label": [""]}, index=["a"])
     kept = rules.apply_decisions(table, said, "03_fine")
-    assert kept.loc[0, ["label", "reason"]].tolist() == ["x", "human: kept"]
+    assert kept.loc["a", ["label", "reason"]].tolist() == ["x", "human: kept"]
 
 
 def test_what_an_audit_says():

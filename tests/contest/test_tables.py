@@ -81,7 +81,7 @@ def test_values_that_are_not_text_are_named(table, column, value):
     ],
 )
 def test_broken_rows_are_named(table, row, column, value, message):
-    table.loc[row, column] = value
+    table.loc[table.index[row], column] = value
     with pytest.raises(ValueError, match=f"here: {message}"):
         tables.check_table(table, "here")
 
@@ -89,7 +89,7 @@ def test_broken_rows_are_named(table, row, column, value, message):
 def test_leave_out_marks_a_copy_with_one_reason_or_one_each(table):
     first = table["image_id"] == "a"
     out = tables.leave_out(table, first, "01_noise", "model: p 0.97")
-    assert out.loc[0, ["status", "stage", "reason"]].tolist() == [
+    assert out.loc["a", ["status", "stage", "reason"]].tolist() == [
         "drop",
         "01_noise",
         "model: p 0.97",
@@ -142,7 +142,7 @@ def two_versions():
     early["group"] = ["a", "a", "c", "d", "t"]
     late = early.copy()
     late["fold"] = [0, -1, 1, 0, -1]
-    late.loc[3, "label"] = "x"
+    late.loc["d", "label"] = "x"
     return early, tables.leave_out(late, late["image_id"] == "b", "02_coarse", "label")
 
 
@@ -152,7 +152,7 @@ def test_models_of_two_tables_are_judged_by_the_same_images_under_the_same_label
         part = tables.hold_out(table, late, 0)
         assert part.loc[part["held_out"], "image_id"].tolist() == ["a", "d"]
         assert part.loc[part["held_out"], "label"].tolist() == ["x", "x"]
-    assert part.loc[3, "label"] == "x" and early.loc[3, "label"] == "y"
+    assert part.loc["d", "label"] == "x" and early.loc["d", "label"] == "y"
 
 
 def test_a_copy_of_a_held_out_image_trains_nobody():
