@@ -55,13 +55,15 @@ class Small:
         given = np.where(np.arange(len(true)) % 6 == 5, (true + 1) % len(CLASSES), true)
         clouds = random.normal(size=(24, WIDTH)) + np.resize([4, -4], WIDTH)
         features = np.concatenate([centres[true] + random.normal(size=(len(true), WIDTH)), clouds])
-        self.true = [CLASSES[n] for n in true] + [""] * len(clouds)
+        shown = [CLASSES[n] for n in true] + [""] * len(clouds)
         labels = [CLASSES[n] for n in given] + list(np.resize(CLASSES, len(clouds)))
         ids = [f"{n:03d}" for n in range(len(labels))]
         listed = pd.DataFrame({"image_id": ids, "path": ids, "split": "train", "given": labels})
         self.table = tables.new_table(listed.astype(object))
         self.inventory = pd.DataFrame({"image_id": ids, "file": ids, "cached": ids})
-        self.is_noise = pd.Series(self.true) == ""
+        # The class that each image shows, by image id; empty for noise.
+        self.true = pd.Series(shown, ids)
+        self.is_noise = self.true == ""
         self.outputs = folder
         self.features = Job(
             name="drawn", folder=str(folder / "drawn"), rows="", classes=[], fit="none",
@@ -84,4 +86,4 @@ class Small:
 
     @property
     def is_wrong(self):
-        return (self.table["given"] != pd.Series(self.true)) & ~self.is_noise
+        return (self.table["given"] != self.true) & ~self.is_noise
