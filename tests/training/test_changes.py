@@ -38,7 +38,7 @@ def picture():
 @pytest.fixture(params=TRAINERS)
 def given(request):
     """The defaults of a notebook that trains, by name, and its record."""
-    record = STAGES[request.param]
+    record = STAGES[request.param].parameters
     cells = nbformat.read(PROJECT / "notebooks" / f"{request.param}.ipynb", as_version=4).cells
     (cell,) = [each for each in cells if "parameters" in each.metadata.get("tags", [])]
     names = {}
