@@ -44,7 +44,7 @@ def run(tmp_path, monkeypatch):
     columns = ["image_id", "path", "split", "given"]
     images = pd.DataFrame(rows, columns=columns).astype(object)
     table = new_table(images)
-    table = leave_out(table, table["given"] == "gone", "04_lowq", "a rule")
+    table = leave_out(table, table["given"] == "gone", "04_lowq", "small_class")
     folder = tmp_path / "outputs" / "mine"
     write_table(table, folder / "tables" / "04_lowq.parquet")
     cache = tmp_path / "outputs" / "cache"
