@@ -37,7 +37,7 @@ class Crossing:
     table
         The label table.
     inventory
-        What 01 noted of each file, in the order of the table's rows.
+        What 01 noted of each file, a row an image.
     asked
         The images that are judged, boolean by the table's index.
     fold
@@ -134,7 +134,9 @@ class Crossing:
             for suffix, learnt_from, judged in pieces
         ]
         self.run(jobs, self.cfg, self.name)
-        return read_reduced([Store(job.store) for job, _ in jobs], self.table["image_id"])
+        judged = pd.concat([each[each].index.to_series() for _, _, each in pieces])
+        predicted = self.table.loc[self.table["image_id"].isin(judged), "image_id"]
+        return read_reduced([Store(job.store) for job, _ in jobs], predicted)
 
     def case(self, predictions: Reduced, labels: np.ndarray, known: np.ndarray) -> Case:
         """What the views are asked about the images of some predictions.
@@ -237,4 +239,4 @@ def within(predictions: Reduced, table: pd.DataFrame, top: int) -> pd.Series:
     """
     ranks = pd.Series(predictions.label_rank, predictions.image_ids)
     top = min(top, len(predictions.classes) - 1)
-    return (ranks.reindex(table["image_id"]) < top).set_axis(table.index)
+    return ranks.reindex(table["image_id"]).rename_axis(None) < top

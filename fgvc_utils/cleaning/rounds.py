@@ -88,7 +88,7 @@ def posterior_rounds(
     classes = [*classes_of(table), posterior.NONE]
     number_of = {name: number for number, name in enumerate(classes)}
     row_ids = table.loc[crossing.asked | none, "image_id"]
-    sure = known.where(known != "", pd.Series(np.where(none, posterior.NONE, ""), table.index))
+    sure = known.mask(none & (known == ""), posterior.NONE)
     sure_numbers = sure[row_ids.index].map(lambda name: number_of.get(name, -1)).to_numpy()
     given = table.loc[row_ids.index, "given"].map(number_of).to_numpy()
     taught, names = pd.Series("", index=table.index), np.array(classes, object)
