@@ -11,7 +11,7 @@ PAPERMILL_KEYS := metadata.papermill cell.metadata.papermill cell.metadata.execu
 ALLOW_ROOT = $(if $(filter 0,$(shell id -u)),--allow-root)
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo run check lab test test-fast faults lint clean-env
+.PHONY: help env demo run check lab docs test test-fast faults lint clean-env
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -46,6 +46,14 @@ check: env  ## look for what would stop a contest, in seconds: make check CONTES
 
 lab: env  ## open working copies of the notebooks in JupyterLab: make lab [CONTEST=params/x.yaml]
 	$(BIN)/python -m fgvc_utils.pipeline.working_copies "$(or $(CONTEST),params/demo.yaml)" --ip=127.0.0.1 $(ALLOW_ROOT) $(ARGS)
+
+docs: env .venv/.docs-installed  ## build the site of pages, notebooks and docstrings: build/docs/html
+	$(BIN)/python docs/generate.py --check
+	$(BIN)/python docs/site/build.py
+
+.venv/.docs-installed: requirements-docs.txt .venv/.installed
+	$(BIN)/uv pip install --python $(BIN)/python --compile-bytecode -r requirements.txt -r requirements-docs.txt
+	@touch $@
 
 test: test-fast  ## all tests: the fast tier, then the slow one
 	$(BIN)/python -m pytest -m slow $(ARGS)
