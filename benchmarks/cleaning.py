@@ -35,6 +35,7 @@ from fgvc_utils.cleaning.rounds import Posteriors, posterior_rounds
 from fgvc_utils.cleaning.verdicts import apply, decisions, judged_and_none
 from fgvc_utils.contest import copies, images, listing, places, tables
 from fgvc_utils.contest.config import Shared
+from fgvc_utils.contest.contest_file import notebook_defaults
 from fgvc_utils.contest.inventory import cache_folder, cached_files
 from fgvc_utils.contest.places import data_root
 from fgvc_utils.core.processes import processors
@@ -48,7 +49,7 @@ from fgvc_utils.jobs.reduction import Reduced
 from fgvc_utils.jobs.results import read_features
 from fgvc_utils.jobs.rows import Rows
 from fgvc_utils.jobs.running import write_job
-from fgvc_utils.pipeline.contest_file import notebook_defaults, read_contest
+from fgvc_utils.pipeline.contest_file import read_contest
 
 PROJECT = places.PROJECT
 LOOKS = 0.10

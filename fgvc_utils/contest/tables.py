@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from fgvc_utils.core.files import read_json, whole_file, write_json
+from fgvc_utils.core.files import whole_file
 from fgvc_utils.core.reading import read_parquet, write_parquet
 
 # Tables in notebooks show names as they are: a class called `$x_1$` is no formula.
@@ -171,10 +171,3 @@ def dropped_by(table: pd.DataFrame) -> pd.DataFrame:
         .rename("images")
         .reset_index()
     )
-
-
-def update_report(path: Path, section: str, figures: dict) -> None:
-    """Put one section's figures into a report of plain JSON, leaving the others as they are."""
-    report = read_json(path) if Path(path).is_file() else {}
-    report[section] = figures
-    write_json(dict(sorted(report.items())), path)

@@ -15,8 +15,8 @@ from fgvc_utils.contest.tables import leave_out, new_table, write_table
 from fgvc_utils.jobs import results
 from fgvc_utils.jobs.predictions import ShardWriter, Store, finish_store
 from fgvc_utils.jobs.results import scores_of_all
+from fgvc_utils.pipeline.checking import check
 from fgvc_utils.pipeline.contest_file import read_contest
-from fgvc_utils.pipeline.running import check
 from fgvc_utils.pipeline.stamps import inputs_of
 
 NOTEBOOK = PROJECT / "notebooks" / "40_submit.ipynb"
@@ -118,12 +118,12 @@ def test_a_prior_from_a_file_is_taken_and_is_an_input_of_the_step(run, tmp_path)
     )
     (step,) = read_contest(contest)
     before = inputs_of(step)
-    assert check([step]) == []
+    assert check([step]).errors == []
     prior.write_text("class,count\n0012,1\n7,1\nNA,1\ngone,0\n")
     after = inputs_of(step)
     assert [name for name in before if before[name] != after[name]] == ["prior.csv"]
     prior.unlink()
-    (problem,) = check([step])
+    (problem,) = check([step]).errors
     assert "40_submit: prior" in problem and "prior.csv is not there" in problem
 
 

@@ -33,7 +33,7 @@ def lab_folder(tmp_path_factory):
         notebook = load_notebook_node(str(PROJECT / "notebooks" / f"{stage}.ipynb"))
         known = notebook.cells[2].source
         shared = {name: contest[name] for name in SHARED if f"\n{name}: " in f"\n{known}"}
-        parameters = shared | own | {"outputs": str(folder / "outputs")}
+        parameters = shared | own | {"contest": "", "outputs": str(folder / "outputs")}
         nbformat.write(parameterize_notebook(notebook, parameters), folder / f"{stage}.ipynb")
     return folder
 

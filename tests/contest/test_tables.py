@@ -1,7 +1,5 @@
 """The label table keeps its promises, or says which one it breaks."""
 
-import json
-
 import pandas as pd
 import pytest
 
@@ -114,17 +112,6 @@ def test_dropped_by_counts_train_images_by_the_reason_before_its_colon(table):
     out = tables.leave_out(out, table["image_id"] == "b", "01_noise", "model: p 0.91")
     counts = tables.dropped_by(out).set_index(["status", "stage", "reason"])["images"]
     assert counts.to_dict() == {("drop", "01_noise", "model"): 2, ("keep", "", ""): 1}
-
-
-def test_a_report_keeps_its_other_sections(tmp_path):
-    path = tmp_path / "report.json"
-    tables.update_report(path, "10_train", {"top1": 0.5})
-    tables.update_report(path, "01_noise", {"noise": 3})
-    tables.update_report(path, "10_train", {"top1": 0.6})
-    assert json.loads(path.read_text()) == {"01_noise": {"noise": 3}, "10_train": {"top1": 0.6}}
-    path.write_text("{")
-    with pytest.raises(ValueError, match="report.json is not valid JSON"):
-        tables.update_report(path, "10_train", {})
 
 
 def two_versions():

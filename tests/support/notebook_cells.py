@@ -14,8 +14,8 @@ def run_cells(
 ) -> tuple[str, SimpleNamespace]:
     """Run all code cells with some parameters set; what they printed, and the names they leave.
 
-    With `again` the cells after the parameters are then run once more, the last one first: each may
-    be run by hand after all others.
+    Without a `contest` among the parameters none is read. With `again` the cells after the
+    parameters are then run once more, the last one first: each may be run by hand after all others.
     """
     cells = [c for c in nbformat.read(notebook, as_version=4).cells if c.cell_type == "code"]
     names: dict = {}
@@ -24,7 +24,7 @@ def run_cells(
         for number, cell in enumerate(cells):
             exec(cell.source, names)
             if number == 1:
-                names.update(parameters)
+                names.update({"contest": ""} | dict(parameters))
         for cell in reversed(cells[2:]) if again else ():
             exec(cell.source, names)
     return printed.getvalue(), SimpleNamespace(**names)
