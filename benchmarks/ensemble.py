@@ -49,7 +49,7 @@ from fgvc_utils.pipeline.running import execute
 from fgvc_utils.pipeline.stages import STAGES
 from fgvc_utils.training.recipes import decode, training_job
 
-# Size in px and epochs of the fits: a drawn picture tells its class at a smaller size.
+# Size in px and epochs of the fits: the class of a drawn picture is seen at a smaller size.
 SCALE = {"grocery-web": (112, 6), "demo": (96, 4)}
 LOOKS = 0.10
 LOOKED = "04_looked"

@@ -5,7 +5,7 @@ synthetic logits of so many models, float16, then votes over the means of the be
 a process of its own, block by block, and gives each image a class from the vote's scores: by a cap
 of 1.25 × the mean count and by Sinkhorn. The same vote with all softmax outputs in memory runs
 beside it on as many rows as `--memory_gb` holds. Needs 2 × images × classes × models bytes of disk
-for the logits and twice a model's for the scores; `--disk` only tells how many.
+for the logits and twice a model's for the scores; `--disk` only prints how many.
 
 own_gb is the most memory that is the process's own (RssAnon, looked at every 20 ms); peak_gb
 counts pages of the mapped logits too, which the system takes back where memory is short. The cap is
@@ -165,7 +165,7 @@ def main() -> None:
     options.add_argument("--memory_gb", type=float, default=4.0, help="for the way at once")
     options.add_argument("--greedy_rows", type=int, default=2_000)
     options.add_argument("--folder", help="where the logits lie meanwhile; a temporary folder")
-    options.add_argument("--disk", action="store_true", help="tell the disk needed and end")
+    options.add_argument("--disk", action="store_true", help="print the disk needed and end")
     given = options.parse_args()
     scores = 4 * given.images * given.classes
     disk = {
