@@ -178,7 +178,9 @@ def looked(folder: Path, truth: Path) -> pd.DataFrame:
         f"{folder.parent.name}: {len(seen)} images were looked at, {known.sum()} of a known class"
     )
     table.loc[seen.index, "status"] = np.where(known, "keep", "drop")
-    table.loc[seen.index, ["stage", "reason"]] = ["03_fine", "human"]
+    table.loc[seen.index, ["stage", "by"]] = ["03_fine", "human"]
+    table.loc[seen.index, "reason"] = "the stand-in reviewer"
+    table.loc[seen.index, "cause"] = np.where(known, "relabelled", "no_class")
     table.loc[known.index[known], "label"] = true[known]
     return table
 

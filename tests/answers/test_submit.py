@@ -43,7 +43,7 @@ def run(tmp_path, monkeypatch):
     rows += [(name, f"test/{name}.jpg", "test", "") for name in TEST]
     columns = ["image_id", "path", "split", "given"]
     images = pd.DataFrame(rows, columns=columns).astype(object)
-    table = leave_out(new_table(images), images["given"] == "gone", "04_lowq", "a rule")
+    table = leave_out(new_table(images), images["given"] == "gone", "04_lowq", "small_class")
     folder = tmp_path / "outputs" / "mine"
     write_table(table, folder / "tables" / "04_lowq.parquet")
     cache = tmp_path / "outputs" / "cache"

@@ -69,7 +69,7 @@ def test_each_table_is_complete_and_says_why_images_are_left_out(finished):
         assert (table["split"] == "train").sum() == len(files)
         dropped = table[table["status"] == "drop"]
         assert (dropped["reason"] != "").all() and (dropped["stage"] <= stage).all()
-    unreadable = table[table["reason"].str.startswith("unreadable")]
+    unreadable = table[table["cause"] == "unreadable"]
     truth = pd.read_csv(finished / "data/tiny/truth/train.csv", dtype=str)
     assert set(unreadable["path"]) == set(truth.loc[truth["kind"] == "corrupt", "path"])
 
@@ -242,7 +242,7 @@ def test_a_human_decision_beats_the_rule_when_the_notebook_runs_alone(finished):
     by_hand(finished, "03_fine")
     after = tables.read_table(folder / "tables/03_fine.parquet").set_index("image_id")
     assert after.loc[image, "status"] == "keep"
-    assert after.loc[image, "reason"] == "human: kept"
+    assert after.loc[image, ["by", "cause"]].tolist() == ["human", "confirmed"]
     assert len(journal.read()) == 1
 
 
