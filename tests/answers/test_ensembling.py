@@ -65,7 +65,7 @@ def test_images_are_asked_about_by_id_whatever_the_order_of_the_inventory():
     asked = asked_images(table, inventory, 0)
     assert asked.judged == ["a", "b"] and asked.test == ["e"]
     assert asked.truth.to_dict() == {"a": "x", "b": "x"} and asked.group["b"] == "b"
-    left = leave_out(table, table["image_id"] == "a", "04_lowq", "a rule")
+    left = leave_out(table, table["image_id"] == "a", "04_lowq", "small_class")
     assert asked_images(left, inventory, 0).judged == ["b"]
     assert asked_images(left, inventory, -1).judged == []
 
