@@ -118,8 +118,8 @@ RULES: dict[str, RuleEntry] = {
         capped=True,
     ),
     "sinkhorn": RuleEntry(
-        caption="the best class of log-probability + class potential; the potentials move the "
-        "classes' shares to the prior (optimal transport with entropic regularisation)",
+        caption="the best class of log-probability + class potential, which brings the classes "
+        "near the prior",
         assign=_transported,
         settings=("regularisation", "pull", "repair"),
     ),
