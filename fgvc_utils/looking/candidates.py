@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from fgvc_utils.contest.journal import shown_text
 from fgvc_utils.looking.review import in_one_line
 
 
@@ -83,10 +84,7 @@ def _as_seen(shown: pd.DataFrame, verdict: Sequence[str]) -> list[str]:
         else shown["suggested"]
     )
     captions = shown["caption"].map(in_one_line)
-    return [
-        f"{rule}: {caption} → {names}" if names else f"{rule}: {caption}"
-        for rule, caption, names in zip(verdict, captions, likely, strict=True)
-    ]
+    return list(map(shown_text, verdict, captions, likely))
 
 
 def exemplars(

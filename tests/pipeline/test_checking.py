@@ -421,7 +421,7 @@ def test_one_stage_alone_is_not_stopped_by_what_comes_after_it(found, tmp_path, 
     assert "raise known_count" in capsys.readouterr().err
 
 
-# The README's table of what goes wrong.
+# The tables of docs/troubleshooting.md.
 
 
 def told(call):
@@ -435,7 +435,7 @@ def told(call):
 
 
 def mistakes(found, root, tmp_path):
-    """Mistakes of new users: what the README's table says of it → how to make it."""
+    """Mistakes of new users: a part of the row on it → how to make it."""
     from fgvc_utils.contest.listing import list_images
     from fgvc_utils.core.files import whole_file
 
@@ -550,25 +550,23 @@ def mistakes(found, root, tmp_path):
     }
 
 
-def rows_of_the_readme():
-    """What a user sees, by the README's table: the text between its … in order."""
-    text = (PROJECT / "README.md").read_text("utf-8")
-    section = text.split("## When something goes wrong")[1].split("\n## ")[0]
-    rows = [line.split(" | ")[0].strip("| `") for line in section.splitlines() if "| `" in line]
-    return [row for row in rows if row != "what you see"]
+def rows_of_the_page():
+    """What a user sees, by docs/troubleshooting.md: the messages, with … for what varies."""
+    lines = (PROJECT / "docs/troubleshooting.md").read_text("utf-8").splitlines()
+    return [line.split(" | ")[0].strip("| `") for line in lines if line.startswith("| `")]
 
 
-def test_the_readme_tells_what_new_users_see_word_for_word(found, root, tmp_path):
-    rows = rows_of_the_readme()
-    assert len(rows) >= 12
+def test_every_row_on_troubles_is_tried(found, root, tmp_path):
+    rows = rows_of_the_page()
+    assert len(rows) >= 38
     made = mistakes(found, root, tmp_path)
     untried = [row for row in rows if not any(key in row for key in made)]
     # Room is another test's, which stands in for a full disk.
     assert untried == ["are needed below …, … are free, of which … must stay"]
 
 
-@pytest.mark.parametrize("row", rows_of_the_readme())
-def test_a_mistake_gets_the_message_that_the_readme_shows(found, root, tmp_path, monkeypatch, row):
+@pytest.mark.parametrize("row", rows_of_the_page())
+def test_a_mistake_gets_the_message_that_the_page_shows(found, root, tmp_path, monkeypatch, row):
     made = mistakes(found, root, tmp_path)
     if "must stay" in row:
         usage = namedtuple("Usage", "total used free")(10**12, 0, files.SPARE_BYTES + 1000)

@@ -1,0 +1,49 @@
+"""How Sphinx builds the site; `build.py` collects the pages and calls it."""
+
+project = "fgvc kit"
+author = "the fgvc kit's authors"
+root_doc = "index"
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+
+# Notebooks are shown as they were run; the site runs nothing.
+nb_execution_mode = "off"
+# What a browser would fetch from elsewhere for interactive widgets: a site shows none.
+nb_ipywidgets_js = {}
+myst_heading_anchors = 3
+# No formulas: a price or a name such as $x_1$ is text, and no script draws it.
+myst_enable_extensions = []
+
+napoleon_google_docstring = False
+autodoc_member_order = "bysource"
+autodoc_default_options = {"members": True, "exclude-members": "model_config, set"}
+autodoc_typehints_format = "short"
+python_use_unqualified_type_names = True
+# In docstrings a `word` is code.
+default_role = "literal"
+
+html_theme = "furo"
+html_title = project
+html_show_sphinx = False
+
+
+def _list_tables(app, what, name, obj, options, lines):
+    """Turn the plain tables of docstrings, which people read in the source, into Sphinx's own."""
+    text, new = lines[:], []
+    for n, line in enumerate(text):
+        cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
+        if not line.startswith("|"):
+            new.append(line)
+        elif n == 0 or not text[n - 1].startswith("|"):
+            new += ["", ".. list-table::", "   :header-rows: 1", "", *_row(cells)]
+        elif set(line) - set("|-: "):
+            new += _row(cells)
+    lines[:] = new
+
+
+def _row(cells):
+    return [f"   {'* -' if n == 0 else '  -'} {cell}" for n, cell in enumerate(cells)]
+
+
+def setup(app):
+    """Sphinx calls this."""
+    app.connect("autodoc-process-docstring", _list_tables)
