@@ -1,9 +1,10 @@
 """What of a piece of Python counts for a result, as plain data: its syntax without its texts.
 
 Docstrings, comments, layout and annotations are left out, the fields of parameter records (their
-values are compared themselves), the captions of entries, and what is given to those who only show or report: print, display,
-warnings, logging, exceptions that are raised, assertions, and functions of a module whose docstring
-says that nothing it is given counts. Calls of other functions of the package among it stay.
+values are compared themselves), the captions of entries, and what is given to those who only show
+or report: print, display, warnings, logging, exceptions that are raised, assertions, and functions
+of a module whose docstring says that nothing it is given counts. Calls of other functions of the
+package among it stay.
 
 Counts in no digest.
 """
