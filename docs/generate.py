@@ -214,36 +214,67 @@ def structure_block() -> str:
     return picture + _table(["wing", "what it is for", "modules", "imports (modules)"], rows)
 
 
+def layers(edges: set[tuple[str, str]], height: dict[str, int]) -> list[list[tuple[str, ...]]]:
+    """What is drawn on each level, from the top: `(wing,)`, or `(wing, wing)` for an arrow passing.
+
+    On each level things stand in the order of what is above them, so that few arrows cross.
+    """
+    rows: list[list[tuple[str, ...]]] = []
+    for level in range(max(height.values()), -1, -1):
+        row: list[tuple[str, ...]] = [(wing,) for wing in sorted(height) if height[wing] == level]
+        row += [(a, b) for a, b in sorted(edges) if height[b] < level < height[a]]
+        place = {thing: n for n, thing in enumerate(rows[-1])} if rows else {}
+
+        def middle(thing: tuple[str, ...], place: dict = place) -> float:
+            above = [place[(a, b)] for a, b in edges if thing in ((a, b), (b,)) and (a, b) in place]
+            above += [place[(a,)] for a, b in edges if thing in ((a, b), (b,)) and (a,) in place]
+            return sum(above) / len(above) if above else len(place) / 2
+
+        rows.append(sorted(row, key=middle))
+    return rows
+
+
 def structure_picture() -> str:
     """The wings as boxes, each above those it imports, as SVG."""
-    edges, wings = set(imports_between_wings()), list(summaries())
-    height = levels(edges, wings)
+    edges = set(imports_between_wings())
+    height = levels(edges, list(summaries()))
+    drawn = direct(edges)
     wide, high, across, down, margin = 132, 40, 40, 52, 20
-    rows = [[w for w in wings if height[w] == level] for level in range(max(height.values()) + 1)]
-    width = max(len(row) for row in rows) * (wide + across) - across + 2 * margin
-    place = {}
-    for level, row in enumerate(rows):
-        left = (width - len(row) * (wide + across) + across) / 2
-        for n, wing in enumerate(row):
-            y = margin + (len(rows) - 1 - level) * (high + down)
-            place[wing] = (left + n * (wide + across), y)
-    lines = [
-        f'<line x1="{place[a][0] + wide / 2:g}" y1="{place[a][1] + high:g}" '
-        f'x2="{place[b][0] + wide / 2:g}" y2="{place[b][1] - 3:g}" marker-end="url(#head)"/>'
-        for a, b in sorted(direct(edges))
+    rows = layers(drawn, height)
+    widths = [
+        sum(wide if len(thing) == 1 else 0 for thing in row) + across * (len(row) - 1)
+        for row in rows
     ]
+    width = max(widths) + 2 * margin
+    middle: dict[tuple[str, ...], tuple[float, float]] = {}
+    for level, row in enumerate(rows):
+        x, y = (width - widths[level]) / 2, margin + level * (high + down)
+        for thing in row:
+            own = wide if len(thing) == 1 else 0
+            middle[thing] = (x + own / 2, y)
+            x += own + across
+    lines = []
+    for a, b in sorted(drawn):
+        (x1, y1), (x2, y2) = middle[(a,)], middle[(b,)]
+        points = [f"{x1:g},{y1 + high:g}"]
+        if (a, b) in middle:
+            x, y = middle[(a, b)]
+            points += [f"{x:g},{y:g}", f"{x:g},{y + high:g}"]
+        points.append(f"{x2:g},{y2 - 3:g}")
+        lines.append(f'<polyline points="{" ".join(points)}" marker-end="url(#head)"/>')
     boxes = [
-        f'<rect x="{x:g}" y="{y:g}" width="{wide}" height="{high}" rx="5"/>'
-        f'<text x="{x + wide / 2:g}" y="{y + high / 2 + 5:g}">{escape(wing)}</text>'
-        for wing, (x, y) in sorted(place.items())
+        f'<rect x="{x - wide / 2:g}" y="{y:g}" width="{wide}" height="{high}" rx="5"/>'
+        f'<text x="{x:g}" y="{y + high / 2 + 5:g}">{escape(thing[0])}</text>'
+        for thing, (x, y) in sorted(middle.items())
+        if len(thing) == 1
     ]
     tall = 2 * margin + len(rows) * (high + down) - down
     return f"""<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {tall}" \
 width="{width}" height="{tall}" font-family="sans-serif" font-size="15" text-anchor="middle">
 <defs><marker id="head" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="8" markerHeight="8" \
 orient="auto"><path d="M0 1 9 5 0 9z" fill="#667"/></marker>
-<style>line{{stroke:#667;stroke-width:1.3}}rect{{fill:#eef3f8;stroke:#357}}text{{fill:#123}}\
-</style></defs>
+<style>polyline{{fill:none;stroke:#667;stroke-width:1.3}}rect{{fill:#eef3f8;stroke:#357}}\
+text{{fill:#123}}</style></defs>
 <rect width="100%" height="100%" style="fill:#fff;stroke:none"/>
 {chr(10).join(lines + boxes)}
 </svg>

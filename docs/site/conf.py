@@ -17,6 +17,9 @@ napoleon_google_docstring = False
 autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True, "exclude-members": "model_config, set"}
 autodoc_typehints_format = "short"
+# Defaults as the source has them, not as Python shows the objects.
+autodoc_preserve_defaults = True
+viewcode_follow_imported_members = False
 python_use_unqualified_type_names = True
 # In docstrings a `word` is code.
 default_role = "literal"
@@ -24,6 +27,8 @@ default_role = "literal"
 html_theme = "furo"
 html_title = project
 html_show_sphinx = False
+html_static_path = ["static"]
+html_css_files = ["wide.css"]
 
 
 def _list_tables(app, what, name, obj, options, lines):
