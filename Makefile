@@ -7,7 +7,7 @@ ARGS ?=
 BIN := .venv/bin
 NOTEBOOKS := $(wildcard notebooks/*.ipynb)
 PAPERMILL_KEYS := metadata.papermill cell.metadata.papermill cell.metadata.execution
-# Jupyter refuses root unless told otherwise; containers often are root.
+# Jupyter refuses root without this option; containers often are root.
 ALLOW_ROOT = $(if $(filter 0,$(shell id -u)),--allow-root)
 
 .DEFAULT_GOAL := help
@@ -44,8 +44,8 @@ check: env  ## look for what would stop a contest, in seconds: make check CONTES
 	@test -n "$(CONTEST)" || { echo 'Name the contest: make check CONTEST=params/x.yaml' >&2; exit 2; }
 	$(BIN)/python -m fgvc_utils.pipeline "$(CONTEST)" --check
 
-lab: env  ## open JupyterLab at the first notebook (this machine only, with a token)
-	$(BIN)/jupyter lab notebooks/01_noise.ipynb --ServerApp.root_dir="$(CURDIR)" --ip=127.0.0.1 $(ALLOW_ROOT) $(ARGS)
+lab: env  ## open working copies of the notebooks in JupyterLab: make lab [CONTEST=params/x.yaml]
+	$(BIN)/python -m fgvc_utils.pipeline.working_copies "$(or $(CONTEST),params/demo.yaml)" --ip=127.0.0.1 $(ALLOW_ROOT) $(ARGS)
 
 docs: env .venv/.docs-installed  ## build the site of pages, notebooks and docstrings: build/docs/html
 	$(BIN)/python docs/generate.py --check

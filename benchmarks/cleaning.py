@@ -1,8 +1,8 @@
 """The cleaning of 01 to 03 beside the original's loop, cleanlab's filters and the truth.
 
 `python benchmarks/cleaning.py [--contests demo grocery-web] [--seeds 0 1 2]` runs the kit's own
-rounds in this process, lets cleanlab judge the very same out-of-fold probabilities, and scores what
-each keeps: precision, recall and F1 of flagging (a positive is an image whose `kind` is not ok, an
+rounds in this process, lets cleanlab judge the same out-of-fold probabilities, and scores what each
+keeps: precision, recall and F1 of flagging (a positive is an image whose `kind` is not ok, an
 image whose label is changed counts as flagged), recall by kind, the share of good images lost, and
 the test top-1 of one small model trained on what is kept, a logistic regression on frozen features.
 
@@ -24,7 +24,7 @@ import pandas as pd
 import torch
 from allocator import keep_memory
 
-from fgvc_utils.cleaning import noise, rules
+from fgvc_utils.cleaning import neighbours, noise, rules
 from fgvc_utils.cleaning import posterior as posteriors
 from fgvc_utils.cleaning.asking import review_order
 from fgvc_utils.cleaning.crossing import Crossing, pull_back, within
@@ -35,6 +35,7 @@ from fgvc_utils.cleaning.rounds import Posteriors, posterior_rounds
 from fgvc_utils.cleaning.verdicts import apply, decisions, judged_and_none
 from fgvc_utils.contest import copies, images, listing, places, tables
 from fgvc_utils.contest.config import Shared
+from fgvc_utils.contest.contest_file import notebook_defaults
 from fgvc_utils.contest.inventory import cache_folder, cached_files
 from fgvc_utils.contest.places import data_root
 from fgvc_utils.core.processes import processors
@@ -48,7 +49,7 @@ from fgvc_utils.jobs.reduction import Reduced
 from fgvc_utils.jobs.results import read_features
 from fgvc_utils.jobs.rows import Rows
 from fgvc_utils.jobs.running import write_job
-from fgvc_utils.pipeline.contest_file import notebook_defaults, read_contest
+from fgvc_utils.pipeline.contest_file import read_contest
 
 PROJECT = places.PROJECT
 LOOKS = 0.10
@@ -147,16 +148,16 @@ def without_noise(contest: Contest, table: pd.DataFrame) -> pd.DataFrame:
     inventory = contest.inventory[rows.to_numpy()].reset_index(drop=True)
     asked = tables.kept(table)
     vectors, order = read_features(contest.frozen, table.loc[asked, "image_id"])
-    near = rules.nearest(vectors, table.loc[asked, "group"].to_numpy(), cfg.neighbours)
+    near = neighbours.nearest(vectors, table.loc[asked, "group"].to_numpy(), cfg.neighbours)
     disorder = pd.Series(
-        rules.label_disorder(near, table.loc[asked, "given"].to_numpy()), index=order
+        neighbours.label_disorder(near, table.loc[asked, "given"].to_numpy()), index=order
     )
     odd = ~images.is_three_channel(inventory["stored_as"]).set_axis(table["image_id"])
     picks = rules.propose_picks(disorder, odd[order], cfg.propose_noise, cfg.propose_normal)
     probability, _ = noise.noise_rounds(
         cfg, "01_noise", table, inventory, contest.frozen, picks, in_this_process
     )
-    agreement = rules.label_agreement(near, table.loc[asked, "given"].to_numpy())
+    agreement = neighbours.label_agreement(near, table.loc[asked, "given"].to_numpy())
     held = rules.confirm_noise(
         probability > cfg.threshold, pd.Series(agreement, order), cfg.noise_agreement
     )
@@ -185,15 +186,14 @@ def rank_stage(
     table: pd.DataFrame,
     confirmed: pd.Series | None = None,
 ) -> tuple[pd.DataFrame, Reduced]:
-    """A stage by the original's rule; returns the table after it and the out-of-fold word."""
+    """A stage by the original's rule: the table after it and the out-of-fold predictions."""
     asked = tables.kept(table)
     confirmed = asked & False if confirmed is None else confirmed
     cross = crossing_of(contest, cfg, name, table, asked)
-    said = cross.judge("fold", Round(), asked, crossed=True)
-    positive = asked & (within(said, table, cfg.top) | confirmed)
-    positive, _, rounds, _ = pull_back(cross, positive, confirmed, said)
-    reason = f"label: not in the top {cfg.top}"
-    return tables.leave_out(table, asked & ~positive, name, reason), said
+    predictions = cross.judge("fold", Round(), asked, crossed=True)
+    positive = asked & (within(predictions, table, cfg.top) | confirmed)
+    positive, *_ = pull_back(cross, positive, confirmed, predictions)
+    return tables.leave_out(table, asked & ~positive, name, "label"), predictions
 
 
 def posterior_stage(
@@ -208,27 +208,28 @@ def posterior_stage(
 
 
 def answer(contest: Contest, image_ids: list[str]) -> pd.Series:
-    """What a reviewer says of images: their true class, or empty where they show none."""
+    """A reviewer's answers about images: their true class, or empty where they show none."""
     paths = contest.table.set_index("image_id").loc[image_ids, "path"]
     classes = set(tables.classes_of(contest.table))
     true = contest.truth.loc[paths, "true"].set_axis(image_ids)
     return true.where(true.isin(classes), "")
 
 
-def as_known(table: pd.DataFrame, said: pd.Series) -> pd.Series:
+def as_known(table: pd.DataFrame, answers: pd.Series) -> pd.Series:
     """A reviewer's answers (by image_id) as what is known of each row: a class, none, or empty."""
-    known = said.where(said != "", posteriors.NONE).reindex(table["image_id"], fill_value="")
+    known = answers.where(answers != "", posteriors.NONE).reindex(table["image_id"], fill_value="")
     return known.set_axis(table.index)
 
 
-def with_answers(contest: Contest, table: pd.DataFrame, said: pd.Series) -> pd.DataFrame:
+def with_answers(contest: Contest, table: pd.DataFrame, answers: pd.Series) -> pd.DataFrame:
     """A table with a reviewer's answers in force."""
     table = table.copy()
-    rows = table.index[table["image_id"].isin(said.index)]
-    words = said[table.loc[rows, "image_id"]].to_numpy()
-    table.loc[rows, "status"] = np.where(words == "", "drop", "keep")
-    table.loc[rows, ["stage", "reason"]] = ["03_fine", "human"]
-    table.loc[rows, "label"] = np.where(words == "", table.loc[rows, "label"], words)
+    rows = table.index[table["image_id"].isin(answers.index)]
+    classes = answers[table.loc[rows, "image_id"]].to_numpy()
+    table.loc[rows, "status"] = np.where(classes == "", "drop", "keep")
+    table.loc[rows, ["stage", "by"]] = ["03_fine", "human"]
+    table.loc[rows, "cause"] = np.where(classes == "", "no_class", "relabelled")
+    table.loc[rows, "label"] = np.where(classes == "", table.loc[rows, "label"], classes)
     return table
 
 
@@ -243,8 +244,8 @@ def small_model(contest: Contest, train: pd.DataFrame) -> float:
     test = [path for path in contest.test_truth.index if paths[path] in set(store.image_ids)]
     model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=300))
     model.fit(store.read("features", train["image_id"]).astype(np.float32), train["label"])
-    said = model.predict(store.read("features", paths[test]).astype(np.float32))
-    right = (said == contest.test_truth[test].to_numpy()).sum()
+    predicted = model.predict(store.read("features", paths[test]).astype(np.float32))
+    right = (predicted == contest.test_truth[test].to_numpy()).sum()
     # A test image that cannot be read counts as wrong.
     return float(right / len(contest.test_truth))
 
@@ -276,23 +277,26 @@ def readable(contest: Contest, train: pd.DataFrame) -> np.ndarray:
     return (files[train["image_id"]] != "").to_numpy()
 
 
-def for_cleanlab(said: Reduced, labels: pd.Series) -> tuple[np.ndarray, np.ndarray]:
+def for_cleanlab(predictions: Reduced, labels: pd.Series) -> tuple[np.ndarray, np.ndarray]:
     """Label numbers and probabilities as cleanlab takes them; `labels` by image_id."""
-    probability = said.dense().astype(np.float64)
+    probability = predictions.dense().astype(np.float64)
     probability /= probability.sum(axis=1, keepdims=True)
-    return pd.Index(said.classes).get_indexer(labels[said.image_ids]), probability
+    numbers = pd.Index(predictions.classes).get_indexer(labels[predictions.image_ids])
+    return numbers, probability
 
 
-def cleanlab_rows(contest: Contest, table: pd.DataFrame, said: Reduced, suffix: str) -> list[dict]:
+def cleanlab_rows(
+    contest: Contest, table: pd.DataFrame, predictions: Reduced, suffix: str
+) -> list[dict]:
     """Every filter of cleanlab on the same out-of-fold probabilities."""
     from cleanlab.filter import find_label_issues
 
-    numbers, probability = for_cleanlab(said, table.set_index("image_id")["label"])
+    numbers, probability = for_cleanlab(predictions, table.set_index("image_id")["label"])
     rows = []
     for name in FILTERS:
         issues = find_label_issues(numbers, probability, filter_by=name, n_jobs=1)
-        flagged = table["image_id"].isin(said.image_ids[issues])
-        cleaned = tables.leave_out(table, flagged, "cleanlab", name)
+        flagged = table["image_id"].isin(predictions.image_ids[issues])
+        cleaned = tables.leave_out(table, flagged, "cleanlab", "label", name)
         rows.append(scored(contest, f"cleanlab {name}{suffix}", cleaned))
     return rows
 
@@ -302,10 +306,10 @@ def truth_tables(contest: Contest) -> tuple[pd.DataFrame, pd.DataFrame]:
     table = contest.came
     train = table["split"] == "train"
     kind = contest.truth["kind"].reindex(table["path"]).set_axis(table.index)
-    drops = tables.leave_out(table, train & (kind != "ok"), "truth", "truth")
+    drops = tables.leave_out(table, train & (kind != "ok"), "truth", "label")
     true = contest.truth["true"].reindex(table["path"]).set_axis(table.index)
     known = train & true.isin(tables.classes_of(table)) & (table["status"] == "keep")
-    relabels = tables.leave_out(table, train & ~known, "truth", "truth")
+    relabels = tables.leave_out(table, train & ~known, "truth", "label")
     relabels.loc[known, "label"] = true[known]
     return drops, relabels
 
@@ -318,11 +322,11 @@ def run_contest(contest: Contest) -> list[dict]:
     rows.append(scored(contest, "truth relabels", relabels))
     everyone = tables.kept(contest.came)
     cross = crossing_of(contest, contest.coarse, "all", contest.came, everyone)
-    said = cross.judge("fold", Round(), everyone, crossed=True)
-    rows += cleanlab_rows(contest, contest.came, said, "")
+    predictions = cross.judge("fold", Round(), everyone, crossed=True)
+    rows += cleanlab_rows(contest, contest.came, predictions, "")
 
-    coarse, first_said = rank_stage(contest, contest.coarse, "02_coarse", contest.table)
-    rows += cleanlab_rows(contest, contest.table, first_said, " after 01")
+    coarse, predictions = rank_stage(contest, contest.coarse, "02_coarse", contest.table)
+    rows += cleanlab_rows(contest, contest.table, predictions, " after 01")
     by_rank, _ = rank_stage(contest, contest.fine, "03_rank", coarse)
     rows.append(scored(contest, "original's loop", by_rank))
     rows.append(human_rank_row(contest, coarse, by_rank))
@@ -333,11 +337,10 @@ def run_contest(contest: Contest) -> list[dict]:
     _, planted = planted_check(cross, learnt, none)
     rows[-1] |= {f"planted_{key}": value for key, value in planted.items()}
     order, wanted = review_order(decided, [], LOOKS)
-    said = answer(contest, order[:wanted])
-    again, *_ = posterior_stage(contest, coarse, as_known(coarse, said), "03_looks")
-    rows.append(
-        scored(contest, "our default + looks", with_answers(contest, again, said), len(said))
-    )
+    answers = answer(contest, order[:wanted])
+    again, *_ = posterior_stage(contest, coarse, as_known(coarse, answers), "03_looks")
+    looked = with_answers(contest, again, answers)
+    rows.append(scored(contest, "our default + looks", looked, len(answers)))
     return rows
 
 
@@ -375,13 +378,14 @@ def human_rank_row(contest: Contest, coarse: pd.DataFrame, by_rank: pd.DataFrame
         (by_rank["status"] == "drop") & by_rank["stage"].isin(["02_coarse", "03_rank"])
     ]
     seen = negative.sample(round(len(negative) * LOOKS), random_state=contest.seed)
-    said = answer(contest, seen["image_id"].tolist())
-    good = said.index[said == seen.set_index("image_id")["given"]]
+    answers = answer(contest, seen["image_id"].tolist())
+    good = answers.index[answers == seen.set_index("image_id")["given"]]
     confirmed = coarse["image_id"].isin(good)
     back = coarse.copy()
-    back.loc[confirmed, ["status", "stage", "reason"]] = ["keep", "02_coarse", "human"]
+    columns = ["status", "stage", "by", "cause"]
+    back.loc[confirmed, columns] = ["keep", "02_coarse", "human", "confirmed"]
     again, _ = rank_stage(contest, contest.fine, "03_rank_human", back, confirmed)
-    return scored(contest, "original's loop + human share", again, len(said))
+    return scored(contest, "original's loop + human share", again, len(answers))
 
 
 def half_widths(groups: Any) -> pd.DataFrame:
@@ -464,8 +468,9 @@ def main() -> None:
     table = pd.DataFrame(rows)
     with pd.option_context("display.width", 250, "display.max_columns", 40, "display.max_rows", 99):
         print(summary(table).round(3).to_string())
-        told = table.dropna(subset=["planted_precision"]) if "planted_precision" in table else table
-        print(told.filter(regex="contest|seed|precision|recall$|planted").round(3).to_string())
+        asked = [name for name in ["planted_precision"] if name in table]
+        planted = table.dropna(subset=asked)
+        print(planted.filter(regex="contest|seed|precision|recall$|planted").round(3).to_string())
     line = closing(table, given.contests[-1]) | {"seeds": len(given.seeds)}
     print(json.dumps(line | {"by_contest": {c: closing(table, c) for c in given.contests}}))
 

@@ -48,35 +48,42 @@ def probabilities(
 
 def ours(images: int, classes: int, folder: str, answer: multiprocessing.Queue) -> None:
     """Reduce the stream, decide by top-5, top-1 and posterior, plant errors; answers figures."""
-    from fgvc_utils.cleaning import posterior
+    from fgvc_utils.cleaning import planting, posterior
     from fgvc_utils.cleaning.asking import review_order
+    from fgvc_utils.cleaning.deciding import decide
+    from fgvc_utils.cleaning.params import CrossParams
     from fgvc_utils.cleaning.rounds import write_targets
+    from fgvc_utils.cleaning.views import Case, label_posterior
     from fgvc_utils.jobs import reduction
+    from fgvc_utils.pipeline.contest_file import notebook_defaults
 
+    cfg = CrossParams(**notebook_defaults("03_fine"))
     started = time.monotonic()
     labels = np.empty(images, np.int64)
 
     def kept() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         done = 0
-        for values, told in probabilities(images, classes):
-            labels[done : done + len(told)] = told
-            done += len(told)
-            yield values, told
+        for values, given in probabilities(images, classes):
+            labels[done : done + len(given)] = given
+            done += len(given)
+            yield values, given
 
     ids = [f"{n:07d}" for n in range(images)]
     store = reduction.reduce_stream(kept(), Path(folder), ids, [str(c) for c in range(classes)])
     reduced = time.monotonic() - started
-    said = reduction.read_reduced([store], ids)
-    ranks = said.label_rank
-    # As three rounds are averaged; the worth of looks is for the order of a review.
-    learnt = posterior.mean([posterior.label_posterior(said, labels, 0.2, 1.5)] * 3)
-    decided = posterior.decide(learnt, labels, classes - 1, 0.7)
+    predictions = reduction.read_reduced([store], ids)
+    ranks = predictions.label_rank
+    numbers = np.arange(images)
+    case = Case(cfg, predictions, labels, np.full(images, -1), numbers, numbers, [])
+    # As many rounds are averaged as in 03.
+    learnt = posterior.mean([label_posterior(case)] * cfg.averaged_rounds)
+    decided = decide(learnt, labels, classes - 1, cfg)
     decided.index = ids
-    review_order(decided, [], 0.08)
+    review_order(decided, [], cfg.look_share)
     write_targets(Path(folder) / "targets" / "predictions", store.classes, ids, learnt)
-    planted = posterior.plant_errors(labels, learnt, classes - 1, 0.1, 0.5, seed=0)
+    planted = planting.plant_errors(labels, learnt, classes - 1, 0.1, 0.5, seed=0)
     doubt = 1 - learnt.of(planted.labels)
-    posterior.planted_table(doubt, np.isin(np.arange(images), planted.rows))
+    planting.planted_table(doubt, np.isin(np.arange(images), planted.rows))
     figures = {
         "seconds": time.monotonic() - started,
         "reduce_seconds": reduced,
@@ -95,7 +102,7 @@ def theirs(rows: int, classes: int, answer: multiprocessing.Queue) -> None:
 
     pieces = list(probabilities(rows, classes))
     values = np.concatenate([piece for piece, _ in pieces])
-    labels = np.concatenate([told for _, told in pieces])
+    labels = np.concatenate([given for _, given in pieces])
     del pieces
     # cleanlab wants every class to stand at least once.
     labels[: min(rows, classes)] = np.arange(min(rows, classes))

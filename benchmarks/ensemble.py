@@ -36,6 +36,7 @@ from fgvc_utils.answers.members import layer_jobs, view_stores
 from fgvc_utils.answers.params import EnsembleParams
 from fgvc_utils.contest import tables
 from fgvc_utils.contest.config import Shared
+from fgvc_utils.contest.contest_file import notebook_defaults
 from fgvc_utils.contest.inventory import read_inventory
 from fgvc_utils.contest.places import data_root
 from fgvc_utils.core.files import read_json, write_json
@@ -43,7 +44,7 @@ from fgvc_utils.demo import drawing
 from fgvc_utils.jobs.predictions import Store
 from fgvc_utils.jobs.rows import Rows, job_rows
 from fgvc_utils.jobs.running import run_jobs
-from fgvc_utils.pipeline.contest_file import Step, notebook_defaults
+from fgvc_utils.pipeline.contest_file import Step
 from fgvc_utils.pipeline.running import execute
 from fgvc_utils.pipeline.stages import STAGES
 from fgvc_utils.training.recipes import decode, training_job
@@ -177,7 +178,9 @@ def looked(folder: Path, truth: Path) -> pd.DataFrame:
         f"{folder.parent.name}: {len(seen)} images were looked at, {known.sum()} of a known class"
     )
     table.loc[seen.index, "status"] = np.where(known, "keep", "drop")
-    table.loc[seen.index, ["stage", "reason"]] = ["03_fine", "human"]
+    table.loc[seen.index, ["stage", "by"]] = ["03_fine", "human"]
+    table.loc[seen.index, "reason"] = "the stand-in reviewer"
+    table.loc[seen.index, "cause"] = np.where(known, "relabelled", "no_class")
     table.loc[known.index[known], "label"] = said[known]
     return table
 
@@ -198,7 +201,7 @@ def member_job(contest: Contest, member: Member, inventory: pd.DataFrame) -> Row
         fit = fit | (table["split"] == "test")
         # As many steps as the others take.
         given["epochs"] = max(1, round(contest.epochs * part["fit"].sum() / fit.sum()))
-    cfg = STAGES[kind](**given)
+    cfg = STAGES[kind].parameters(**given)
     taught = [contest.cfg.folder / "models" / m.name for m in MEMBERS] if member.variant else []
     weight = {"A": 1.0, "B": 0.5, "": 0.0}[member.variant]
     classes = tables.classes_of(table)

@@ -12,7 +12,7 @@ of 32, in one process and thread, by each of these:
 - imagefolder: torchvision's `ImageFolder` and a DataLoader, transforms of v2 as far as it has them.
 - decode only: the JPEGs of the cache through simplejpeg, no transform: the limit without `decoded`.
 
-The plain recipe is random crop and flip; the whole one is all nine changes at the defaults of
+The plain recipe is random crop and flip; the whole one is all changes at the defaults of
 10_train, quarter turns and tile shuffles switched on. Time is CPU time, user and system; passes go
 round, so that what else the machine does meets all alike, and medians are shown; a ratio is the
 median of the passes' ratios. Files are read once before, so disks play no part. A second table
@@ -46,26 +46,17 @@ from fgvc_utils.contest import images
 from fgvc_utils.contest.decoded import Decoded, decode_once
 from fgvc_utils.contest.listing import list_images
 from fgvc_utils.contest.places import data_root
+from fgvc_utils.pipeline.contest_file import notebook_defaults
 from fgvc_utils.training import augment
+from fgvc_utils.training.changes import CHANGES, parameter_types
 from fgvc_utils.training.feed import Changes, GlobalBatches, Pictures, Targets, as_it_is, stack
 
 BATCH = 32
 TRAIN_RATIO, TEST_RATIO = 1.15, 1.35
 PLAIN = {"flip_probability": 0.5}
-WHOLE = PLAIN | {
-    "quarter_turn_probability": 0.25,
-    "colour_jitter": 0.2,
-    "paste_probability": 0.1,
-    "paste_smallest": 0.4,
-    "shuffle_probability": 0.2,
-    "shuffle_most": 4,
-    "quality_probability": 0.1,
-    "quality_low": 0.395,
-    "quality_high": 0.5,
-    "jpeg_probability": 0.1,
-    "jpeg_low": 30,
-    "jpeg_high": 95,
-}
+DEFAULTS = notebook_defaults("10_train")
+WHOLE = {name: DEFAULTS[name] for name in parameter_types()} | PLAIN
+WHOLE |= {"quarter_turn_probability": 0.25, "shuffle_probability": 0.2}
 MIX_PROBABILITY = 0.5
 RECIPES = {"plain": PLAIN, "recipe": WHOLE}
 
@@ -274,12 +265,11 @@ def costs(photos: Photos, passes: int) -> dict[str, float]:
 
 
 def single_changes() -> dict[str, dict[str, float]]:
-    """Each change of the recipe alone, at the probability 1."""
-    names = ["flip", "quarter_turn", "paste", "shuffle", "quality", "jpeg"]
-    strengths = {key: WHOLE[key] for key in WHOLE if not key.endswith("_probability")}
-    jitter = strengths.pop("colour_jitter")
-    alone = {name.replace("_", " "): strengths | {f"{name}_probability": 1.0} for name in names}
-    return alone | {"colour jitter": {"colour_jitter": jitter}}
+    """Each change of the recipe alone, always made, by its name on the sheet."""
+    return {
+        change.name: {change.switch: 1.0} | {name: WHOLE[name] for name in change.strengths}
+        for change in CHANGES
+    }
 
 
 def summary(measured: pd.DataFrame, recipe: str) -> dict[str, float]:

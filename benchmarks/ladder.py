@@ -1,4 +1,4 @@
-"""What each part of the recipe is worth: one rung a part, three seeds, on grocery-web.
+"""What each part of the recipe gains: one rung a part, three seeds, on grocery-web.
 
 `python benchmarks/ladder.py --work FOLDER [--rungs NAME ...] [--seeds 0 1 2] [--threads 0]` cleans
 grocery-web by the kit's own 01 to 04 without a human, trains every rung of the ladder on what is
@@ -25,15 +25,17 @@ from cleaning import half_widths
 
 from fgvc_utils.contest import tables
 from fgvc_utils.contest.config import Shared
+from fgvc_utils.contest.contest_file import notebook_defaults
 from fgvc_utils.contest.inventory import read_inventory
 from fgvc_utils.contest.places import PROJECT, data_root
 from fgvc_utils.jobs.predictions import Store
 from fgvc_utils.jobs.records import Job
 from fgvc_utils.jobs.rows import Rows, job_rows
 from fgvc_utils.jobs.running import run_jobs
-from fgvc_utils.pipeline.contest_file import Step, notebook_defaults, read_contest
+from fgvc_utils.pipeline.contest_file import Step, read_contest
 from fgvc_utils.pipeline.running import execute
 from fgvc_utils.pipeline.stages import STAGES
+from fgvc_utils.training.changes import CHANGES
 from fgvc_utils.training.recipes import as_trained, decode, ratio_job, training_job
 
 CONTEST = "grocery-web"
@@ -46,13 +48,7 @@ OFF = {
     "train_ratio": 1.15,
     "test_ratio": 1.15,
     "mix": "none",
-    "colour_jitter": 0.0,
-    "flip_probability": 0.0,
-    "quarter_turn_probability": 0.0,
-    "quality_probability": 0.0,
-    "jpeg_probability": 0.0,
-    "paste_probability": 0.0,
-    "shuffle_probability": 0.0,
+    **{change.switch: 0.0 for change in CHANGES},
 }
 ALONE = {
     "random crop": {"random_crop": True},
@@ -139,7 +135,7 @@ class Ladder:
         if rung.teachers:
             own["variant"] = rung.variant
         given = notebook_defaults(kind) | self.shared
-        return STAGES[kind](**(given | own))
+        return STAGES[kind].parameters(**(given | own))
 
     def fit(self, rung: Rung, seed: int) -> Rows:
         """The job of a rung and seed, and its rows."""

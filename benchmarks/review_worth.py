@@ -25,11 +25,11 @@ def cleanlab_order(coarse: pd.DataFrame, learnt: Posteriors) -> list[str]:
     """All judged images, the likeliest label errors first, by cleanlab's self-confidence."""
     from cleanlab.rank import get_label_quality_scores
 
-    said = learnt.said
+    predictions = learnt.predictions
     given = coarse.set_index("image_id")["given"]
-    numbers, probability = benchmark.for_cleanlab(said, given)
+    numbers, probability = benchmark.for_cleanlab(predictions, given)
     quality = get_label_quality_scores(numbers, probability, method="self_confidence")
-    return said.image_ids[np.argsort(quality, kind="stable")].tolist()
+    return predictions.image_ids[np.argsort(quality, kind="stable")].tolist()
 
 
 def orders(

@@ -17,7 +17,8 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 
 from fgvc_utils.answers.submission import current_submission
-from fgvc_utils.contest.tables import read_table, update_report
+from fgvc_utils.contest.report import update_report
+from fgvc_utils.contest.tables import read_table
 from fgvc_utils.core.intervals import wilson
 
 TABLE = "tables/04_lowq.parquet"

@@ -23,7 +23,7 @@ def main() -> None:
     run = PROJECT / "outputs" / "demo"
     table = tables.read_table(run / "tables" / "04_lowq.parquet")
     inventory = pd.read_parquet(run / "tables" / "inventory.parquet").set_index("image_id")
-    train = table[(table["split"] == "train") & ~table["reason"].str.startswith("unreadable")]
+    train = table[(table["split"] == "train") & (table["cause"] != "unreadable")]
     moved = (train["status"] == "keep") & (train["label"] != train["given"])
     train = train.assign(status=train["status"].mask(moved, "relabel"))
     largest = train["given"].value_counts().index[: CLASSES * 2 : 2]

@@ -1,4 +1,4 @@
-"""From scores to classes: plain top-1, a cap, transport to a class prior, exact assignment.
+"""From scores to classes: one entry a rule, what they share, caps and exact assignment.
 
 Scores are float (images, classes), finite and not negative: the vote of 30, or probabilities. All
 rules work on blocks of rows; beside the scores they hold at most one array of their size (float32).
@@ -6,74 +6,55 @@ rules work on blocks of rows; beside the scores they hold at most one array of t
 
 import heapq
 import math
-from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-# Elements of a block of rows: a few megabytes, so that the steps on a block stay in the cache.
-BLOCK = 2**20
+from fgvc_utils.answers.transport import blocks, class_potentials, log_probabilities, top1
+
 # Pairs of image and slot that `assign_exact` takes; its matrix of float64 then needs 320 MB.
 EXACT_PAIRS = 40_000_000
-# Probabilities below this one are taken for it, so that their logarithm is finite.
-SMALLEST = 1e-20
 
 
 class Rule(NamedTuple):
-    """A rule by name, and its settings; a rule that has no use for a setting ignores it.
+    """A rule with its settings; it ignores those that its entry of `RULES` does not name.
 
-    `slack` belongs to cap; `regularisation`, `pull` and `repair` belong to sinkhorn (see
-    `class_potentials` and `assign`).
+    Attributes
+    ----------
+    name : str
+        The entry of `RULES`.
+    slack : float
+        The cap of a class is this times its count, 1 or more.
+    regularisation : float
+        How soft the transport is, above 0; see `class_potentials`.
+    pull : float
+        How far the classes are moved to the prior, 0 to 1; see `class_potentials`.
+    repair : bool
+        Whether the counts of the prior are met to the image at the end.
     """
 
-    name: Literal["plain", "cap", "sinkhorn", "exact"]
+    name: str
     slack: float = 1.25
     regularisation: float = 1.0
     pull: float = 1.0
     repair: bool = False
 
 
-class Potentials(NamedTuple):
-    """What `class_potentials` found: float64 (classes,), after how many sweeps, how close."""
-
-    values: np.ndarray
-    sweeps: int
-    error: float
+def _plain(scores: np.ndarray, rule: Rule, prior: np.ndarray, caps: Any) -> np.ndarray:
+    return top1(scores)
 
 
-def assign(
-    scores: np.ndarray, rule: Rule, prior: np.ndarray, caps: np.ndarray | int | None = None
-) -> np.ndarray:
-    """Give each image one class by a rule. Returns int64 (images,).
+def _capped(scores: np.ndarray, rule: Rule, prior: np.ndarray, caps: Any) -> np.ndarray:
+    caps = class_caps(prior, len(scores), rule.slack) if caps is None else caps
+    return assign_capped(scores, caps)
 
-    `prior` float (classes,) is the share of each class in the test set, as far as it is known.
 
-    - plain: the best class of each image; the prior has no say.
-    - cap: `assign_capped` on the scores; `caps` default to `class_caps` of the prior.
-    - sinkhorn: the best class of log-probability + class potential. The classes then come near the
-      prior and not to the image; with `repair` the same sums are assigned greedily
-      (`assign_capped`) under the counts of `apportion`, which then hold exactly.
-    - exact: `assign_exact` of the log-probabilities under the counts of `apportion`.
-
-    Where plain top-1 meets the counts already, the prior binds nothing: sinkhorn and exact leave it
-    as it is. So does sinkhorn without pull. Raises ValueError for scores that are negative or not
-    finite, and what `assign_capped` and `assign_exact` raise.
-    """
-    _check(scores)
-    plain = top1(scores)
-    if rule.name == "plain":
+def _transported(scores: np.ndarray, rule: Rule, prior: np.ndarray, caps: Any) -> np.ndarray:
+    plain, counts = top1(scores), apportion(prior, len(scores))
+    if _met(plain, counts) or (not rule.pull and not rule.repair):
         return plain
-    if rule.name == "cap":
-        caps = class_caps(prior, len(scores), rule.slack) if caps is None else caps
-        return assign_capped(scores, caps)
-    counts = apportion(prior, len(scores))
-    unbound = (np.bincount(plain, minlength=scores.shape[1]) == counts).all()
-    if unbound or (rule.name == "sinkhorn" and not rule.pull and not rule.repair):
-        return plain
-    if rule.name == "exact":
-        _check_size(len(scores), int(counts.sum()))
-        return assign_exact(log_probabilities(scores), counts)
     logs = log_probabilities(scores)
     found = class_potentials(logs, prior, rule.regularisation, rule.pull).values
     if not rule.repair:
@@ -81,6 +62,128 @@ def assign(
     # A class without a share has no slot, so its potential of minus infinity is not needed.
     logs += np.where(np.isfinite(found), found, 0).astype(np.float32)
     return assign_capped(logs, counts)
+
+
+def _exact(scores: np.ndarray, rule: Rule, prior: np.ndarray, caps: Any) -> np.ndarray:
+    plain, counts = top1(scores), apportion(prior, len(scores))
+    if _met(plain, counts):
+        return plain
+    _check_size(len(scores), int(counts.sum()))
+    return assign_exact(log_probabilities(scores), counts)
+
+
+def _met(labels: np.ndarray, counts: np.ndarray) -> bool:
+    """Whether the classes have their counts already, so that the prior binds nothing."""
+    return bool((np.bincount(labels, minlength=len(counts)) == counts).all())
+
+
+class RuleEntry(NamedTuple):
+    """An entry of `RULES`.
+
+    Attributes
+    ----------
+    caption : str
+        What it does, for people.
+    assign : Callable
+        From scores, the `Rule`, the prior and caps as in `assign`, to int64 (images,).
+    settings : tuple of str
+        The fields of `Rule`, each also a parameter of 40, that it uses.
+    balances : bool
+        Whether the prior has a say.
+    capped : bool
+        Whether it takes a cap on each class.
+    most_compared : float
+        It is left out of comparisons on more images, which ask for it many times.
+    """
+
+    caption: str
+    assign: Callable[[np.ndarray, Rule, np.ndarray, Any], np.ndarray]
+    settings: tuple[str, ...] = ()
+    balances: bool = True
+    capped: bool = False
+    most_compared: float = math.inf
+
+
+RULES: dict[str, RuleEntry] = {
+    "plain": RuleEntry(
+        "each image's best class; the prior has no say",
+        _plain,
+        balances=False,
+    ),
+    "cap": RuleEntry(
+        "all pairs of image and class in order of score; an image whose class is full goes to its "
+        "next best class with room",
+        _capped,
+        ("slack",),
+        capped=True,
+    ),
+    "sinkhorn": RuleEntry(
+        "the best class of log-probability + class potential; the potentials move the classes' "
+        "shares to the prior (optimal transport with entropic regularisation)",
+        _transported,
+        ("regularisation", "pull", "repair"),
+    ),
+    "exact": RuleEntry(
+        "the likeliest assignment that meets the counts, for some thousand images",
+        _exact,
+        # More images take seconds each time.
+        most_compared=1000,
+    ),
+}
+
+
+# For the record of parameters.
+RuleName = Literal[tuple(RULES)]
+
+
+def rule_of(cfg: Any, name: str = "") -> Rule:
+    """Read a rule with the settings that it uses from the parameters of 40.
+
+    Parameters
+    ----------
+    cfg : SubmitParams
+        Parameters of 40.
+    name : str
+        The entry of `RULES`; the parameter `rule` where none is given.
+    """
+    name = name or cfg.rule
+    return Rule(name, **{setting: getattr(cfg, setting) for setting in RULES[name].settings})
+
+
+def assign(
+    scores: np.ndarray, rule: Rule, prior: np.ndarray, caps: np.ndarray | int | None = None
+) -> np.ndarray:
+    """Give each image one class by a rule.
+
+    Where plain top-1 meets the counts of the prior already, sinkhorn and exact leave it as it is.
+    So does sinkhorn without pull. With `repair` sinkhorn's sums of log-probability and potential
+    are assigned greedily (`assign_capped`) under the counts of `apportion`, which then hold.
+
+    Parameters
+    ----------
+    scores : np.ndarray
+        Float (images, classes), finite and not negative.
+    rule : Rule
+        An entry of `RULES` with its settings.
+    prior : np.ndarray
+        Float (classes,): the share of each class in the test set, as far as it is known.
+    caps : np.ndarray or int, optional
+        Of a capped rule: the most images of each class, or of all; `class_caps` of the prior where
+        none are given.
+
+    Returns
+    -------
+    np.ndarray
+        Int64 (images,).
+
+    Raises
+    ------
+    ValueError
+        Scores are negative or not finite, caps or counts do not cover the images, or there are too
+        many images for the rule.
+    """
+    _check(scores)
+    return RULES[rule.name].assign(scores, rule, prior, caps)
 
 
 def _check(scores: np.ndarray) -> None:
@@ -93,43 +196,20 @@ def _check(scores: np.ndarray) -> None:
             )
 
 
-def blocks(scores: np.ndarray) -> Iterator[slice]:
-    """Blocks of rows that are small enough to be worked on in the cache."""
-    step = max(1, BLOCK // scores.shape[1])
-    return (slice(start, start + step) for start in range(0, len(scores), step))
-
-
-def top1(scores: np.ndarray, offset: np.ndarray | None = None) -> np.ndarray:
-    """The best class of each image, the first of equal ones: int64 (images,).
-
-    `offset` float (classes,) is added to the scores first, in the scores' own type.
-    """
-    added = None if offset is None else offset.astype(scores.dtype)
-    best = np.empty(len(scores), dtype=np.int64)
-    for rows in blocks(scores):
-        block = scores[rows] if added is None else scores[rows] + added
-        best[rows] = block.argmax(axis=1)
-    return best
-
-
-def log_probabilities(scores: np.ndarray) -> np.ndarray:
-    """Logarithm of scores / their sum over the classes, float32 (images, classes).
-
-    Votes + mean probability become the mean of the voters' answers and the mean probability. An
-    image without any score has the same probability for all classes.
-    """
-    logs = np.empty(scores.shape, dtype=np.float32)
-    for rows in blocks(scores):
-        block = np.maximum(scores[rows], SMALLEST, dtype=np.float32)
-        block /= block.sum(axis=1, keepdims=True)
-        np.log(block, out=logs[rows])
-    return logs
-
-
 def apportion(prior: np.ndarray, images: int) -> np.ndarray:
-    """Whole counts of images a class by the largest remainders, int64 (classes,); they sum up.
+    """Turn shares into whole counts of images by the largest remainders.
 
-    `prior` float (classes,) need not sum to 1. Equal remainders go by class.
+    Parameters
+    ----------
+    prior : np.ndarray
+        Float (classes,); it need not sum to 1.
+    images : int
+        What the counts sum to.
+
+    Returns
+    -------
+    np.ndarray
+        Int64 (classes,). Of equal remainders those of earlier classes are rounded up.
     """
     exact = prior / prior.sum() * images
     # A share such as 1/3 of 9 must not be floored to 2 for its last bit.
@@ -140,15 +220,41 @@ def apportion(prior: np.ndarray, images: int) -> np.ndarray:
 
 
 def class_caps(prior: np.ndarray, images: int, slack: float) -> np.ndarray:
-    """The most images of each class: ceil(slack × its share of the images), int64 (classes,)."""
+    """Compute the most images of each class: ceil(slack × its share of the images).
+
+    Parameters
+    ----------
+    prior : np.ndarray
+        Float (classes,); it need not sum to 1.
+    images : int
+        How many there are.
+    slack : float
+        1 or more.
+
+    Returns
+    -------
+    np.ndarray
+        Int64 (classes,).
+    """
     return np.ceil(slack * prior / prior.sum() * images - 1e-9).astype(np.int64)
 
 
 def cap_for(known_count: int, images: int, classes: int, slack: float) -> int:
-    """The most images a class takes: ceil(slack × the known count of images a class).
+    """Compute the most images that a class takes: ceil(slack × the known count of a class).
 
-    `known_count` 0 means equal classes of unknown size: images / classes. Raises ValueError where
-    cap × classes does not cover the images.
+    Parameters
+    ----------
+    known_count : int
+        Known images a class; 0 means equal classes of unknown size: images / classes.
+    images, classes : int
+        How many there are.
+    slack : float
+        1 or more.
+
+    Raises
+    ------
+    ValueError
+        cap × classes does not cover the images.
     """
     cap = math.ceil(slack * (known_count or images / classes))
     if cap * classes < images:
@@ -159,22 +265,77 @@ def cap_for(known_count: int, images: int, classes: int, slack: float) -> int:
     return cap
 
 
-def covering(cap: int, images: int, classes_left: int) -> int:
-    """The cap, raised to what the classes that are left need to cover all images.
+def caps_for(
+    rule: Rule,
+    prior: np.ndarray,
+    images: int,
+    *,
+    classes: int,
+    known_count: int = 0,
+    by_prior: bool = False,
+) -> np.ndarray | int:
+    """Find the caps of a rule for `assign`.
 
-    Classes that cleaning emptied take no image, so their share falls to the others.
+    Parameters
+    ----------
+    rule : Rule
+        With its slack.
+    prior : np.ndarray
+        Float (classes left,): the shares of the classes that take part.
+    images : int
+        How many test images there are.
+    classes : int
+        All classes of the contest, with those that cleaning emptied.
+    known_count : int
+        Known test images a class; 0: not known.
+    by_prior : bool
+        Whether the prior is known class by class, so that each gets a cap of its own.
+
+    Returns
+    -------
+    np.ndarray or int
+        Int64 (classes left,) by the prior; else one number, raised where the classes left would not
+        cover the images; 0 for a rule without caps.
+
+    Raises
+    ------
+    ValueError
+        One cap for all classes does not cover the images.
     """
-    return max(cap, math.ceil(images / classes_left))
+    if not RULES[rule.name].capped:
+        return 0
+    if by_prior:
+        return class_caps(prior, images, rule.slack)
+    # Emptied classes take no image, so their share falls to the others.
+    cap = cap_for(known_count, images, classes, rule.slack)
+    return max(cap, math.ceil(images / len(prior)))
 
 
 def assign_capped(scores: np.ndarray, cap: int | np.ndarray) -> np.ndarray:
     """Give each image one class, a class at most its cap of images, the surest pairs first.
 
     All (image, class) pairs are taken in order of score; an image whose class is full goes to its
-    next best class with room. `scores` float (images, classes), finite; `cap` is one number or int
-    (classes,). Equal scores go by image, then by class. Returns int64 (images,). Raises ValueError
-    where the caps do not cover the images.
+    next best class with room. Equal scores go by image, then by class.
 
+    Parameters
+    ----------
+    scores : np.ndarray
+        Float (images, classes), finite.
+    cap : int or np.ndarray
+        One number, or int (classes,).
+
+    Returns
+    -------
+    np.ndarray
+        Int64 (images,).
+
+    Raises
+    ------
+    ValueError
+        The caps do not cover the images.
+
+    Notes
+    -----
     Only the best pair left of each image waits in a heap. When its class has filled, the next one
     is looked up in the image's row among the classes with room, so no row is ever sorted.
     """
@@ -203,83 +364,33 @@ def assign_capped(scores: np.ndarray, cap: int | np.ndarray) -> np.ndarray:
     return assigned
 
 
-def class_potentials(
-    logs: np.ndarray,
-    prior: np.ndarray,
-    regularisation: float = 1.0,
-    pull: float = 1.0,
-    *,
-    tolerance: float = 1e-3,
-    most_sweeps: int = 300,
-) -> Potentials:
-    """What to add to each class's log-probabilities so that the images fit a class prior.
-
-    Optimal transport of the images, each of mass 1 / images, to the classes, each of mass `prior`
-    float (classes,), by entropic regularisation (Cuturi, Sinkhorn distances, NIPS 2013): the plan
-    is softmax((logs + potential) / regularisation) over the classes, and its mean over the images
-    is the prior. With regularisation 1 that is the posterior corrected to the prior; the smaller
-    it is, the nearer to exact assignment, and the more sweeps it takes. Below 1 it is halved step
-    by step from 1, each step starting from the last (Schmitzer, Stabilized sparse scaling
-    algorithms for entropy regularized transport problems, SIAM J. Sci. Comput. 2019).
-
-    `pull` below 1 lets the classes miss the prior at a price, the Kullback-Leibler divergence times
-    regularisation × pull / (1 - pull) (Chizat et al., Scaling algorithms for unbalanced optimal
-    transport problems, Math. Comp. 2018); 0 leaves all potentials at 0. A class whose share is 0
-    gets minus infinity.
-
-    `logs` float32 (images, classes) is read a block of rows at a time, and of the plan only the
-    column sums are kept. POT's `ot.sinkhorn` returns the whole plan, which at 100,000 images and
-    5,000 classes is 4 GB of float64 beside as much for its costs and its kernel, and its lazy
-    solvers make their costs from points under a metric, which scores are not. So the sweeps are
-    written here. They end when the column sums are within `tolerance` of where they should be
-    (sum of absolute shares), or after `most_sweeps` at each step.
-    """
-    prior = np.asarray(prior, dtype=np.float64) / np.sum(prior)
-    open_ = prior > 0
-    values = np.where(open_, 0.0, -np.inf)
-    if not pull:
-        return Potentials(np.zeros(len(prior)), 0, 0.0)
-    steps = [regularisation]
-    while steps[0] < 1:
-        steps.insert(0, min(1.0, 2 * steps[0]))
-    sweeps = 0
-    for step in steps:
-        # The steps on the way need not be close: they only prepare the last one.
-        close = tolerance if step == regularisation else max(tolerance, 0.05)
-        error, last = math.inf, sweeps + most_sweeps
-        while error > close and sweeps < last:
-            shares = _class_shares(logs, values, step)[open_]
-            wanted = values[open_] + step * (np.log(prior[open_]) - np.log(shares))
-            change = pull * wanted - values[open_]
-            values[open_] += change
-            error = float((prior[open_] * np.abs(change)).sum() / step)
-            sweeps += 1
-    return Potentials(values, sweeps, error)
-
-
-def _class_shares(logs: np.ndarray, potentials: np.ndarray, regularisation: float) -> np.ndarray:
-    """The mean over the images of the plan's rows, float64 (classes,), never quite 0."""
-    added = potentials.astype(np.float32)
-    total = np.zeros(logs.shape[1])
-    for rows in blocks(logs):
-        plan = logs[rows] + added
-        plan -= plan.max(axis=1, keepdims=True)
-        if regularisation != 1:
-            plan /= np.float32(regularisation)
-        np.exp(plan, out=plan)
-        total += (1 / plan.sum(axis=1)) @ plan
-    # A class that no image comes near has underflown; its potential rises step by step.
-    return np.maximum(total / len(logs), 1e-30)
-
-
 def assign_exact(scores: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """The assignment with the largest sum of scores, a class at most its count of images.
+    """Find the assignment with the largest sum of scores, a class at most its count of images.
 
-    `scores` float (images, classes), `counts` int (classes,); each class stands as often as it has
-    room in a linear assignment problem (scipy's `linear_sum_assignment`; Crouse, On implementing
-    2D rectangular assignment algorithms, IEEE Trans. Aerosp. Electron. Syst. 2016). Returns int64
-    (images,). Raises ValueError where the counts do not cover the images, or where images × slots
-    is more than EXACT_PAIRS.
+    Each class stands as often as it has room in a linear assignment problem (scipy's
+    `linear_sum_assignment`).
+
+    Parameters
+    ----------
+    scores : np.ndarray
+        Float (images, classes), finite.
+    counts : np.ndarray
+        Int (classes,).
+
+    Returns
+    -------
+    np.ndarray
+        Int64 (images,).
+
+    Raises
+    ------
+    ValueError
+        The counts do not cover the images, or images × slots is more than `EXACT_PAIRS`.
+
+    References
+    ----------
+    Crouse, On implementing 2D rectangular assignment algorithms, IEEE Transactions on Aerospace
+    and Electronic Systems 52, 2016.
     """
     counts = np.minimum(counts, len(scores))
     if counts.sum() < len(scores):
@@ -299,14 +410,21 @@ def _check_size(images: int, slots: int) -> None:
         )
 
 
-def changed(
-    scores: np.ndarray, before: np.ndarray, after: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Images that got another class and the score that each lost, the largest losses first.
+def changed(scores: np.ndarray, before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """Find the images that got another class, those that lost most score first.
 
-    `before` and `after` are int (images,). Returns int64 and float (changed images,).
+    Parameters
+    ----------
+    scores : np.ndarray
+        Float (images, classes).
+    before, after : np.ndarray
+        Int (images,): the classes.
+
+    Returns
+    -------
+    np.ndarray
+        Row numbers, int64 (changed images,).
     """
     rows = np.flatnonzero(before != after)
     lost = scores[rows, before[rows]] - scores[rows, after[rows]]
-    order = np.argsort(-lost, kind="stable")
-    return rows[order], lost[order]
+    return rows[np.argsort(-lost, kind="stable")]

@@ -1,4 +1,4 @@
-"""The members of an ensemble and the jobs that make them: views, soups, layers."""
+"""The jobs that make members of an ensemble: test views, soups, layers."""
 
 import hashlib
 import math
@@ -7,60 +7,93 @@ from pathlib import Path
 
 import pandas as pd
 
-from fgvc_utils.answers.ensembling import require_unseen
 from fgvc_utils.answers.params import EnsembleParams
+from fgvc_utils.answers.seen import require_unseen
+from fgvc_utils.answers.ways import LAYERS
 from fgvc_utils.core.files import read_json
 from fgvc_utils.jobs.predictions import Store
 from fgvc_utils.jobs.records import Job, read_job
 from fgvc_utils.jobs.rows import Rows, read_rows
 from fgvc_utils.jobs.running import run_jobs, work_folder
+from fgvc_utils.jobs.views import TEST_VIEWS
 from fgvc_utils.training.averaging import average_weights, greedy_soup
 from fgvc_utils.training.recipes import as_trained
 
 
-def view_job(model: Path, kind: str, image_ids: pd.Series) -> Rows:
-    """Several test-time views of images, predicted by a model, no training; `kind` as in Job.
+def view_job(model: Path, view: str, image_ids: pd.Series) -> Rows:
+    """Let a model predict images by the crops of a test view, without training.
 
-    Their logits, the log of the mean softmax, lie in `views-of-test/<kind>` beside the model.
-    Raises FileNotFoundError where the model keeps no weights, KeyError naming an image that it
-    has no row of.
+    The log of the mean softmax lies in `views-of-test/<view>` beside the model.
+
+    Parameters
+    ----------
+    model : Path
+        A model's folder.
+    view : str
+        An entry of `TEST_VIEWS`.
+    image_ids : pd.Series
+        The images, text.
+
+    Raises
+    ------
+    FileNotFoundError
+        The model keeps no weights.
+    KeyError
+        The model has no row of an image; names the first one.
     """
     job = read_job(model / "job.json")
     if not (model / "weights.safetensors").is_file():
         raise FileNotFoundError(
-            f"{model} keeps no weights.safetensors, and test_views {kind!r} needs them: train it "
+            f"{model} keeps no weights.safetensors, and test_views {view!r} needs them: train it "
             "again or set test_views to 'centre'"
         )
     rows = read_rows(job)
     strangers = set(image_ids) - set(rows["image_id"])
     if strangers:
         raise KeyError(f"model {model.name!r} has no row of image {sorted(strangers)[0]!r}")
-    views = job.elsewhere(
-        model / "views-of-test" / kind,
-        f"{job.name}: {kind} at test",
+    predicting = job.elsewhere(
+        model / "views-of-test" / view,
+        f"{job.name}: {view} at test",
         **as_trained(job),
-        test_time=kind,
+        test_time=view,
         keep=["logits"],
         keep_weights=False,
         rate_sweep_steps=0,
     )
     # Its own train images stay marked: they say which classes it knows.
     asked = rows.assign(validate=False, predict=rows["image_id"].isin(set(image_ids)))
-    return views, asked[asked["fit"] | asked["predict"]]
+    return predicting, asked[asked["fit"] | asked["predict"]]
 
 
-# What models must share for their weights to be averaged into one network.
+# Fields of a job that models must share for their weights to be averaged.
 ALIKE = ("backbone", "size", "classes", "balance", "keep_prior", "keep_empty", "teacher_weight")
 
 
 def soup_job(folder: Path, models: Sequence[Path], labels: pd.Series) -> Rows:
-    """The network whose weights are the mean of several models', no training but of BatchNorm.
+    """Make the job of a network whose weights are the mean of several models'.
 
-    `folder` is the new model's; the mean lies in `average` there. Its train images are all that
-    any of the models was trained on: its BatchNorm statistics are taken anew from them. `labels`,
-    class by image id, are the held-out images that judge it. It predicts and keeps what the first
-    model does. Raises ValueError naming two models that differ in what they must share, and a
-    model that was trained on an image of `labels`.
+    Nothing is trained. Its train images are all that any of the models was trained on: the
+    statistics of its BatchNorm are taken anew from them. It predicts and keeps what the first model
+    does.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the new model; the mean lies in `average` there.
+    models : sequence of Path
+        Folders of two or more models.
+    labels : pd.Series
+        The class of each held-out image that judges it, by image id.
+
+    Raises
+    ------
+    ValueError
+        Two models differ in a field of `ALIKE` (names both and the field), or one was trained on an
+        image of `labels`.
+
+    References
+    ----------
+    Wortsman et al., Model soups, ICML 2022.
     """
     require_unseen({model.name: model for model in models}, labels.index)
     jobs = [read_job(model / "job.json") for model in models]
@@ -86,9 +119,9 @@ def soup_job(folder: Path, models: Sequence[Path], labels: pd.Series) -> Rows:
     # An image's row is that of a model that was trained on it, if one was.
     rows = rows.sort_values("fit", ascending=False, kind="stable").drop_duplicates("image_id")
     judged = rows["image_id"].isin(labels.index)
-    told = rows["image_id"].map(labels).where(judged, rows["target"])
+    target = rows["image_id"].map(labels).where(judged, rows["target"])
     predict = rows["image_id"].isin(predicted)
-    rows = rows.assign(target=told, validate=judged, predict=predict).sort_values("image_id")
+    rows = rows.assign(target=target, validate=judged, predict=predict).sort_values("image_id")
     soup = jobs[0].elsewhere(folder, f"soup {folder.name}", **changes)
     return soup, rows.reset_index(drop=True)
 
@@ -100,13 +133,30 @@ def soups(
     labels: pd.Series,
     single: Mapping[str, float],
 ) -> dict[str, Path]:
-    """Folders of the run's soups by name, one for each kind of network; none without `cfg.soup`.
+    """Make the soups that the parameters ask for, one of each kind of network.
 
-    `ranked` are models that saw no image of `labels`, best first. They are soups of those that
-    share what weights must share; `greedy` ones of those that do not lower the held-out top-1 of
-    the soup so far. Kinds of network that have one model make none, and a soup that does worse on
-    held-out images than each of its models, whose top-1 `single` tells, is left out. They lie in
-    `soups`, not among the models, which other notebooks take.
+    Models are of one kind where they share what weights must share. A kind with a single model
+    makes none, and a soup that does worse on held-out images than each of its models is left out.
+    Soups lie in `soups`, not among the models, which other notebooks take. Prints what is in each.
+
+    Parameters
+    ----------
+    cfg : EnsembleParams
+        `soup`: `none`; `uniform` takes all models of a kind; `greedy` those that do not lower the
+        held-out top-1 of the soup so far.
+    stage : str
+        The stage that asks, for its launches.
+    ranked : sequence of Path
+        Folders of models that saw no image of `labels`, the best first.
+    labels : pd.Series
+        The class of each held-out image, by image id.
+    single : Mapping[str, float]
+        Held-out top-1 of each model, by name.
+
+    Returns
+    -------
+    dict of str to Path
+        Name → folder of each soup.
     """
     made, kinds = {}, {}
     for model in ranked if cfg.soup != "none" else ():
@@ -133,6 +183,7 @@ def soups(
 def _greedy(
     cfg: EnsembleParams, stage: str, folder: Path, models: list[Path], labels: pd.Series
 ) -> list[Path]:
+    """The models of a greedy soup; each soup that is tried is a job of its own."""
     by_name = {model.name: model for model in models}
 
     def score(names: tuple[str, ...]) -> float:
@@ -148,8 +199,30 @@ def _greedy(
 def view_stores(
     cfg: EnsembleParams, stage: str, members: dict[str, Path], image_ids: pd.Series
 ) -> dict[str, Path]:
-    """The stores of the members' test-time views, by member; none where the centre is enough."""
-    if cfg.test_views == "centre":
+    """Predict images by the members' test view, where that is more than the centre.
+
+    Parameters
+    ----------
+    cfg : EnsembleParams
+        `test_views` is an entry of `TEST_VIEWS`.
+    stage : str
+        The stage that asks, for its launches.
+    members : dict of str to Path
+        Name → folder of each model.
+    image_ids : pd.Series
+        The images, text.
+
+    Returns
+    -------
+    dict of str to Path
+        Name → store of logits; empty where the view is a single crop, which models predict anyway.
+
+    Raises
+    ------
+    FileNotFoundError, KeyError
+        As `view_job` does.
+    """
+    if TEST_VIEWS[cfg.test_views].crops == 1:
         return {}
     jobs = {name: view_job(folder, cfg.test_views, image_ids) for name, folder in members.items()}
     run_jobs(list(jobs.values()), cfg, stage)
@@ -164,41 +237,61 @@ def layer_jobs(
     classes: list[str],
     judged: Sequence[str] = (),
 ) -> dict[str, Job]:
-    """The jobs that train a layer on several models' features, by the name of the way.
+    """Make the jobs that train layers on several models' features.
 
-    The random views are those that every member of the way keeps; without any the way is left
-    out, and the cell says so. Raises ValueError naming a model of a way that was trained on
-    `judged`, the images that are to judge the ensemble.
+    Random views are those that every member of the way keeps; without any the way is left out, and
+    a line is printed.
+
+    Parameters
+    ----------
+    cfg : EnsembleParams
+        Which layers of `LAYERS` there are, of how many models, and how they are trained.
+    stage : str
+        The stage that asks: the jobs lie in its work folder.
+    members : dict of str to Path
+        Name → folder of each model.
+    ranked : list of str
+        Members, the best first.
+    classes : list of str
+        All class names, sorted.
+    judged : sequence of str
+        Ids of the images that are to judge the ensemble.
+
+    Returns
+    -------
+    dict of str to Job
+        Name of the layer → its job.
+
+    Raises
+    ------
+    ValueError
+        A member was trained on an image of `judged`; names it.
     """
     require_unseen({name: members[name] for name in ranked}, judged)
-    wanted = {
-        "features + layer, random views": (cfg.augmented_models, "linear"),
-        "features + layer, test views": (cfg.plain_models, "linear"),
-        "convolution over models": (cfg.convolution_models, "convolution"),
-        "convolution along features": (cfg.convolution_models, "convolution-along"),
-    }
     jobs = {}
-    for name, (count, head) in wanted.items():
-        stores = [members[model] / "predictions" for model in ranked[:count]]
+    for key, layer in LAYERS.items():
+        stores = [members[model] / "predictions" for model in ranked[: getattr(cfg, layer.models)]]
         if not stores:
             continue
         views = ["features"]
-        if "random" in name:
+        if layer.random_views:
             kinds = [set(Store(store).kinds()) for store in stores]
             views = sorted(k for k in set.intersection(*kinds) if k.startswith("augmented"))
             if not views:
-                print(f"{name}: left out, its models keep no random views (feature_views is 0)")
+                print(
+                    f"{layer.name}: left out, its models keep no random views (feature_views is 0)"
+                )
                 continue
-        folder = work_folder(cfg, stage, name.replace(" ", "-").replace(",", "").replace("+-", ""))
-        jobs[name] = Job(
-            name=name,
+        folder = work_folder(cfg, stage, key)
+        jobs[layer.name] = Job(
+            name=layer.name,
             folder=folder,
             rows=f"{folder}/rows.parquet",
             classes=classes,
             fit="head",
             stores=[str(store) for store in stores],
             train_views=views,
-            head=head,
+            head=layer.head,
             epochs=cfg.epochs,
             optimiser="radam",
             base_lr=cfg.rate,

@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from fgvc_utils.answers.assignment import RuleName
+from fgvc_utils.answers.submission import ImageColumn
 from fgvc_utils.contest.config import Shared
 from fgvc_utils.contest.parameters import (
     Count,
@@ -17,6 +19,7 @@ from fgvc_utils.contest.parameters import (
     Share,
     Table,
 )
+from fgvc_utils.jobs.views import TestView
 
 
 class EnsembleParams(Shared):
@@ -36,7 +39,7 @@ class EnsembleParams(Shared):
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
     held_out_fold: Annotated[int, Field(ge=-1)]
     table: Table
-    test_views: Literal["centre", "flip", "crops"]
+    test_views: TestView
     mean_weights: Literal["equal", "fitted"]
     seen_models: list[FolderName]
     soup: Literal["none", "uniform", "greedy"]
@@ -60,7 +63,7 @@ class SubmitParams(Shared):
 
     table: Table
     ensemble: FolderName
-    rule: Literal["plain", "cap", "sinkhorn", "exact"]
+    rule: RuleName
     known_count: CountOrZero
     prior: str
     slack: Annotated[float, Field(ge=1)]
@@ -69,7 +72,7 @@ class SubmitParams(Shared):
     repair: bool
     resamples: CountOrZero
     columns: Annotated[list[str], Field(min_length=2, max_length=2)]
-    image_column: Literal["path", "name", "stem", "image_id"]
+    image_column: ImageColumn
     allow_formulas: bool
 
     @model_validator(mode="after")

@@ -3,10 +3,10 @@
 import csv
 import hashlib
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -31,20 +31,42 @@ LOG_COLUMNS = (
 )
 
 
-def submission_ids(table: pd.DataFrame, image_column: str) -> pd.Series:
-    """What a submission calls the test images: their path, name, stem, or image_id.
+# What a submission may call an image: from the rows of a label table to text.
+IMAGE_NAMES: dict[str, Callable[[pd.DataFrame], pd.Series]] = {
+    "path": lambda rows: rows["path"],
+    "name": lambda rows: rows["path"].map(lambda path: Path(path).name),
+    "stem": lambda rows: rows["path"].map(lambda path: Path(path).stem),
+    "image_id": lambda rows: rows["image_id"],
+}
 
-    Raises ValueError where there is no test image, or two would share a name.
+# For the record of parameters.
+ImageColumn = Literal[tuple(IMAGE_NAMES)]
+
+
+def submission_ids(table: pd.DataFrame, image_column: str) -> pd.Series:
+    """Find what a submission calls the test images.
+
+    Parameters
+    ----------
+    table : pd.DataFrame
+        A label table.
+    image_column : str
+        An entry of `IMAGE_NAMES`.
+
+    Returns
+    -------
+    pd.Series
+        Text, a value a test image, in the table's order.
+
+    Raises
+    ------
+    ValueError
+        There is no test image, or two would share a name.
     """
     test = table[table["split"] == "test"]
     if test.empty:
         raise ValueError("the label table lists no test image; name their folder in 01: test")
-    names = {
-        "image_id": lambda: test["image_id"],
-        "path": lambda: test["path"],
-        "name": lambda: test["path"].map(lambda path: Path(path).name),
-        "stem": lambda: test["path"].map(lambda path: Path(path).stem),
-    }[image_column]()
+    names = IMAGE_NAMES[image_column](test)
     if names.duplicated().any():
         twice = names[names.duplicated()].iloc[0]
         raise ValueError(f"image_column {image_column}: two test images are called {twice!r}")
@@ -60,12 +82,31 @@ def submission_text(
 ) -> str:
     """Check a submission and make the contest's file of it: a row a test image, text as it is.
 
-    `names` are what the contest calls the test images (see `submission_ids`), `labels` their
-    classes in the same order, both text. Raises ValueError where there is no image, an image stands
-    twice or has no name, an image lacks a class, a class is unknown, a value is not text, the two
-    columns are not two, or a spreadsheet would take a value for a formula and run it. The contest
-    wants its names as they are, so they cannot be escaped; `allow_formulas` writes them all the
-    same.
+    Parameters
+    ----------
+    names : pd.Series
+        What the contest calls the test images, text; see `submission_ids`.
+    labels : pd.Series
+        Their classes, text, in the same order.
+    classes : list of str
+        All classes of the contest.
+    columns : list of str
+        The names of the two columns, image and class.
+    allow_formulas : bool
+        Whether to write values that a spreadsheet would run. The contest wants its names as they
+        are, so they cannot be escaped.
+
+    Returns
+    -------
+    str
+        CSV with a header, lines ended by a line feed.
+
+    Raises
+    ------
+    ValueError
+        There is no image, an image stands twice or has no name, an image lacks a class, a class is
+        unknown, a value is not text, the columns are not two, or a spreadsheet would take a value
+        for a formula and run it.
     """
     if len(columns) != 2 or columns[0] == columns[1] or not all(columns):
         raise ValueError(f"columns {columns}: give two different names, for image and class")
@@ -90,7 +131,13 @@ def submission_text(
 
 
 def refuse_formulas(values: Iterable[str]) -> None:
-    """Raise ValueError where a spreadsheet would run one of the values of a submission."""
+    """Refuse a submission of which a spreadsheet would run a value.
+
+    Raises
+    ------
+    ValueError
+        There is such a value; names the first one.
+    """
     found = {value for value in values if is_formula(value)}
     if found:
         raise ValueError(
@@ -104,17 +151,34 @@ def keep_submission(folder: Path, text: str, facts: Mapping[str, Any]) -> tuple[
     """Write a submission beside the earlier ones and list it in `submissions.csv`.
 
     The first file is submission.csv, a different one submission-002.csv, and so on: no file is ever
-    replaced, and a text that some file has already is not written again. Returns the file and
-    whether it is new.
+    replaced, and a text that some file has already is not written again.
 
-    The list has a line for each file: the time (ISO 8601, UTC), the file's name and SHA-256, and
-    of `facts` whichever of LOG_COLUMNS are there. Its last line is the submission in force
-    (`current_submission`), so an earlier file that comes out again gets a further line, unless it
-    is in force already. Both files are written whole; old lines stay as they are. In the list a `'`
-    stands before what a spreadsheet would take for a formula; `read_log` takes it away.
+    Parameters
+    ----------
+    folder : Path
+        The run's.
+    text : str
+        That of `submission_text`.
+    facts : Mapping[str, Any]
+        What the list says of it: any of `LOG_COLUMNS` but time, file and sha256.
 
-    Raises ValueError for facts that the list has no column for, or where submissions.csv is no
-    such list.
+    Returns
+    -------
+    tuple of Path and bool
+        The file, and whether it is new.
+
+    Raises
+    ------
+    ValueError
+        The list has no column for a fact, or submissions.csv is no such list.
+
+    Notes
+    -----
+    The list has a line for each file: the time (ISO 8601, UTC), the file's name, its SHA-256, and
+    the facts. Its last line is the submission in force (`current_submission`), so an earlier file
+    that comes out again gets a further line, unless it is in force already. Both files are written
+    whole; old lines stay as they are. In the list a `'` stands before what a spreadsheet would take
+    for a formula; `read_log` takes it away.
     """
     folder = Path(folder)
     strangers = set(facts) - set(LOG_COLUMNS)
@@ -163,9 +227,22 @@ def _append(log: Path, line: Mapping[str, Any]) -> None:
 
 
 def read_log(folder: Path) -> pd.DataFrame:
-    """The list of a run's submissions, all text, oldest first; empty where there is none yet.
+    """Read the list of a run's submissions.
 
-    Raises ValueError where submissions.csv has other columns.
+    Parameters
+    ----------
+    folder : Path
+        The run's.
+
+    Returns
+    -------
+    pd.DataFrame
+        `LOG_COLUMNS`, all text, oldest first; empty where there is no submission yet.
+
+    Raises
+    ------
+    ValueError
+        submissions.csv has other columns.
     """
     path = Path(folder) / LOG
     if not path.is_file() or not path.stat().st_size:
@@ -180,6 +257,6 @@ def read_log(folder: Path) -> pd.DataFrame:
 
 
 def current_submission(folder: Path) -> Path:
-    """The submission in force: the newest of the list, or submission.csv where there is none."""
+    """Find the submission in force: the newest of the list, else submission.csv."""
     log = read_log(folder)
     return Path(folder) / (FILE if log.empty else log["file"].iloc[-1])

@@ -1,7 +1,7 @@
 """Cross-training of 02 and 03: networks that judge images they never saw, round after round.
 
-A round is a few jobs in one launch. The networks' word on each image goes to the rules of
-`cleaning` and `posterior`; what they decide is what the next round learns from.
+A round is a few jobs in one launch. What the rule by rank or by posterior makes of the predictions
+is what the next round learns from.
 """
 
 import time
@@ -9,11 +9,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from fgvc_utils.cleaning.fits import cleaning_job
 from fgvc_utils.cleaning.ledger import ledger_row
 from fgvc_utils.cleaning.params import CrossParams, Round
+from fgvc_utils.cleaning.views import Case
 from fgvc_utils.contest.tables import classes_of
 from fgvc_utils.jobs.predictions import Store
 from fgvc_utils.jobs.records import Job
@@ -26,10 +28,26 @@ from fgvc_utils.jobs.running import run_jobs
 class Crossing:
     """What all rounds of a stage share.
 
-    `table` is the label table; `asked` (boolean, by its index) are the images that are judged;
-    `fold` (int, by its index) says who judges them; `features` are the stores that heads learn
-    from. `run` carries jobs out: by default it launches them. Of each image's probabilities the
-    `top` largest are kept.
+    Parameters
+    ----------
+    cfg
+        The stage's parameters.
+    name
+        The stage.
+    table
+        The label table.
+    inventory
+        What 01 noted of each file, in the order of the table's rows.
+    asked
+        The images that are judged, boolean by the table's index.
+    fold
+        The fold whose network judges each image, int by the table's index.
+    features
+        The jobs whose stores heads learn from.
+    run
+        Carries jobs out; by default it launches them.
+    top
+        How many of the largest probabilities of an image are kept.
     """
 
     cfg: CrossParams
@@ -55,11 +73,34 @@ class Crossing:
         label: pd.Series | None = None,
         classes: Sequence[str] | None = None,
     ) -> Reduced:
-        """Train on the rows `fit` and predict `predict` (all that are asked, by default).
+        """Train on some rows and predict others.
 
-        Crossed, a job a fold learns from the other folds; else one job predicts what it does not
-        learn from. `target` is what an image teaches and `label` what it is judged under; both are
-        the label in force by default. Returns what was said of the images, in the table's order.
+        Parameters
+        ----------
+        name
+            What the round's jobs are called.
+        recipe
+            How they train.
+        fit
+            The rows they learn from, boolean by the table's index.
+        crossed
+            Whether a job a fold learns from the other folds. Else one job predicts what it does
+            not learn from.
+        predict
+            The rows that are predicted, boolean; by default all that are asked.
+        teacher
+            A store of probabilities that are the targets in place of the labels.
+        target
+            The class that an image teaches, text; by default the label in force.
+        label
+            The class that an image is judged under, text; by default the label in force.
+        classes
+            The classes; by default those of the table.
+
+        Returns
+        -------
+        Reduced
+            The predictions of the images, in the table's order.
         """
         target = self.table["label"] if target is None else target
         predict = self.asked if predict is None else predict
@@ -95,23 +136,58 @@ class Crossing:
         self.run(jobs, self.cfg, self.name)
         return read_reduced([Store(job.store) for job, _ in jobs], self.table["image_id"])
 
+    def case(self, predictions: Reduced, labels: np.ndarray, known: np.ndarray) -> Case:
+        """What the views are asked about the images of some predictions.
+
+        Parameters
+        ----------
+        predictions
+            Out-of-fold predictions, a row an image, judged under `labels`.
+        labels, known
+            As in `Case`, int (images,) in the order of the predictions.
+        """
+        table = self.table.assign(fold=self.fold).set_index("image_id")
+        rows = table.loc[predictions.image_ids, ["group", "fold"]]
+        groups, fold = rows["group"].to_numpy(), rows["fold"].to_numpy()
+        return Case(self.cfg, predictions, labels, known, groups, fold, self.features)
+
 
 def pull_back(
     crossing: Crossing,
     positive: pd.Series,
     confirmed: pd.Series,
-    said: Reduced,
+    predictions: Reduced,
     rounds_before: int = 0,
 ) -> tuple[pd.Series, Reduced, list[dict], pd.Series]:
     """Let those negatives return whose label a network finds that learnt from the positives.
 
     Each round takes the next recipe of `cfg.rounds`, until nothing returns or `cfg.max_rounds` are
     done. Positives stay, unless `cfg.recheck_positives`: then every round is crossed and judges
-    them too. `confirmed` are the images whose label a person has confirmed; they always stay.
-    `said` is the networks' word so far.
+    them too.
 
-    Returns the positives, the latest word on each image, a ledger row a round, and what returned
-    last (boolean), by the table's index.
+    Parameters
+    ----------
+    crossing
+        The cross-training of the stage.
+    positive
+        The images whose label is believed so far, boolean by the table's index.
+    confirmed
+        The images whose label a person has confirmed; they always stay. Boolean.
+    predictions
+        The latest prediction of each image so far.
+    rounds_before
+        How many rounds there were already.
+
+    Returns
+    -------
+    positive : pd.Series
+        The images whose label is believed now.
+    predictions : Reduced
+        The latest prediction of each image.
+    rounds : list of dict
+        A ledger row a round.
+    returned : pd.Series
+        What returned last, boolean by the table's index.
     """
     cfg, asked = crossing.cfg, crossing.asked
     rounds: list[dict] = []
@@ -122,15 +198,15 @@ def pull_back(
             break
         started = time.monotonic()
         recipe = cfg.rounds[(number - 1) % len(cfg.rounds)]
-        verdict = crossing.judge(
+        latest = crossing.judge(
             f"pull-back-{number}",
             recipe,
             positive,
             crossed=cfg.recheck_positives,
             predict=asked if cfg.recheck_positives else negative,
         )
-        found = within(verdict, crossing.table, cfg.top)
-        said = said.updated(verdict)
+        found = within(latest, crossing.table, cfg.top)
+        predictions = predictions.updated(latest)
         now = (found if cfg.recheck_positives else positive | found) | (confirmed & asked)
         returned = now & ~positive
         rounds.append(ledger_row(number, recipe.text(), positive[asked], now[asked], started))
@@ -138,15 +214,27 @@ def pull_back(
         positive = now
         if not returned.any() and not left_again:
             break
-    return positive, said, rounds, returned
+    return positive, predictions, rounds, returned
 
 
-def within(said: Reduced, table: pd.DataFrame, top: int) -> pd.Series:
-    """Whether each row's label is among its `top` best classes; false where nobody judged it.
+def within(predictions: Reduced, table: pd.DataFrame, top: int) -> pd.Series:
+    """Whether each row's label is among its best classes.
 
-    A `top` that reaches the number of classes would let everything pass, so at most all classes
-    but one count.
+    Parameters
+    ----------
+    predictions
+        Predictions of some of the table's images.
+    table
+        The label table.
+    top
+        How many classes count as the best. As many as there are classes would let everything pass,
+        so at most all but one count.
+
+    Returns
+    -------
+    pd.Series
+        Boolean by the table's index; false where an image was not predicted.
     """
-    ranks = pd.Series(said.label_rank, said.image_ids)
-    top = min(top, len(said.classes) - 1)
+    ranks = pd.Series(predictions.label_rank, predictions.image_ids)
+    top = min(top, len(predictions.classes) - 1)
     return (ranks.reindex(table["image_id"]) < top).set_axis(table.index)

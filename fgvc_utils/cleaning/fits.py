@@ -13,10 +13,19 @@ from fgvc_utils.jobs.running import work_folder
 
 
 def feature_job(cfg: Any, inventory: pd.DataFrame, backbone: str = "") -> Rows:
-    """Frozen features of all readable images, and of their mirror images.
+    """The job that computes frozen features of all readable images and their mirror images.
 
-    `cfg` has backbone (taken where none is named), weights, size and test_ratio. Stages that ask
-    for the same network and size get the same job, so the features are computed once a run.
+    Stages that ask for the same network and size get the same job, so the features are computed
+    once a run.
+
+    Parameters
+    ----------
+    cfg
+        A stage's parameters, with backbone, weights, size and test_ratio.
+    inventory
+        What 01 noted of each file.
+    backbone
+        The network, by its timm name; by default that of the parameters.
     """
     backbone = backbone or cfg.backbone
     folder = cfg.folder / "features" / f"{backbone}-{cfg.size}"
@@ -57,10 +66,27 @@ def cleaning_job(
 ) -> Job:
     """One fit of a cleaning stage: a head on frozen features, or the whole network.
 
-    `cfg.fit` decides. `features` are the jobs whose stores a head reads side by side; a recipe may
-    name some of their backbones, or the one network that is trained whole. With `teacher`, a store
-    of probabilities, those are the targets in place of the labels. Nothing is kept but the logits,
-    or with `reduce_to` the so many largest probabilities and how the label fares.
+    `cfg.fit` decides which. Nothing is kept but the predictions.
+
+    Parameters
+    ----------
+    cfg
+        The stage's parameters, with the fields of `params.Features`.
+    stage, name
+        The stage and what the job is called in it.
+    classes
+        The classes, in the order of the predictions' columns.
+    features
+        The jobs whose stores a head reads side by side.
+    recipe
+        How it trains. It may name some of the backbones, or the one network that is trained whole.
+    teacher
+        A store of probabilities that are the targets in place of the labels.
+    seed
+        What the job's random numbers follow from.
+    reduce_to
+        How many of an image's largest probabilities are kept, beside how its label fares; 0 keeps
+        all logits.
     """
     recipe = recipe or Round()
     folder = work_folder(cfg, stage, name)

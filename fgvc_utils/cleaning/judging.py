@@ -16,18 +16,27 @@ from fgvc_utils.jobs.reduction import Reduced
 
 @dataclass
 class Judgement:
-    """What a stage says of the images asked.
+    """What a stage decides on the images asked.
 
-    `verdict` has a row an image, as `decisions` gives it; `rounds` are ledger rows; `returned`
-    (boolean, by the table's index) tells what came back last. `positive` and `said` are what the
-    rule by rank goes on from, `learnt` what the rule by posterior learnt.
+    Parameters
+    ----------
+    verdict
+        A row an image, as from `verdicts.decisions`.
+    rounds
+        A ledger row a round.
+    returned
+        What came back last, boolean by the table's index.
+    positive, predictions
+        What the rule by rank goes on from; None by posterior.
+    learnt
+        What the rule by posterior goes on from; None by rank.
     """
 
     verdict: pd.DataFrame
     rounds: list[dict]
     returned: pd.Series
     positive: pd.Series | None = None
-    said: Reduced | None = None
+    predictions: Reduced | None = None
     learnt: Posteriors | None = None
 
 
@@ -36,12 +45,25 @@ def judge_labels(
 ) -> Judgement:
     """Judge the labels of the images asked by the stage's rule, `rank` or `posterior`.
 
-    `none` (boolean) are images that 01 left out as noise, `known` (class name, or empty) is a
-    person's word; both by the table's index. With an `earlier` judgement the rule goes on from it:
-    what a person has confirmed since teaches the rounds that follow. The only image of a class
-    stays under its label: no other image could teach a network to confirm it.
+    The only image of a class stays under its label: no other image could teach a network to confirm
+    it.
 
-    Raises ValueError where no image is asked.
+    Parameters
+    ----------
+    crossing
+        The cross-training of the stage.
+    none
+        The images that 01 left out as noise, boolean by the table's index.
+    known
+        The class that a person has set or confirmed, else empty; text by the table's index.
+    earlier
+        A judgement that the rule goes on from: what a person has confirmed since teaches the rounds
+        that follow.
+
+    Raises
+    ------
+    ValueError
+        No image is asked.
     """
     if not crossing.asked.any():
         raise ValueError(
@@ -78,17 +100,17 @@ def _judge_by_rank(
     cfg, asked = crossing.cfg, crossing.asked
     if earlier is None:
         started = time.monotonic()
-        said = crossing.judge("fold", Round(), asked, crossed=True)
-        positive = asked & (within(said, crossing.table, cfg.top) | confirmed)
+        predictions = crossing.judge("fold", Round(), asked, crossed=True)
+        positive = asked & (within(predictions, crossing.table, cfg.top) | confirmed)
         rounds = [ledger_row(0, f"{cfg.folds} folds", asked[asked], positive[asked], started)]
     else:
-        said, rounds = earlier.said, earlier.rounds
+        predictions, rounds = earlier.predictions, earlier.rounds
         positive = asked & (earlier.positive | confirmed)
-    positive, said, more, returned = pull_back(
-        crossing, positive, confirmed, said, rounds_before=rounds[-1]["round"]
+    positive, predictions, more, returned = pull_back(
+        crossing, positive, confirmed, predictions, rounds_before=rounds[-1]["round"]
     )
-    verdict = rank_verdict(crossing, said, positive)
-    return Judgement(verdict, [*rounds, *more], returned, positive, said)
+    verdict = rank_verdict(crossing, predictions, positive)
+    return Judgement(verdict, [*rounds, *more], returned, positive, predictions)
 
 
 def once_more(crossing: Crossing, table: pd.DataFrame, earlier: Judgement) -> Judgement:

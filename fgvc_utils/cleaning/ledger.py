@@ -13,9 +13,20 @@ from fgvc_utils.core.spreadsheet import escaped, unescaped
 def ledger_row(
     number: int, recipe: str, before: pd.Series, now: pd.Series, started: float, **more: object
 ) -> dict:
-    """A row of the ledger: which images (boolean, one index) are kept now and were before.
+    """A row of the ledger.
 
-    `started` is the round's start by `time.monotonic`, in seconds.
+    Parameters
+    ----------
+    number
+        The round.
+    recipe
+        How it trained, in short.
+    before, now
+        The images that were kept before the round and after it, boolean by one index.
+    started
+        The round's start by `time.monotonic`, in seconds.
+    more
+        Further columns.
     """
     return {
         "round": number,
@@ -36,7 +47,22 @@ def _columns(rounds: list[dict]) -> list[str]:
 
 
 def write_ledger(cfg: Shared, stage: str, rounds: list[dict]) -> pd.DataFrame:
-    """Put a stage's rounds into `ledger.csv`, leaving the other stages' rows as they are."""
+    """Put a stage's rounds into the run's `ledger.csv`; the other stages' rows stay.
+
+    Parameters
+    ----------
+    cfg
+        The stage's parameters, which name the run's folder.
+    stage
+        The stage; its rows of an earlier run are replaced.
+    rounds
+        Rows as from `ledger_row`.
+
+    Returns
+    -------
+    pd.DataFrame
+        The stage's rows.
+    """
     path = cfg.folder / "ledger.csv"
     ledger = pd.DataFrame([{"stage": stage, **row} for row in rounds], columns=_columns(rounds))
     if path.is_file():

@@ -28,11 +28,36 @@ def noise_rounds(
 ) -> tuple[pd.Series, list[dict]]:
     """Train, score and feed back until new noise is rare or `cfg.max_rounds` are done.
 
-    `picks` (text by image_id: `noise`, `normal` or empty) holds every image that is judged. A batch
-    is as large as `cfg.global_batch`, or as there are picks where those are fewer. Returns p(noise)
-    by image_id and a ledger row a round.
+    A batch is as large as `cfg.global_batch`, or as there are picks where those are fewer.
 
-    Raises ValueError where the picks lack a kind.
+    Parameters
+    ----------
+    cfg
+        The stage's parameters.
+    name
+        The stage.
+    table
+        The label table.
+    inventory
+        What 01 noted of each file, in the order of the table's rows.
+    features
+        The job whose store holds the frozen features.
+    picks
+        Text by image_id, `noise`, `normal` or empty, for every image that is judged.
+    run
+        Carries jobs out; by default it launches them.
+
+    Returns
+    -------
+    probability : pd.Series
+        p(noise) by image_id, 0 to 1.
+    rounds : list of dict
+        A ledger row a round.
+
+    Raises
+    ------
+    ValueError
+        The picks lack a kind.
     """
     for kind in ("noise", "normal"):
         if not (picks == kind).any():
@@ -69,9 +94,19 @@ def noise_rounds(
 
 
 def require_picks(wanted: bool, picks: pd.Series) -> None:
-    """Where a review is wanted, raise RuntimeError unless somebody picked noise and normal images.
+    """Stop where a review is wanted and nobody has picked noise and normal images.
 
-    `picks` (text by image_id) are a person's.
+    Parameters
+    ----------
+    wanted
+        Whether a review is wanted.
+    picks
+        A person's picks, text by image_id: `noise`, `normal` or empty.
+
+    Raises
+    ------
+    RuntimeError
+        A kind is missing; the message says what to do.
     """
     missing = {"noise", "normal"} - set(picks)
     if wanted and missing:

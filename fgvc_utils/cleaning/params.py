@@ -1,12 +1,16 @@
 """The parameters of 01 to 04.
 
-No record has defaults: a default lives once, in the notebook's parameters cell.
+A default lives once, in the notebook's parameters cell. Where a field has a value here, that one is
+neutral: the part it belongs to is off, and a notebook need not name it. Parameters that one module
+alone reads stand there: `views.ViewParams` and `deciding.DecisionParams`.
 """
 
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from fgvc_utils.cleaning.deciding import DecisionParams
+from fgvc_utils.cleaning.views import ViewParams, views_in_use
 from fgvc_utils.contest.config import Network, Shared
 from fgvc_utils.contest.parameters import (
     Count,
@@ -82,15 +86,15 @@ class Round(BaseModel):
     seed: int = 0
 
     def text(self) -> str:
-        """The recipe in a few words, for the ledger."""
-        words = [self.optimiser] if self.optimiser else []
-        words += ["mirrored" if self.mirror else "plain", *self.backbones]
-        words += [f"rate {self.rate:g}"] if self.rate else []
-        words += [f"colour jitter {self.colour_jitter:g}"] if self.colour_jitter else []
-        return ", ".join(words)
+        """The recipe in short, for the ledger."""
+        parts = [self.optimiser] if self.optimiser else []
+        parts += ["mirrored" if self.mirror else "plain", *self.backbones]
+        parts += [f"rate {self.rate:g}"] if self.rate else []
+        parts += [f"colour jitter {self.colour_jitter:g}"] if self.colour_jitter else []
+        return ", ".join(parts)
 
 
-class CrossParams(Shared, Features):
+class CrossParams(Shared, Features, ViewParams, DecisionParams):
     """02_coarse and 03_fine."""
 
     further_backbones: list[FolderName]
@@ -100,12 +104,8 @@ class CrossParams(Shared, Features):
     rounds: Annotated[list[Round], Field(min_length=1)]
     max_rounds: CountOrZero
     recheck_positives: bool
-    trust: Annotated[float, Field(gt=0, lt=1)]
-    sharpness: Positive
     posterior_rounds: CountOrZero
     averaged_rounds: Count
-    relabel: bool
-    relabel_bar: Share
     planted_share: Annotated[float, Field(ge=0, le=0.5)]
     look_share: Share
     require_review: bool
@@ -122,6 +122,13 @@ class CrossParams(Shared, Features):
                     f"rounds: round {number} names the backbone {sorted(strangers)[0]!r}, which is "
                     "neither backbone nor among further_backbones"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _views_have_features(self) -> "CrossParams":
+        for view in views_in_use(self):
+            if self.fit == "full" and view.needs_features:
+                raise ValueError(f"{view.weight} reads features, which fit: full has none of")
         return self
 
 

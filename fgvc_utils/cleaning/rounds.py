@@ -11,9 +11,11 @@ import pandas as pd
 
 from fgvc_utils.cleaning import posterior, rules
 from fgvc_utils.cleaning.crossing import Crossing
+from fgvc_utils.cleaning.deciding import decide
 from fgvc_utils.cleaning.ledger import ledger_row
 from fgvc_utils.cleaning.params import Round
 from fgvc_utils.cleaning.posterior import SparsePosterior
+from fgvc_utils.cleaning.views import label_posterior
 from fgvc_utils.contest.tables import classes_of
 from fgvc_utils.core.files import write_json
 from fgvc_utils.jobs.predictions import ShardWriter, finish_store
@@ -23,15 +25,28 @@ from fgvc_utils.jobs.running import work_folder
 
 @dataclass
 class Posteriors:
-    """What `posterior_rounds` learnt; rows of `posterior` are those of `said`, in its order."""
+    """What `posterior_rounds` learnt.
+
+    Parameters
+    ----------
+    posterior
+        The posterior of each image, in the order of the predictions.
+    predictions
+        The predictions of the last round.
+    rounds
+        A ledger row a round.
+    """
 
     posterior: SparsePosterior
-    said: Reduced
+    predictions: Reduced
     rounds: list[dict]
 
     def of(self, image_ids: Sequence[str]) -> SparsePosterior:
-        """The posterior of some images, in their order."""
-        return self.posterior.rows(self.said.image_ids.get_indexer(pd.Index(image_ids)))
+        """The posterior of some images, in their order; raises KeyError naming a stranger."""
+        rows = self.predictions.image_ids.get_indexer(pd.Index(image_ids))
+        if (rows < 0).any():
+            raise KeyError(f"no posterior of image {list(image_ids)[int((rows < 0).argmax())]!r}")
+        return self.posterior.rows(rows)
 
 
 def posterior_rounds(
@@ -41,14 +56,33 @@ def posterior_rounds(
     known: pd.Series,
     earlier: Posteriors | None = None,
 ) -> Posteriors:
-    """Posterior of each image's class by expectation-maximisation, the expectation out of fold.
+    """The posterior of each image's class by expectation-maximisation, out of fold.
 
-    First the images `teaches` teach their label in force and the images `none` (left out as noise)
-    that they show no class; then every image teaches its posterior, for `cfg.posterior_rounds`
-    rounds, the folds cut anew each time. `known` (class name, or empty) is a person's word, which
-    no posterior overrules. All are by the table's index. With `earlier` posteriors the rounds go on
-    from those. Each round teaches the next; what counts is the mean of the last
-    `cfg.averaged_rounds` that learnt from posteriors.
+    First some images teach their label in force; then every image teaches its posterior, for
+    `cfg.posterior_rounds` rounds, the folds cut anew each time. Each round teaches the next; what
+    counts is the mean of the last `cfg.averaged_rounds` that learnt from posteriors.
+
+    Parameters
+    ----------
+    crossing
+        The cross-training of the stage; its folds are cut anew.
+    teaches
+        The images that teach in the first round, boolean by the table's index.
+    none
+        The images that 01 left out as noise; they teach that they show no class. Boolean.
+    known
+        The class that a person has set or confirmed, else empty; no posterior overrules it.
+    earlier
+        Posteriors that the rounds go on from.
+
+    Returns
+    -------
+    Posteriors
+        Of the images asked and of `none`.
+
+    References
+    ----------
+    Dempster, Laird and Rubin, Maximum likelihood from incomplete data via the EM algorithm, 1977.
     """
     cfg, table = crossing.cfg, crossing.table
     classes = [*classes_of(table), posterior.NONE]
@@ -57,8 +91,8 @@ def posterior_rounds(
     sure = known.where(known != "", pd.Series(np.where(none, posterior.NONE, ""), table.index))
     sure_numbers = sure[row_ids.index].map(lambda name: number_of.get(name, -1)).to_numpy()
     given = table.loc[row_ids.index, "given"].map(number_of).to_numpy()
-    told, names = pd.Series("", index=table.index), np.array(classes, object)
-    told[row_ids.index] = names[np.where(sure_numbers >= 0, sure_numbers, given)]
+    taught, names = pd.Series("", index=table.index), np.array(classes, object)
+    taught[row_ids.index] = names[np.where(sure_numbers >= 0, sure_numbers, given)]
     fit, teacher, recipe = (teaches | none | (known != "")), None, Round()
     rounds: list[dict] = list(earlier.rounds) if earlier else []
     before = teaches[crossing.asked]
@@ -70,27 +104,26 @@ def posterior_rounds(
         if current is not None:
             teacher = targets_folder(crossing, str(number))
             write_targets(teacher, classes, row_ids, current)
-            told = told.copy()
-            told[row_ids.index] = names[current.best()]
+            taught = taught.copy()
+            taught[row_ids.index] = names[current.best()]
             fit = crossing.asked | none
         crossing.fold = recut(crossing, number)
-        said = crossing.judge(
+        predictions = crossing.judge(
             f"posterior-{number}",
             recipe.model_copy(update={"seed": number}),
             fit,
             crossed=True,
             predict=crossing.asked | none,
             teacher=teacher,
-            target=told,
+            target=taught,
             label=table["given"],
             classes=classes,
         ).of(row_ids)
-        current = posterior.label_posterior(said, given, cfg.trust, cfg.sharpness)
-        current = current.fixed(sure_numbers)
+        current = label_posterior(crossing.case(predictions, given, sure_numbers))
         # Networks that learnt from the labels as they came know less than all later ones.
         latest = [*(latest if number > 1 else []), current][-cfg.averaged_rounds :]
         together = posterior.mean(latest)
-        verdict = posterior.decide(together, given, len(classes) - 1, cfg.relabel_bar)["verdict"]
+        verdict = decide(together, given, len(classes) - 1, cfg)["verdict"]
         verdict = verdict.set_axis(row_ids.index)[crossing.asked[crossing.asked].index]
         kept = verdict != "drop"
         what = "labels" if not number else "posteriors"
@@ -105,11 +138,14 @@ def posterior_rounds(
             )
         )
         before = kept
-    return Posteriors(together, said, rounds)
+    return Posteriors(together, predictions, rounds)
 
 
 def recut(crossing: Crossing, number: int) -> pd.Series:
-    """The folds of another round: cut anew, so that no image keeps the same companions."""
+    """The folds of another round, int by the table's index; -1 for test images.
+
+    They are cut anew, so that an image does not stay with the same others.
+    """
     table, cfg = crossing.table, crossing.cfg
     train = table["split"] == "train"
     fold = rules.cut_folds(
@@ -119,24 +155,36 @@ def recut(crossing: Crossing, number: int) -> pd.Series:
 
 
 def targets_folder(crossing: Crossing, name: str) -> Path:
+    """Where the soft targets of a round lie."""
     return Path(work_folder(crossing.cfg, crossing.name, f"targets-{name}")) / "predictions"
 
 
 def write_targets(
-    store: Path, classes: Sequence[str], image_ids: Sequence[str], told: SparsePosterior
+    store: Path, classes: Sequence[str], image_ids: Sequence[str], targets: SparsePosterior
 ) -> None:
-    """Store soft targets as a teacher's: `target_classes` int32, `target_probabilities` float16.
+    """Store soft targets as a teacher's predictions.
 
-    Both are (images, width). What a job learns hangs on its teachers' `done.json`, so that names
-    the content.
+    What a job learns depends on its teachers' `done.json`, so that file names the content.
+
+    Parameters
+    ----------
+    store
+        The folder of the store: arrays `target_classes`, int32, and `target_probabilities`,
+        float16, both (images, width).
+    classes
+        The classes, "none of them" last.
+    image_ids
+        The images, in the order of the targets.
+    targets
+        The posteriors that are taught.
     """
-    values = told.values.astype(np.float16)
+    values = targets.values.astype(np.float16)
     (store.parent / "done.json").unlink(missing_ok=True)
     writer = ShardWriter(store, 0, image_ids)
-    writer.write("target_classes", 0, told.columns)
+    writer.write("target_classes", 0, targets.columns)
     writer.write("target_probabilities", 0, values)
     writer.close()
     finish_store(store, classes, 1)
     digest = hashlib.sha256("\n".join(image_ids).encode())
-    digest.update(told.columns.tobytes() + values.tobytes())
+    digest.update(targets.columns.tobytes() + values.tobytes())
     write_json({"result": digest.hexdigest()}, store.parent / "done.json")

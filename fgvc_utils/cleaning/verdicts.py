@@ -1,96 +1,136 @@
-"""From a judgement to the table, and to what a person is asked."""
+"""From a judgement to the label table."""
 
 import numpy as np
 import pandas as pd
 
-from fgvc_utils.cleaning import posterior
 from fgvc_utils.cleaning.crossing import Crossing
+from fgvc_utils.cleaning.deciding import decide
 from fgvc_utils.cleaning.rounds import Posteriors
+from fgvc_utils.contest.tables import HUMAN, RULE
 from fgvc_utils.jobs.reduction import Reduced
+
+FIRST = "01_noise"
 
 
 def judged_and_none(table: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
-    """Which images a posterior judges, and which ones teach it what shows no class (both boolean).
+    """Which images a posterior judges, and which ones teach it what shows no class.
 
-    Judged is every train image that 01 let pass, those that a later rule left out too, save what a
-    person left out. What 01 left out as noise, by rule or by hand, teaches "none of the classes".
+    Judged is every train image that 01 did not leave out, those that a later rule left out too,
+    save what a person left out. What 01 left out as noise, by rule or by hand, teaches "none of the
+    classes"; what it could not read teaches nothing.
+
+    Returns
+    -------
+    judged, none : pd.Series
+        Boolean by the table's index.
     """
     train, dropped = table["split"] == "train", table["status"] == "drop"
-    by_hand = dropped & table["reason"].str.startswith("human:")
-    in_first = dropped & (table["stage"] == "01_noise")
-    none = train & in_first & table["reason"].str.contains("noise")
+    by_hand = dropped & (table["by"] == HUMAN)
+    in_first = dropped & (table["stage"] == FIRST)
+    none = train & in_first & (table["cause"] == "noise")
     return train & ~in_first & ~by_hand, none
 
 
 def confirmed_classes(table: pd.DataFrame) -> pd.Series:
     """The class that a person confirmed or set for an image, else empty; by the table's index."""
-    said = (table["status"] == "keep") & table["reason"].str.startswith("human:")
-    return table["label"].where(said, "")
+    confirmed = (table["status"] == "keep") & (table["by"] == HUMAN)
+    return table["label"].where(confirmed, "")
 
 
 def decisions(crossing: Crossing, learnt: Posteriors) -> pd.DataFrame:
-    """What `posterior.decide` says of the images asked, by image_id.
+    """What `decide` makes of the images asked.
 
-    Columns given, suggested (a class name, or empty where the image shows none), best, sure, own,
-    none and verdict.
+    Returns
+    -------
+    pd.DataFrame
+        By image_id: columns given, suggested (a class name, or empty where the image shows none),
+        best, sure, own, none and verdict; see `deciding.decide`.
     """
     asked = crossing.table.loc[crossing.asked]
-    classes = learnt.said.classes
+    classes = learnt.predictions.classes
     numbers = pd.Index(classes).get_indexer(asked["given"])
-    value = learnt.of(asked["image_id"])
-    decided = posterior.decide(value, numbers, len(classes) - 1, crossing.cfg.relabel_bar)
+    decided = decide(learnt.of(asked["image_id"]), numbers, len(classes) - 1, crossing.cfg)
     decided.insert(0, "given", asked["given"].to_numpy())
     decided.insert(1, "suggested", np.array([*classes[:-1], ""], object)[decided["best"]])
     return decided.set_index(asked["image_id"].to_numpy())
 
 
 def apply(table: pd.DataFrame, decided: pd.DataFrame, name: str, relabel: bool) -> pd.DataFrame:
-    """Put the decisions into the table; without `relabel` a better label is only suggested.
+    """Put a stage's decisions into the table.
 
     An image that an earlier stage left out returns where its label turns out to be right or, with
-    `relabel`, where another class is sure.
+    `relabel`, where another class is sure. What a person decided stays as it is.
+
+    Parameters
+    ----------
+    table
+        The label table; it stays as it is.
+    decided
+        The decisions, as from `decisions` or `rank_verdict`.
+    name
+        The stage.
+    relabel
+        Whether a better label is taken, and not suggested alone.
     """
     table = table.copy()
     rows = table.index[table["image_id"].isin(decided.index)]
     verdict = decided.loc[table.loc[rows, "image_id"]].set_axis(rows)
     table.loc[rows, "suggested"] = verdict["suggested"]
     table.loc[rows, "score"] = verdict["sure"].astype(float)
-    taken = verdict["verdict"] == "relabel" if relabel else verdict["verdict"] == "never"
+    open_to_rules = table.loc[rows, "by"] != HUMAN
+    rows, verdict = rows[open_to_rules], verdict[open_to_rules]
+    taken = verdict["verdict"].eq("relabel") & relabel
     table.loc[rows[taken], "label"] = verdict.loc[taken, "suggested"]
     untouched = verdict["verdict"].eq("keep") & table.loc[rows, "status"].eq("keep")
     stays = verdict["verdict"].eq("keep") | taken
     table.loc[rows, "status"] = np.where(stays, "keep", "drop")
+    what = [taken, stays, verdict["suggested"] == ""]
+    cause = np.select(what, ["relabelled", "returned", "no_class"], "label")
     reason = np.select(
-        [taken, stays, verdict["suggested"] == ""],
+        what,
         ["label: taken from the posterior", "label: returned by its posterior", "label: no class"],
         "label: another class is likelier",
     )
     changed = rows[~untouched]
-    table.loc[changed, "stage"] = name
+    table.loc[changed, ["stage", "by"]] = [name, RULE]
+    table.loc[changed, "cause"] = pd.Series(cause, rows)[changed]
     table.loc[changed, "reason"] = pd.Series(reason, rows)[changed]
     return table
 
 
-def rank_verdict(crossing: Crossing, said: Reduced, kept: pd.Series) -> pd.DataFrame:
+def rank_verdict(crossing: Crossing, predictions: Reduced, kept: pd.Series) -> pd.DataFrame:
     """The decision by rank in the form of `decisions`: what is not kept is dropped.
 
-    `sure` is the probability of the best class and `own` that of the label, by the network that
-    judged the image last. These networks do not know "none of the classes"; how unsure they are of
-    any stands for it.
+    These networks do not know "none of the classes"; how unsure they are of any stands for it.
+
+    Parameters
+    ----------
+    crossing
+        The cross-training of the stage.
+    predictions
+        The latest prediction of each image asked.
+    kept
+        The images whose label is believed, boolean by the table's index.
+
+    Returns
+    -------
+    pd.DataFrame
+        As from `decisions`; `sure` is the probability of the best class and `own` that of the
+        label.
     """
     asked = crossing.table.loc[crossing.asked]
-    said = said.of(asked["image_id"])
-    best = said.top_classes[:, 0]
+    predictions = predictions.of(asked["image_id"])
+    best = predictions.top_classes[:, 0]
     verdict = pd.DataFrame(
         {
             "given": asked["given"].to_numpy(),
-            "suggested": np.array(said.classes, object)[best],
+            "suggested": np.array(predictions.classes, object)[best],
             "best": best,
-            "sure": said.top_probabilities[:, 0].astype(np.float32),
-            "own": said.label_probability.astype(np.float32),
-            "none": 1 - said.top_probabilities[:, 0].astype(np.float32),
+            "sure": predictions.top_probabilities[:, 0].astype(np.float32),
+            "own": predictions.label_probability.astype(np.float32),
+            "none": 1 - predictions.top_probabilities[:, 0].astype(np.float32),
             "verdict": np.where(kept[asked.index], "keep", "drop"),
         },
-        index=said.image_ids,
+        index=predictions.image_ids,
     )
     return verdict.astype({"verdict": object})

@@ -1,38 +1,88 @@
-"""Typed parameters: one record a stage, and how a contest's folders are found.
+"""What all stages share: parameters, their reading in a notebook, and where a run's files lie.
 
-The records have no defaults. A default lives once, in the notebook's parameters cell, so a notebook
-that forgets a parameter or has one too many fails before it works.
+A default lives once: in the notebook's parameters cell, those of the hardware in `machines`. So a
+notebook that lacks a parameter or has one too many fails before it works.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Any, Self
 
-from pydantic import Field
-
+from fgvc_utils.contest.contest_file import (
+    ContestFile,
+    find_contest,
+    notebook_defaults,
+    read_contest_file,
+    shown_path,
+)
+from fgvc_utils.contest.machines import Machines
 from fgvc_utils.contest.parameters import (
-    Count,
     CountOrZero,
     FolderName,
+    ParameterError,
     Parameters,
     Pixels,
+    in_short,
+    injected_names,
 )
 from fgvc_utils.contest.places import PROJECT
 
 
-class Shared(Parameters):
+class Shared(Machines):
     """What all stages share."""
 
+    contest: str
     run: FolderName
     outputs: str
     data_root: str
     seed: CountOrZero
-    processes: Count
-    nodes: Count
-    node_rank: CountOrZero
-    rendezvous: str
-    device: Literal["auto", "cpu", "cuda"]
-    threads: CountOrZero
-    workers: Annotated[int, Field(ge=-1)]
+
+    @classmethod
+    def read(cls, names: Mapping[str, Any], stage: str) -> Self:
+        """The record of a notebook's parameters: `cfg = TrainParams.read(globals(), STAGE)`.
+
+        Declared names alone are taken. A value counts as set where papermill injected it or where
+        it differs from the notebook's default; it beats the contest file, which beats the default.
+        Among several sections of a stage the parameter `name` chooses where it is set, else the
+        first one counts. What the file sets, and what is set otherwise than there, is printed.
+
+        Parameters
+        ----------
+        names : mapping
+            The notebook's `globals()`.
+        stage : str
+            The notebook's name, such as `10_train`.
+
+        Raises
+        ------
+        ParameterError
+            A parameter is missing, of the wrong type or out of range, papermill injected a name
+            that the stage does not have, or the contest file is not there or not right.
+        """
+        injected, usual = injected_names(), notebook_defaults(stage)
+        strangers = {name: names.get(name) for name in injected - set(cls.model_fields)}
+        here = {name: names[name] for name in cls.model_fields if name in names}
+        chosen = {
+            name: value
+            for name, value in here.items()
+            if name in injected or name not in usual or not _same(value, usual[name])
+        }
+        contest = here.get("contest")
+        path = find_contest(contest) if isinstance(contest, str) else None
+        if not path:
+            return cls(**(here | strangers))
+        file = read_contest_file(path)
+        section = file.section(stage, chosen.get("name"))
+        # By itself first: what is wrong in the file is said with its name.
+        by_file = from_file(cls, file, stage, section)
+        there = file.values(section, cls.model_fields)
+        cfg = cls(**(here | there | chosen | strangers))
+        taken = [n for n in there if n not in chosen and not _same(there[n], here.get(n))]
+        print(f"{shown_path(path)}, {stage}{_listed(taken, there)}")
+        own = [n for n in chosen if n != "contest" and getattr(cfg, n) != getattr(by_file, n)]
+        if own:
+            print(f"set here, not as in the file{_listed(own, chosen, dict(by_file))}")
+        return cfg
 
     @property
     def folder(self) -> Path:
@@ -60,3 +110,42 @@ class Network(Parameters):
     backbone: FolderName
     weights: str
     size: Pixels
+
+
+def from_file(
+    record: type[Shared], file: ContestFile, stage: str, section: dict[str, Any]
+) -> Shared:
+    """The record of a stage as a section of a contest file and the notebook's defaults give it.
+
+    Raises
+    ------
+    ParameterError
+        Naming the file, the section and the parameter.
+    """
+    values = {"contest": shown_path(file.path)} | file.values(section, record.model_fields)
+    try:
+        return record(**(notebook_defaults(stage) | values))
+    except ParameterError as error:
+        which = f", {section['name']!r}" if stage in file.listed and "name" in section else ""
+        raise ParameterError(f"{file.path}, section {stage}{which}: {error}") from None
+
+
+def _same(one: Any, other: Any) -> bool:
+    try:
+        return bool(one == other)
+    except (TypeError, ValueError):
+        # A table, where a cell took a parameter's name for something else.
+        return False
+
+
+def _listed(
+    names: list[str], values: Mapping[str, Any], others: Mapping[str, Any] | None = None
+) -> str:
+    """Parameters with their values, and what they are elsewhere; begins with a colon."""
+    others = others or {}
+    texts = [
+        f"{name} {in_short(values[name])}"
+        + (f" (there {in_short(others[name])})" if name in others else "")
+        for name in names
+    ]
+    return f": {', '.join(texts)}" if texts else ""

@@ -3,7 +3,7 @@
 A journal is source, kept by git: a stage reads it before it decides anything itself, and a human
 decision beats a rule. The lines stay in the order in which they were made, so a changed mind is
 a further line and never a rewritten one. Several people may decide in one journal, also at the
-same time: each has a voice on each item, and nobody's voice replaces another's.
+same time: each has a vote on each item, and nobody's vote replaces another's.
 """
 
 import csv
@@ -29,7 +29,7 @@ REVIEWER = "FGVC_REVIEWER"
 
 
 class Decision(NamedTuple):
-    """What is to be written of one item; see `Journal.append` for the meaning of each part."""
+    """What is written of one item; see `Journal.append` for the meaning of each part."""
 
     item: str
     decision: str
@@ -51,6 +51,11 @@ class Journal:
     The file and its folder are made with the first decision. Any number of processes may append
     at the same time. All values are strings and come back as they were given: `0012` stays
     `0012`. In the file a `'` stands before what a spreadsheet would take for a formula.
+
+    Parameters
+    ----------
+    path
+        The file; it need not be there yet.
     """
 
     def __init__(self, path: str | Path):
@@ -66,20 +71,29 @@ class Journal:
     ) -> None:
         """Write one decision and return when it is on the disk.
 
-        Args:
-            item: what is decided: an image id or a class name.
-            decision: the decision, such as `keep`; `undo` takes back the reviewer's latest one on
-                this item.
-            label: the new label where the decision gives one, otherwise empty.
-            shown: short text of what the reviewer saw (a suggestion and its score); runs of
-                white space become one space.
-            reviewer: who decided; by default `reviewer_name()`.
+        Parameters
+        ----------
+        item
+            What is decided on: an image id or a class name.
+        decision
+            The decision, such as `keep`; `undo` takes back the reviewer's latest one on this item.
+        label
+            The new label where the decision gives one, else empty.
+        shown
+            What the reviewer saw, such as `shown_text` writes it; runs of white space become one
+            space.
+        reviewer
+            Who decided; by default `reviewer_name()`.
 
-        Raises:
-            TypeError: a value is not a string.
-            ValueError: item or decision is empty, a value holds a control character, or the file
-                has other columns.
-            OSError: the line could not be written; the decision does not count.
+        Raises
+        ------
+        TypeError
+            A value is not a string.
+        ValueError
+            The item or the decision is empty, a value holds a control character, or the file has
+            other columns.
+        OSError
+            The line could not be written; the decision does not count.
         """
         self.append_all([Decision(item, decision, label, shown)], reviewer)
 
@@ -88,9 +102,18 @@ class Journal:
     ) -> tuple[int, int]:
         """Write several decisions at once, all or none, and return when they are on the disk.
 
-        A power cut in the middle leaves the first ones, each whole. Returns the bytes that the
-        journal had before and has now: where the former is not what one last read, others have
-        decided meanwhile. Raises as `append` does.
+        A power cut in the middle leaves the first ones, each whole.
+
+        Returns
+        -------
+        before, now : int
+            The journal's size in bytes. Where `before` is not the size that one last read, others
+            have decided meanwhile.
+
+        Raises
+        ------
+        TypeError, ValueError, OSError
+            As from `append`.
         """
         time = datetime.now(UTC).isoformat(timespec="seconds")
         who = reviewer_name() if reviewer is None else reviewer
@@ -128,49 +151,64 @@ class Journal:
         return size, size + written
 
     def read(self) -> pd.DataFrame:
-        """Every decision in the order of writing, `undo` lines too: `COLUMNS`, all strings.
+        """Every line in the order of writing, `undo` lines too.
 
-        A file that is not there yet holds no decisions. Lines that were cut are left out and
-        listed by `cut_lines`. Raises ValueError where the file has other columns.
+        Lines that were cut are left out and listed by `cut_lines`.
+
+        Returns
+        -------
+        pd.DataFrame
+            Columns `COLUMNS`, all text; no rows where there is no file yet.
+
+        Raises
+        ------
+        ValueError
+            The file has other columns.
         """
         rows, _ = self._parse()
         return pd.DataFrame(rows, columns=COLUMNS, dtype=str)
 
     def latest(self) -> pd.DataFrame:
-        """The decision in force for each item: index `item`, the other columns, all strings.
+        """The decision in force for each item.
 
         Of a reviewer's lines on an item the last one counts; `undo` takes back their decision
         before it, so that the one before that counts again. Where reviewers differ, what most of
-        them say is in force; where no answer has the most voices, nothing is, and the item stands
-        in `disagreements`. The row is the latest line that says what is in force.
+        them decided is in force; where no decision has the most votes, none is, and the item stands
+        in `disagreements`.
+
+        Returns
+        -------
+        pd.DataFrame
+            Index `item`, the other `COLUMNS`, all text: the latest line with the decision that is
+            in force.
         """
         in_force = []
-        for rows in self._voices().values():
-            said = majority([_answer(row) for row in rows])
-            in_force += [row for row in rows if _answer(row) == said][-1:]
+        for rows in self._votes().values():
+            chosen = majority([_answer(row) for row in rows])
+            in_force += [row for row in rows if _answer(row) == chosen][-1:]
         return pd.DataFrame(in_force, columns=COLUMNS, dtype=str).set_index("item")
 
     def disagreements(self) -> pd.DataFrame:
         """Where reviewers differ: each one's decision, a row an item and reviewer, `COLUMNS`."""
         apart = [
-            voice
-            for voices in self._voices().values()
-            if len({_answer(voice) for voice in voices}) > 1
-            for voice in voices
+            vote
+            for votes in self._votes().values()
+            if len({_answer(vote) for vote in votes}) > 1
+            for vote in votes
         ]
         return pd.DataFrame(apart, columns=COLUMNS, dtype=str)
 
     def voices(self) -> dict[str, dict[str, tuple[str, str]]]:
         """Item → reviewer → (decision, label) for what stands, in the order of writing."""
         return {
-            item: {row[3]: _answer(row) for row in rows} for item, rows in self._voices().items()
+            item: {row[3]: _answer(row) for row in rows} for item, rows in self._votes().items()
         }
 
     def size(self) -> int:
         """Bytes on the disk; a size that one did not write oneself means that others decided."""
         return self.path.stat().st_size if self.path.exists() else 0
 
-    def _voices(self) -> dict[str, list[list[str]]]:
+    def _votes(self) -> dict[str, list[list[str]]]:
         """Each item's standing lines, one a reviewer, in the order in which they were written."""
         rows, _ = self._parse()
         histories: dict[str, dict[str, list[tuple[int, list[str]]]]] = {}
@@ -215,16 +253,37 @@ class Journal:
 
 
 def _answer(row: list[str]) -> tuple[str, str]:
-    """What a line says: decision and label."""
+    """A line's decision and label."""
     return row[1], row[2]
 
 
 def majority(answers: Sequence[tuple[str, str]]) -> tuple[str, str] | None:
-    """What most of the answers (decision, label) say; None where two have as many voices."""
+    """The commonest of some answers (decision, label); None where two are as common."""
     counted = Counter(answers).most_common(2)
     if not counted or (len(counted) > 1 and counted[0][1] == counted[1][1]):
         return None
     return counted[0][0]
+
+
+def shown_text(verdict: str, caption: str, likely: str) -> str:
+    """What a reviewer saw of an image, for the journal's column `shown`.
+
+    Parameters
+    ----------
+    verdict
+        What the rule had decided: `keep`, `drop` or `relabel`; empty where there was no rule.
+    caption
+        The caption that stood under the image.
+    likely
+        The suggested classes with their probabilities, the likeliest first; may be empty.
+    """
+    text = f"{verdict}: {caption}"
+    return f"{text} → {likely}" if likely else text
+
+
+def read_shown(text: str) -> tuple[str, str]:
+    """The verdict and the suggested classes of a `shown_text`; empty where it has none."""
+    return text.partition(":")[0], text.partition("→ ")[2]
 
 
 def reviewer_name() -> str:

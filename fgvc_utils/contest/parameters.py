@@ -2,6 +2,7 @@
 
 import ast
 import difflib
+import reprlib
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -57,8 +58,18 @@ class ParameterError(ValueError):
     """A parameter is unknown, missing, of the wrong type or out of range."""
 
 
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 200
+_SHORT.maxlist = _SHORT.maxdict = 20
+
+
+def in_short(value: Any) -> str:
+    """A parameter's value as Python writes it, cut in the middle where it is long."""
+    return _SHORT.repr(value)
+
+
 def near_name(name: str, known: Iterable[str]) -> str:
-    """A hint at the known name that a misspelt one is nearest to; empty where none is near."""
+    """A hint at the known name that is nearest to a misspelt one; empty where none is near."""
     near = difflib.get_close_matches(name, list(known), 1)
     return f"; near it is {near[0]!r}" if near else ""
 
@@ -75,16 +86,18 @@ def _explain(error: ValidationError, record: str, known: Iterable[str]) -> str:
             hint += near_name(name, known) if len(problem["loc"]) == 1 else ""
         elif problem["type"] == "missing":
             hint = "; give it a value in the parameters cell"
-        elif problem["type"] == "string_type":
+        elif problem["type"] == "string_type" and isinstance(value, int | float):
             hint = (
                 f"; write it as text: in YAML '{value}' in quotes, with papermill -r {name} {value}"
             )
-        shown = "" if problem["type"] == "missing" or name == "together" else f" = {value!r}"
+        hidden = problem["type"] == "missing" or name == "together"
+        # Where a notebook's cell took the name for something else, it may be a whole table.
+        shown = "" if hidden else f" = {in_short(value)}"
         lines.append(f"  {name}{shown}: {problem['msg']}{hint}")
     return "\n".join(lines)
 
 
-def _injected_names() -> set[str]:
+def injected_names() -> set[str]:
     """Names that papermill set in this kernel; it heads its cell with `# Parameters`."""
     if "IPython" not in sys.modules:
         return set()
@@ -101,16 +114,15 @@ def _injected_names() -> set[str]:
 class Parameters(BaseModel):
     """Base of all stage records: unknown names raise, text stays text, numbers may come as text.
 
-    Raises ParameterError. papermill itself only warns of an unknown parameter, so the names it set
-    in a running kernel are checked here too.
+    Raises
+    ------
+    ParameterError
+        Naming each parameter that is unknown, missing, of the wrong type or out of range.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     def __init__(self, **values: Any) -> None:
-        strangers = _injected_names() - set(type(self).model_fields)
-        for name in strangers:
-            values.setdefault(name, None)
         try:
             super().__init__(**values)
         except ValidationError as error:
@@ -131,7 +143,19 @@ class Accumulation:
 def accumulation(global_batch: int, micro_batch: int, processes: int) -> Accumulation:
     """Micro-batches each process accumulates before a step: global / (processes × micro).
 
-    Raises ParameterError where it does not divide.
+    Parameters
+    ----------
+    global_batch : int
+        Images a step, over all processes.
+    micro_batch : int
+        Images a process takes at once.
+    processes : int
+        Processes of all machines together.
+
+    Raises
+    ------
+    ParameterError
+        Where it does not divide.
     """
     steps, rest = divmod(global_batch, micro_batch * processes)
     if rest or not steps:

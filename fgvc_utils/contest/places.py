@@ -4,12 +4,13 @@ import os
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[2]
+NOTEBOOKS = PROJECT / "notebooks"
 
 
 def weights_file(weights: str) -> Path | None:
     """The file that `weights` names, None where it names none; a relative one lies in the project.
 
-    Notebooks and processes work in folders of their own, so a path must not hang on them.
+    Notebooks and processes work in folders of their own, so a path must not depend on them.
     """
     named = weights in ("none", "hub", "package")
     return None if named else PROJECT / Path(weights).expanduser()
@@ -22,7 +23,17 @@ def data_root(name: str, project: Path = PROJECT) -> Path:
     be the contest's folder itself), then in `data/` of the project, then in `shared/data/` beside
     the project, where several checkouts can share one copy.
 
-    Raises FileNotFoundError that lists the places.
+    Parameters
+    ----------
+    name : str
+        The parameter `data_root`.
+    project : Path
+        The checkout.
+
+    Raises
+    ------
+    FileNotFoundError
+        Lists the places that were looked at.
     """
     moved = os.environ.get("FGVC_DATA")
     if Path(name).is_absolute():

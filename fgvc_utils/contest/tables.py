@@ -8,7 +8,10 @@
 | given | the label the image came with; empty for test rows |
 | label | the label in force; empty for test rows |
 | status | `keep` or `drop` |
-| stage, reason | who left the image out or changed its label, and why; empty where nobody did |
+| stage | the stage that decided last; empty where none did |
+| by | who decided: `web` (the image is as it came), `rule` or `human` |
+| cause | why, a code of `CAUSES`; empty where the image is as it came |
+| reason | the same in words, for people alone: no code reads it |
 | suggested, score | a better label where one is known, and how sure it is (0 to 1, or missing) |
 | fold | the held-out fold, 0 … n-1, or -1 where none is cut |
 | group | images that are copies of each other share one |
@@ -18,7 +21,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from fgvc_utils.core.files import read_json, whole_file, write_json
+from fgvc_utils.core.files import whole_file
 from fgvc_utils.core.reading import read_parquet, write_parquet
 
 # Tables in notebooks show names as they are: a class called `$x_1$` is no formula.
@@ -32,6 +35,8 @@ COLUMNS = (
     "label",
     "status",
     "stage",
+    "by",
+    "cause",
     "reason",
     "suggested",
     "score",
@@ -40,17 +45,43 @@ COLUMNS = (
 )
 TEXT_COLUMNS = tuple(column for column in COLUMNS if column not in ("score", "fold"))
 
+WEB, RULE, HUMAN = "web", "rule", "human"
+# Why an image is left out: code → what it means.
+DROPPED = {
+    "unreadable": "the file cannot be decoded",
+    "noise": "it shows nothing of the contest's kind",
+    "no_class": "it shows none of the classes",
+    "label": "its label is not believed",
+    "dropped": "a person left it out",
+    "small_class": "its class is small and shows no common subject",
+}
+# Why an image is kept that a rule or a person decided on: code → what it means.
+KEPT = {
+    "normal": "it shows something of the contest's kind",
+    "confirmed": "its label is right",
+    "returned": "it had been left out, and its label is believed after all",
+    "relabelled": "it shows another class than it came with",
+}
+CAUSES = {"": "it is as it came", **DROPPED, **KEPT}
+
 
 def new_table(images: pd.DataFrame) -> pd.DataFrame:
-    """Make the first table from a listing.
+    """Make the first table from a listing: every image is kept, as it came.
 
-    `images` has the string columns image_id, path, split, given. All images are kept, the label in
-    force is the given one, every image is its own group.
+    Parameters
+    ----------
+    images
+        The listing, with the text columns image_id, path, split and given.
+
+    Returns
+    -------
+    pd.DataFrame
+        A label table. The label in force is the given one, and every image is its own group.
     """
     table = images[["image_id", "path", "split", "given"]].copy()
     table["label"] = table["given"]
-    table["status"] = "keep"
-    table["stage"] = table["reason"] = table["suggested"] = ""
+    table["status"], table["by"] = "keep", WEB
+    table["stage"] = table["cause"] = table["reason"] = table["suggested"] = ""
     table["score"] = float("nan")
     table["fold"] = -1
     table["group"] = table["image_id"]
@@ -58,8 +89,27 @@ def new_table(images: pd.DataFrame) -> pd.DataFrame:
 
 
 def check_table(table: pd.DataFrame, name: str) -> None:
-    """Raise ValueError naming `name` and the column where the table breaks its promises."""
+    """Check that a table keeps the promises of a label table.
+
+    Parameters
+    ----------
+    table
+        The table, a row an image.
+    name
+        What the messages call it, such as its path.
+
+    Raises
+    ------
+    ValueError
+        A column is missing or holds a value that it may not. The message names `name`, the column
+        or the image.
+    """
     missing = [column for column in COLUMNS if column not in table]
+    if missing and set(missing) <= {"by", "cause"}:
+        raise ValueError(
+            f"{name} lacks the column(s) {', '.join(missing)}: an earlier version of the kit wrote "
+            "it; run all stages again, from 01_noise on"
+        )
     if missing:
         raise ValueError(f"{name} lacks the column(s) {', '.join(missing)}; run its stage again")
     for column in TEXT_COLUMNS:
@@ -72,23 +122,50 @@ def check_table(table: pd.DataFrame, name: str) -> None:
     repeated = table["image_id"][table["image_id"].duplicated()]
     if len(repeated):
         raise ValueError(f"{name}: image_id {repeated.iloc[0]!r} stands in more than one row")
-    for column, allowed in (("split", {"train", "test"}), ("status", {"keep", "drop"})):
-        wrong = set(table[column]) - allowed
+    for column, allowed in (
+        ("split", ("train", "test")),
+        ("status", ("keep", "drop")),
+        ("by", (WEB, RULE, HUMAN)),
+        ("cause", tuple(CAUSES)),
+    ):
+        wrong = set(table[column]) - set(allowed)
         if wrong:
-            raise ValueError(f"{name}: column {column} holds {sorted(wrong)[0]!r}, not {allowed}")
+            raise ValueError(
+                f"{name}: column {column} holds {sorted(wrong)[0]!r}, which is none of "
+                f"{', '.join(map(repr, allowed))}"
+            )
     test = table["split"] == "test"
     if (table.loc[test, "given"] != "").any():
         raise ValueError(f"{name}: a test row has a label in column given; test rows have none")
     if (table.loc[~test, "given"] == "").any():
         raise ValueError(f"{name}: a train row has an empty label in column given")
-    unsaid = (table["status"] == "drop") & ((table["stage"] == "") | (table["reason"] == ""))
-    if unsaid.any():
-        first = table.loc[unsaid, "image_id"].iloc[0]
-        raise ValueError(f"{name}: image {first!r} is left out without a stage and a reason")
+    _check_provenance(table, name)
+
+
+def _check_provenance(table: pd.DataFrame, name: str) -> None:
+    """Raise ValueError naming an image whose status, stage, by and cause contradict each other."""
+    drop, cause, web = table["status"] == "drop", table["cause"], table["by"] == WEB
+    contradictions = {
+        "is left out without a stage and a reason": drop
+        & ((table["stage"] == "") | (table["reason"] == "")),
+        "is left out, and its cause is one of kept images": drop & ~cause.isin(DROPPED),
+        "is kept, and its cause is one of images left out": ~drop & cause.isin(DROPPED),
+        "was decided on by nobody and has a cause, or by somebody and has none": web
+        != (cause == ""),
+    }
+    for text, rows in contradictions.items():
+        if rows.any():
+            raise ValueError(f"{name}: image {table.loc[rows, 'image_id'].iloc[0]!r} {text}")
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:
-    """Check the table and write it as parquet, whole or not at all."""
+    """Check a label table and write it as parquet, whole or not at all.
+
+    Raises
+    ------
+    ValueError
+        The table breaks a promise (see `check_table`); then the old file stays.
+    """
     check_table(table, str(path))
     with whole_file(Path(path)) as temporary:
         write_parquet(table.reset_index(drop=True), temporary)
@@ -97,7 +174,12 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
 def read_table(path: Path) -> pd.DataFrame:
     """Read and check a label table.
 
-    Raises FileNotFoundError naming the stage to run, or ValueError naming the column that is off.
+    Raises
+    ------
+    FileNotFoundError
+        There is no such table; the message names the notebook to run.
+    ValueError
+        The table breaks a promise (see `check_table`).
     """
     path = Path(path)
     if not path.is_file():
@@ -109,20 +191,35 @@ def read_table(path: Path) -> pd.DataFrame:
 
 
 def kept(table: pd.DataFrame) -> pd.Series:
-    """Which rows train a model: train images that are kept, as a boolean Series."""
+    """Which rows train a model, boolean by the table's index: train images that are kept."""
     return (table["split"] == "train") & (table["status"] == "keep")
 
 
 def hold_out(table: pd.DataFrame, judging: pd.DataFrame, fold: int) -> pd.DataFrame:
     """Part the images into those that train a model and those that judge it.
 
-    `table` is what the model learns from, `judging` the table whose fold number `fold` is held out
-    under the labels in force there; -1 holds out nothing. Models of one ensemble learn from several
-    versions of the table, and folds are cut anew in each: with one `judging` for all of them the
-    same images judge all. What a held-out image has copies of trains nobody.
+    Models of one ensemble learn from several versions of the table, and folds are cut anew in each:
+    with one `judging` for all of them the same images judge all. What a held-out image has copies
+    of trains nobody.
 
-    Returns the columns image_id, fit and held_out (boolean) and label, in the order of `table`.
-    Raises ValueError where the tables list different images.
+    Parameters
+    ----------
+    table
+        The label table that the model learns from.
+    judging
+        The label table whose fold is held out, under the labels in force there.
+    fold
+        The number of the fold that is held out; -1 holds out nothing.
+
+    Returns
+    -------
+    pd.DataFrame
+        Columns image_id, fit and held_out (boolean) and label, in the order of `table`.
+
+    Raises
+    ------
+    ValueError
+        The tables list different images.
     """
     if set(table["image_id"]) != set(judging["image_id"]):
         odd = sorted(set(table["image_id"]) ^ set(judging["image_id"]))[0]
@@ -138,18 +235,46 @@ def hold_out(table: pd.DataFrame, judging: pd.DataFrame, fold: int) -> pd.DataFr
 
 
 def leave_out(
-    table: pd.DataFrame, images: pd.Series, stage: str, reason: str | pd.Series
+    table: pd.DataFrame,
+    images: pd.Series,
+    stage: str,
+    cause: str,
+    reason: str | pd.Series = "",
+    by: str = RULE,
 ) -> pd.DataFrame:
-    """Mark the images of a boolean Series as dropped, each with its stage and its reason."""
+    """Leave images out, and note who did it and why.
+
+    Parameters
+    ----------
+    table
+        The label table; it stays as it is.
+    images
+        Which rows, boolean by the table's index.
+    stage
+        The stage that leaves them out.
+    cause
+        Why, a code of `DROPPED`.
+    reason
+        The same in words, one text or one a row by the table's index; by default what the code
+        means.
+    by
+        Who decided, `rule` or `human`.
+
+    Returns
+    -------
+    pd.DataFrame
+        A copy of the table in which the images are dropped.
+    """
     table = table.copy()
+    reason = reason if isinstance(reason, pd.Series) else reason or DROPPED[cause]
     table.loc[images, "status"] = "drop"
-    table.loc[images, "stage"] = stage
+    table.loc[images, ["stage", "by", "cause"]] = [stage, by, cause]
     table.loc[images, "reason"] = reason if isinstance(reason, str) else reason[images]
     return table
 
 
 def classes_of(table: pd.DataFrame) -> list[str]:
-    """All class names, sorted: an index into it means the same class in every stage.
+    """All class names, sorted: a place in the list means the same class in every stage.
 
     Classes that lost all their images stay in it.
     """
@@ -162,19 +287,13 @@ def emptied_classes(table: pd.DataFrame) -> list[str]:
 
 
 def dropped_by(table: pd.DataFrame) -> pd.DataFrame:
-    """Count the train images by status, stage and reason (the part before a colon)."""
+    """Count the train images by what was decided on them.
+
+    Returns
+    -------
+    pd.DataFrame
+        A row a combination that occurs, sorted: columns status, stage, by, cause and images.
+    """
     train = table[table["split"] == "train"]
-    short = train.assign(reason=train["reason"].str.split(":").str[0])
-    return (
-        short.groupby(["status", "stage", "reason"], sort=True)
-        .size()
-        .rename("images")
-        .reset_index()
-    )
-
-
-def update_report(path: Path, section: str, figures: dict) -> None:
-    """Put one section's figures into a report of plain JSON, leaving the others as they are."""
-    report = read_json(path) if Path(path).is_file() else {}
-    report[section] = figures
-    write_json(dict(sorted(report.items())), path)
+    counted = train.groupby(["status", "stage", "by", "cause"], sort=True).size()
+    return counted.rename("images").reset_index()

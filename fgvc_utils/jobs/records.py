@@ -2,14 +2,16 @@
 
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
+from fgvc_utils.contest.parameters import Count, CountOrZero, NotNegative, Positive, Ratio, Share
 from fgvc_utils.core.files import read_json
 from fgvc_utils.core.reading import refused_by_name
+from fgvc_utils.jobs.views import TestView
 
-# Where a job reads and writes; what lies there tells, not where it lies.
+# Where a job reads and writes; what lies there counts, not where it lies.
 PLACES = ("folder", "rows", "trained", "decoded")
 
 
@@ -29,8 +31,64 @@ PREDICTIONS = "predictions"
 DONE = "done.json"
 
 
-class Job(BaseModel):
-    """One fit and its predictions.
+# A share that may not be the whole.
+Part = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Recipe(BaseModel):
+    """How a network is trained and shown its pictures.
+
+    Type and range of each setting stand here and nowhere else: the parameters of 10_train and
+    20_distill are made of these fields, and their jobs take them over by name. A default is
+    neutral: what it stands for changes nothing.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    random_crop: bool = True
+    train_ratio: Ratio = 1.15
+    test_ratio: Ratio = 1.35
+    epochs: Count = 1
+    base_lr: Positive = 0.001
+    radam_lr: Positive = 0.001
+    radam_share: Share = 0.15
+    momentum: Share = 0.9
+    weight_decay: NotNegative = 0.0
+    label_smoothing: Part = 0.0
+    # weights are averaged over the steps with this decay, 0 for not at all
+    ema_decay: Part = 0.0
+    dropout: Part = 0.0
+    drop_path: Part = 0.0
+    global_batch: Count = 32
+    micro_batch: Count = 32
+    # auto: bfloat16 on CUDA, float32 on the CPU
+    precision: Literal["auto", "float32", "bfloat16"] = "float32"
+    gradient_checkpointing: bool = False
+    # where random changes are made: by those that prepare pictures, or where the network is
+    changes_on: Literal["workers", "device"] = "workers"
+    balance: Literal["none", "oversample", "prior"] = "none"
+    keep_prior: bool = False
+    keep_empty: bool = False
+    # a kind of `training.changes.MIXES`
+    mix: str = "none"
+    mix_probability: Share = 0.5
+    mix_alpha: Positive = 1.0
+
+
+class Distillation(BaseModel):
+    """How a network learns from teachers: what 20_distill has beside the recipe."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    temperature: Positive = 1.0
+    # above 0 the epochs repeat so many random views, and teachers predict the same ones
+    teacher_views: CountOrZero = 0
+    # no teacher teaches an image that it was trained on
+    fold_clean: bool = False
+
+
+class Job(Recipe, Distillation):
+    """One fit and its predictions: a recipe, what it is applied to, and what is kept of it.
 
     `rows` is a parquet file with a row an image: image_id, file (a picture of the cache), target
     (a class name to learn, or empty), label (the class name that reduced predictions are held
@@ -41,8 +99,6 @@ class Job(BaseModel):
     batch is global_batch, cut by processes × micro_batch into what each accumulates.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     name: str
     folder: str
     rows: str
@@ -52,60 +108,27 @@ class Job(BaseModel):
     backbone: str = ""
     weights: str = "none"
     size: int = 224
-    random_crop: bool = True
-    train_ratio: float = 1.15
-    test_ratio: float = 1.35
-    # what logits are of: the centre, its mirror image too, or five crops and their mirror images
-    test_time: Literal["centre", "flip", "crops"] = "centre"
-    dropout: float = 0.0
-    drop_path: float = 0.0
+    # the crops whose mean probability the logits are of, an entry of TEST_VIEWS
+    test_time: TestView = "centre"
     # the weights.safetensors of another job: what it learned, its classifier too
     trained: str = ""
     # BatchNorm statistics are taken anew from the train images before anything is predicted
     renew_statistics: bool = False
-    # auto: bfloat16 on CUDA, float32 on the CPU
-    precision: Literal["auto", "float32", "bfloat16"] = "float32"
-    gradient_checkpointing: bool = False
     # a head: the feature stores it reads, side by side, and the views it may draw from
     stores: list[str] = []
     train_views: list[str] = ["features"]
     test_views: list[str] = ["features"]
     head: Literal["linear", "convolution", "convolution-along"] = "linear"
-    # optimisation
-    epochs: int = 1
     # lbfgs fits a linear head on all its rows and views at once; epochs are its most steps
     optimiser: Literal["radam", "sgd", "adam", "radam+sgd", "lbfgs"] = "radam"
-    base_lr: float = 0.001
-    radam_lr: float = 0.001
-    radam_share: float = 0.15
-    momentum: float = 0.9
-    weight_decay: float = 0.0
-    label_smoothing: float = 0.0
-    # weights are averaged over the steps with this decay, 0 for not at all
-    ema_decay: float = 0.0
     # above 0 the job only tries rates, from low to high in so many steps, and keeps their losses
     rate_sweep_steps: int = 0
-    global_batch: int = 32
-    micro_batch: int = 32
-    balance: Literal["none", "oversample", "prior"] = "none"
-    keep_prior: bool = False
-    keep_empty: bool = False
     # the cache whose decoded pictures are read where they are there, else its JPEGs are decoded
     decoded: str = ""
+    # the random changes that are switched on, with their strengths: see `training.changes`
     augmentation: dict[str, float] = {}
-    mix: Literal["none", "cutmix", "mixup"] = "none"
-    mix_probability: float = 0.5
-    mix_alpha: float = 1.0
-    # where random changes are made: by those that prepare pictures, or where the network is
-    changes_on: Literal["workers", "device"] = "workers"
-    # distillation
     teachers: list[str] = []
     teacher_weight: float = 0.0
-    temperature: float = 1.0
-    # above 0 the epochs repeat so many random views, and teachers speak of the very same ones
-    teacher_views: int = 0
-    # no teacher speaks of an image that it was trained on
-    fold_clean: bool = False
     seed: int = 0
     # what is written: kinds of arrays
     keep: list[Literal["logits", "reduced", "features", "mirror", "augmented", "views"]] = [
@@ -118,7 +141,7 @@ class Job(BaseModel):
 
     @property
     def whole_batch(self) -> bool:
-        """Whether all images make one batch, so that batch sizes have no say."""
+        """Whether all images make one batch, so that batch sizes do not count."""
         return self.fit == "none" or self.optimiser == "lbfgs"
 
     @property
@@ -148,26 +171,39 @@ class Job(BaseModel):
 
 
 def read_job(path: Path) -> Job:
-    """Read a job file; what it names lies relative to it.
+    """Read a job file.
 
-    Raises ValueError naming the file where it is no job.
+    Parameters
+    ----------
+    path
+        The file; places that it names lie relative to it.
+
+    Returns
+    -------
+    Job
+        The job, its places absolute.
+
+    Raises
+    ------
+    ValueError
+        Naming the file, where it holds no job.
     """
     with refused_by_name(path, "a job", "delete its folder and run its notebook again"):
-        told, folder = read_json(path), Path(path).absolute().parent
+        fields, folder = read_json(path), Path(path).absolute().parent
         for name in PLACES:
-            if told.get(name):
-                told[name] = os.path.normpath(folder / told[name])
+            if fields.get(name):
+                fields[name] = os.path.normpath(folder / fields[name])
         for name in LISTS_OF_PLACES:
-            told[name] = [os.path.normpath(folder / place) for place in told.get(name, [])]
-        return Job(**told)
+            fields[name] = [os.path.normpath(folder / place) for place in fields.get(name, [])]
+        return Job(**fields)
 
 
 def as_written(job: Job) -> dict[str, Any]:
-    """A job as its file has it: places relative to its folder."""
-    told, folder = job.model_dump(mode="json"), Path(job.folder).absolute()
+    """Return a job as its file has it: places relative to its folder."""
+    fields, folder = job.model_dump(mode="json"), Path(job.folder).absolute()
     for name in PLACES:
-        if told[name]:
-            told[name] = os.path.relpath(told[name], folder)
+        if fields[name]:
+            fields[name] = os.path.relpath(fields[name], folder)
     for name in LISTS_OF_PLACES:
-        told[name] = [os.path.relpath(place, folder) for place in told[name]]
-    return told
+        fields[name] = [os.path.relpath(place, folder) for place in fields[name]]
+    return fields

@@ -1,9 +1,9 @@
 """The augmentation sheet: each random change of a recipe alone, weaker and stronger, then together.
 
-A picture for the eye: it says what each setting does to a photo before anybody trains with it.
+A picture for the eye: it shows what each setting does to a photo before anybody trains with it.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from fgvc_utils.jobs.records import Job
 from fgvc_utils.looking.sheets import fitted, font
+from fgvc_utils.training.changes import CHANGES, MIXES, Change, Mix, Step, strengths
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,39 +25,17 @@ DRAWS = GROUPS * PER_GROUP
 LINE, HEAD = TILE + 26, 26
 # So many draws are made of each step, and those are shown that change the photo most.
 TRIED = 8
-# What a setting is taken to be where the recipe has the change switched off.
-USUAL = {
-    "margin": 0.15,
-    "colour_jitter": 0.2,
-    "paste_smallest": 0.4,
-    "shuffle_most": 4,
-    "quality_low": 0.395,
-    "quality_high": 0.5,
-    "jpeg_low": 30,
-    "jpeg_high": 95,
-}
+# The margin of the random crop that is shown where the recipe has none.
+USUAL_MARGIN = 0.15
 
 
 @dataclass(frozen=True)
-class Step:
-    """One strength of a change.
+class Line:
+    """A random change with the settings of one recipe: a line of the sheet.
 
-    `place` is 0 for half the recipe's strength, 1 for the recipe's own (or the usual one, where the
-    change is off) and 2 for double. `settings` switch on this change alone, always: settings of
-    `augment.random_changes`, or `train_ratio`, or `mix`.
-    """
-
-    place: int
-    label: str
-    settings: dict[str, float | str]
-
-
-@dataclass(frozen=True)
-class Change:
-    """One random change: its name, what it does, how often the recipe draws it, its strengths.
-
-    `often` is empty where the recipe has it switched off. A change that is not `graded` has one
-    step. `detail`: it changes single pixels, which a shrunk picture would hide.
+    `often` says how often the recipe draws it, and is empty where the recipe has it off. A line
+    that is not `graded` has one step. `detail`: it changes single pixels, which a shrunk picture
+    would hide.
     """
 
     name: str
@@ -67,150 +46,79 @@ class Change:
     detail: bool = False
 
 
-def strengths(own: float, least: float, most: float) -> dict[int, float]:
-    """Half, own and double strength by their place (0, 1, 2), cut to the range.
+def lines_of(job: Job) -> list[Line]:
+    """Return a line for each random change, those with a strength first.
 
-    A weaker or stronger one that the range makes equal to the own one is left out.
+    They have the job's settings, or usual ones where the job has a change off. What half and double
+    mean says `Doubling` of each entry in `training.changes`; for the random crop it is the margin.
     """
-    found = {place: min(max(own * 2.0 ** (place - 1), least), most) for place in range(GROUPS)}
-    return {p: value for p, value in found.items() if p == 1 or value != found[1]}
-
-
-def changes_of(job: Job) -> list[Change]:
-    """All random changes with the job's settings, or usual ones where the job has one off.
-
-    Double means: twice the margin of the random crop, twice the colour jitter, twice as much lost
-    by shrinking on the canvas (1 - scale) or by JPEG (100 - quality), twice as many tiles a side,
-    and half the share of the pixels a side that shrinking leaves.
-    """
-
-    def often(key: str) -> str:
-        return _often(job.augmentation.get(f"{key}_probability", 0))
-
-    def settings(on: object) -> Mapping[str, float]:
-        return job.augmentation if on else USUAL
-
-    jitter = "always" if job.augmentation.get("colour_jitter", 0) > 0 else ""
+    changes = [_line(job, change) for change in CHANGES]
     cut = "always" if job.random_crop else ""
-    crop = _crop_steps(job.train_ratio)
-    paste = often("paste"), _paste_steps(settings(often("paste")))
-    shuffle = often("shuffle"), _shuffle_steps(settings(often("shuffle")))
-    colour = jitter, _jitter_steps(settings(jitter))
-    quality = often("quality"), _quality_steps(settings(often("quality")))
-    jpeg = often("jpeg"), _jpeg_steps(settings(often("jpeg")))
-    mirrored = (Step(1, "mirrored", {"flip_probability": 1.0}),)
-    turned = (Step(1, "by 90°, 180° or 270°", {"quarter_turn_probability": 1.0}),)
-    return [
-        Change("Random crop", "another piece each time; a higher ratio cuts off more", cut, crop),
-        Change("Shrink and paste", "the subject is small and off the centre", *paste),
-        Change("Tile shuffle", "only small parts can be recognised", *shuffle),
-        Change("Colour jitter", "brightness, contrast and saturation", *colour),
-        Change("Low resolution", "shrunk and enlarged again", *quality, detail=True),
-        Change("JPEG", "saved with losses", *jpeg, detail=True),
-        Change("Mirror", "left and right change places", often("flip"), mirrored, graded=False),
-        Change(
-            "Quarter turn",
-            "for photos without an up and down",
-            often("quarter_turn"),
-            turned,
-            graded=False,
-        ),
-        _mix(job, "cutmix", "CutMix", "a piece of another photo; the label is mixed as the area"),
-        _mix(job, "mixup", "Mixup", "another photo shines through; so does its label"),
-    ]
+    what = "another piece each time; a higher ratio cuts off more"
+    crop = Line("Random crop", what, cut, _crop_steps(job.train_ratio))
+    graded = [line for line in changes if line.graded]
+    plain = [line for line in changes if not line.graded]
+    return [crop, *graded, *plain, *(_mix(job, mix) for mix in MIXES)]
+
+
+def _line(job: Job, change: Change) -> Line:
+    often, settings = "", change.usual
+    if change.is_on(job.augmentation):
+        always = change.switch in change.strengths
+        often = "always" if always else _often(job.augmentation[change.switch])
+        settings = job.augmentation
+    graded = change.doubling is not None
+    return Line(change.name, change.what, often, change.steps(settings), graded, change.detail)
 
 
 def _often(probability: float, of: str = "photos") -> str:
-    """How often a change is drawn, in words; empty where it never is."""
-    return f"in {probability:.0%} of the {of}" if probability > 0 else ""
+    """How often a change is drawn, as a phrase."""
+    return f"in {probability:.0%} of the {of}"
 
 
-def _mix(job: Job, kind: str, name: str, what: str) -> Change:
-    often = _often(job.mix_probability, "batches") if job.mix == kind else ""
-    settings = {"mix": kind, "mix_alpha": job.mix_alpha}
+def _mix(job: Job, mix: Mix) -> Line:
+    # A recipe that never draws it has it off.
+    on = job.mix == mix.kind and job.mix_probability > 0
+    often = _often(job.mix_probability, "batches") if on else ""
+    settings = {"mix": mix.kind, "mix_alpha": job.mix_alpha}
     step = Step(1, "several draws, from little to much", settings)
-    return Change(name, what, often, (step,), graded=False)
+    return Line(mix.name, mix.what, often, (step,), graded=False)
 
 
 def _crop_steps(ratio: float) -> tuple[Step, ...]:
     # Without a margin there is no half of it and no double; the usual one shows what it would do.
-    margins = strengths(ratio - 1, 0, 2) if ratio > 1 else {1: 0.0, 2: USUAL["margin"]}
+    margins = strengths(ratio - 1, 0, 2) if ratio > 1 else {1: 0.0, 2: USUAL_MARGIN}
     return tuple(
         Step(place, f"ratio {1 + margin:.3g}", {"train_ratio": 1 + margin})
         for place, margin in margins.items()
     )
 
 
-def _paste_steps(settings: Mapping[str, float]) -> tuple[Step, ...]:
-    lost = strengths(1 - settings["paste_smallest"], 0, 0.9)
-    return tuple(
-        Step(
-            place,
-            f"down to {1 - share:.0%} of a side",
-            {"paste_probability": 1.0, "paste_smallest": 1 - share},
-        )
-        for place, share in lost.items()
-    )
-
-
-def _shuffle_steps(settings: Mapping[str, float]) -> tuple[Step, ...]:
-    tiles = strengths(int(settings["shuffle_most"]), 2, 16)
-    return tuple(
-        Step(
-            place,
-            f"up to {int(most)} × {int(most)} tiles",
-            {"shuffle_probability": 1.0, "shuffle_most": int(most)},
-        )
-        for place, most in tiles.items()
-    )
-
-
-def _jitter_steps(settings: Mapping[str, float]) -> tuple[Step, ...]:
-    return tuple(
-        Step(place, f"strength {value:.3g}", {"colour_jitter": value})
-        for place, value in strengths(settings["colour_jitter"], 0, 1).items()
-    )
-
-
-def _quality_steps(settings: Mapping[str, float]) -> tuple[Step, ...]:
-    steps = []
-    # Of shares that leave something: a recipe may say 0.
-    lows = strengths(1 / max(settings["quality_low"], 0.01), 1, 100)
-    highs = strengths(1 / max(settings["quality_high"], 0.01), 1, 100)
-    for place in lows:
-        low, high = 1 / lows[place], 1 / highs.get(place, highs[1])
-        chosen = {"quality_probability": 1.0, "quality_low": low, "quality_high": high}
-        steps.append(Step(place, f"to {_span(low * 100, high * 100)}% of a side", chosen))
-    return tuple(steps)
-
-
-def _jpeg_steps(settings: Mapping[str, float]) -> tuple[Step, ...]:
-    steps = []
-    lows = strengths(100 - settings["jpeg_low"], 0, 99)
-    highs = strengths(100 - settings["jpeg_high"], 0, 99)
-    for place in lows:
-        low, high = round(100 - lows[place]), round(100 - highs.get(place, highs[1]))
-        chosen = {"jpeg_probability": 1.0, "jpeg_low": low, "jpeg_high": high}
-        steps.append(Step(place, f"quality {_span(low, high)}", chosen))
-    return tuple(steps)
-
-
-def _span(low: float, high: float) -> str:
-    """`40–50`, or one number where both are the same."""
-    return f"{low:.0f}" if round(low) == round(high) else f"{low:.0f}–{high:.0f}"
-
-
 def sheet(job: Job, rows: pd.DataFrame) -> Image.Image:
-    """Draw what the random changes of a job do to the first photos of `rows`.
+    """Draw what the random changes of a job do to the first photos of its rows.
 
     A line a change. First those with a strength: the untouched centre crop, then half, own and
     double strength, of each the two of eight draws that change the photo most. Then those without.
-    A change that the job has switched off is shown with usual settings and says so. Last all
-    together, as training draws them.
+    A change that the job has switched off is shown with usual settings, and the line says so. Last
+    all together, as training draws them. The global random numbers of torch stay as they were.
 
-    `rows` has image_id and file, pictures of the cache; the first is changed alone, the second is
-    mixed into it. 977 pixels wide, in true colour, since colours are what some changes change.
-    Raises ValueError where no row is given. The global random numbers of torch stay as they were.
+    Parameters
+    ----------
+    job
+        Whose recipe is shown, at its size.
+    rows
+        A row a photo: image_id, and file, a picture of the cache. The first is changed alone, the
+        second is mixed into it.
+
+    Returns
+    -------
+    Image
+        977 px wide, in true colour, since colours are what some changes change.
+
+    Raises
+    ------
+    ValueError
+        Where no row is given.
     """
     if not {"image_id", "file"} <= set(rows) or not len(rows):
         raise ValueError("rows holds no photo to draw; give rows of a job: image_id and file")
@@ -219,9 +127,9 @@ def sheet(job: Job, rows: pd.DataFrame) -> Image.Image:
     rows = rows.head(DRAWS)
     files = rows["file"].tolist()
     with torch.random.fork_rng(devices=[]), _one_thread():
-        changes = changes_of(job)
-        graded = [_line_of_change(job, change, files) for change in changes if change.graded]
-        plain = [_line_of_change(job, change, files) for change in changes if not change.graded]
+        lines = lines_of(job)
+        graded = [_drawn_line(job, line, files) for line in lines if line.graded]
+        plain = [_drawn_line(job, line, files) for line in lines if not line.graded]
         together = _lines_together(job, rows)
     strength_heads = ["half as strong", "as in the recipe", "twice as strong"]
     sections = [
@@ -260,7 +168,7 @@ def _one_thread() -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class _Line:
+class _Drawn:
     """A line of the sheet: texts at its left, labels over its tiles, and tiles, both by column.
 
     `often` is empty for what the recipe has switched off. Column -1 is that of the untouched
@@ -280,7 +188,7 @@ def _x(column: int) -> int:
     return LABEL + (column + 1) * (TILE + GAP) + groups * GROUP_GAP
 
 
-def _draw_line(drawn: Image.Image, pen: ImageDraw.ImageDraw, top: int, line: _Line) -> None:
+def _draw_line(drawn: Image.Image, pen: ImageDraw.ImageDraw, top: int, line: _Drawn) -> None:
     ink = "black" if line.often else "#777777"
     pen.text((6, top + 21), line.name, fill=ink, font=font(14))
     state = line.often or "off in this recipe; usual settings"
@@ -310,7 +218,7 @@ def _wrapped(text: str, letters: ImageFont.FreeTypeFont, width: int) -> list[str
     return lines
 
 
-def _line_of_change(job: Job, change: Change, files: list[str]) -> _Line:
+def _drawn_line(job: Job, line: Line, files: list[str]) -> _Drawn:
     """A change alone: its steps, each drawn several times from seeds that all steps share."""
     from fgvc_utils.contest.images import read_cached
     from fgvc_utils.training import augment
@@ -318,25 +226,25 @@ def _line_of_change(job: Job, change: Change, files: list[str]) -> _Line:
     photos = [augment.to_tensor(read_cached(file)) for file in files[:2]]
     centre = augment.test_view(job.size, job.train_ratio)
     untouched, *other = [centre(photo) for photo in photos]
-    labels, tiles = {}, {-1: _tile(untouched, change.detail)}
-    for step in change.steps:
-        column = PER_GROUP * step.place if change.graded else 0
+    labels, tiles = {}, {-1: _tile(untouched, line.detail)}
+    for step in line.steps:
+        column = PER_GROUP * step.place if line.graded else 0
         labels[column] = step.label
         if "mix" in step.settings and not other:
             labels[column] = "needs a second photo"
             continue
         draws = [
             _drawn(job, step, photos[0], [untouched, *other], seed).numpy()
-            for seed in range(TRIED if change.graded else 2 * DRAWS)
+            for seed in range(TRIED if line.graded else 2 * DRAWS)
         ]
         ordered = _by_change(draws, untouched.numpy())
-        chosen = ordered[-PER_GROUP:] if change.graded else _spread(ordered, DRAWS)
+        chosen = ordered[-PER_GROUP:] if line.graded else _spread(ordered, DRAWS)
         for place, draw in enumerate(chosen):
-            tiles[column + place] = _tile(draw, change.detail)
-    what = change.what
-    if change.detail and job.size > TILE:
+            tiles[column + place] = _tile(draw, line.detail)
+    what = line.what
+    if line.detail and job.size > TILE:
         what += "; a piece in full resolution"
-    return _Line(change.name, what, change.often, labels, tiles)
+    return _Drawn(line.name, what, line.often, labels, tiles)
 
 
 def _drawn(job: Job, step: Step, photo: "Tensor", crops: "list[Tensor]", seed: int) -> "Tensor":
@@ -369,7 +277,7 @@ def _spread(ordered: list[np.ndarray], count: int) -> list[np.ndarray]:
     return [ordered[round(place)] for place in places]
 
 
-def _lines_together(job: Job, rows: pd.DataFrame) -> list[_Line]:
+def _lines_together(job: Job, rows: pd.DataFrame) -> list[_Drawn]:
     """What the network sees: two photos in their first epochs, and a mixed batch."""
     import torch
 
@@ -380,8 +288,8 @@ def _lines_together(job: Job, rows: pd.DataFrame) -> list[_Line]:
     files = rows["file"].tolist()
     view = augment.train_view(job.size, job.train_ratio, job.random_crop)
     changes = Changes(augment.random_changes(job.augmentation), job.seed)
-    told, keys = torch.zeros(len(files), 1), image_keys(rows["image_id"].tolist())
-    pictures = Pictures(files, told, view, job.seed, changes, keys=keys)
+    targets, keys = torch.zeros(len(files), 1), image_keys(rows["image_id"].tolist())
+    pictures = Pictures(files, targets, view, job.seed, changes, keys=keys)
     centre = augment.test_view(job.size, job.train_ratio)
     lines = []
     for row, file in enumerate(files[:2]):
@@ -389,16 +297,16 @@ def _lines_together(job: Job, rows: pd.DataFrame) -> list[_Line]:
         epochs = [pictures.__getitems__([(epoch, row)])[0][0] for epoch in range(DRAWS)]
         tiles |= {epoch: _tile(picture) for epoch, picture in enumerate(epochs)}
         name, what = "All together", "all but mixing, each with its own probability"
-        lines.append(_Line(name, what, "always", {0: "six draws"}, tiles))
+        lines.append(_Drawn(name, what, "always", {0: "six draws"}, tiles))
     if job.mix != "none" and len(files) > 1:
         mixed = replace(changes, mix=job.mix, mix_probability=1.0, mix_alpha=job.mix_alpha)
         mixing = replace(pictures, changes=mixed)
         batch, _ = mixing.__getitems__([(0, row) for row in range(len(files[:DRAWS]))])
         tiles = {place: _tile(picture) for place, picture in enumerate(batch)}
-        often = _often(job.mix_probability, "batches")
-        name = {"cutmix": "All and CutMix", "mixup": "All and Mixup"}[job.mix]
+        often = _often(job.mix_probability, "batches") if job.mix_probability else ""
+        name = next(f"All and {mix.name}" for mix in MIXES if mix.kind == job.mix)
         lines.append(
-            _Line(
+            _Drawn(
                 name,
                 "each photo is mixed with another of its batch",
                 often,

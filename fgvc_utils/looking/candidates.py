@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from fgvc_utils.contest.journal import shown_text
+from fgvc_utils.looking.review import in_one_line
+
 
 def of_images(
     table: pd.DataFrame,
@@ -18,24 +21,44 @@ def of_images(
     suggestions: Mapping[str, list[tuple[str, float]]] | None = None,
     verdict: pd.Series | None = None,
 ) -> pd.DataFrame:
-    """The images of `scores` (by image_id) in its order, at most `looks` of them.
+    """The candidates of a gallery or a sheet: one row an image, in the order of `scores`.
 
-    Columns item, image (in the cache), caption (label and score), label, score and suggested. The
-    label is the one in force, or with `given` the one that the image came with. With `raw`, the
-    folder of raw images, zooming in shows those. `suggestions` (image_id → (class, score) pairs)
-    take the place of the table's one. `verdict` (by image_id) is what a rule says so far; the
-    journal notes it with what was shown.
+    Parameters
+    ----------
+    table
+        The label table; its rows are found by `image_id`.
+    inventory
+        Where each image lies in the cache: columns image_id and file.
+    scores
+        A score for each image, indexed by image_id; NaN for an image without one.
+    score_name
+        What the score is called in the caption, such as `p(noise)`.
+    looks
+        At most so many images, from the first on; all by default.
+    given
+        Show the label that the image came with, not the one in force.
+    raw
+        The folder of raw images, which zooming in shows; without it those of the cache.
+    suggestions
+        image_id → (class, score) pairs, the likeliest first, in place of the table's `suggested`.
+    verdict
+        What a rule decides so far, indexed by image_id; the journal notes it with what was shown.
+
+    Returns
+    -------
+    Columns item, image, caption (a line for the label, a line for the score), label, score,
+    suggested or suggestions, and as asked full and shown.
     """
     first = scores.iloc[:looks]
     rows = table.set_index("image_id").loc[first.index]
     label = rows["given" if given else "label"]
-    told = first.map(lambda value: "" if pd.isna(value) else f"  {score_name} {value:.2f}")
-    # The gallery itself writes the suggestion under the caption.
+    figures = first.map(lambda value: "" if pd.isna(value) else f"\n{score_name} {value:.2f}")
+    # Galleries and sheets write the suggestion under the caption.
     shown = pd.DataFrame(
         {
             "item": first.index,
             "image": inventory.set_index("image_id").loc[first.index, "file"].to_numpy(),
-            "caption": (label + told.to_numpy()).to_numpy(),
+            "caption": (label + figures.to_numpy()).to_numpy(),
             "label": label.to_numpy(),
             "score": first.fillna(0).to_numpy(),
         }
@@ -52,7 +75,7 @@ def of_images(
 
 
 def _as_seen(shown: pd.DataFrame, verdict: Sequence[str]) -> list[str]:
-    """What the journal notes: the rule's word, label and score, and the suggestions."""
+    """What the journal notes: the rule's verdict, label and score, and the suggestions."""
     likely = (
         shown["suggestions"].map(
             lambda pairs: ", ".join(f"{name} {p:.2f}" for name, p in pairs[:5])
@@ -60,19 +83,25 @@ def _as_seen(shown: pd.DataFrame, verdict: Sequence[str]) -> list[str]:
         if "suggestions" in shown
         else shown["suggested"]
     )
-    return [
-        f"{said}: {caption} → {names}" if names else f"{said}: {caption}"
-        for said, caption, names in zip(verdict, shown["caption"], likely, strict=True)
-    ]
+    captions = shown["caption"].map(in_one_line)
+    return list(map(shown_text, verdict, captions, likely))
 
 
 def exemplars(
     table: pd.DataFrame, inventory: pd.DataFrame, surest: pd.Series, count: int = 12
 ) -> dict[str, list[str]]:
-    """Each class's surest images: class → at most `count` files in the cache, the surest first.
+    """The images that show each class best: class → files in the cache, the surest first.
 
-    `surest` (by image_id) is how sure the networks are of the given label; `table` tells which
-    images are kept under it.
+    Parameters
+    ----------
+    table
+        The label table: only train images that are kept under the label they came with count.
+    inventory
+        Columns image_id and file.
+    surest
+        How sure the networks are of the given label, 0 to 1, indexed by image_id.
+    count
+        At most so many files a class.
     """
     kept = table[(table["status"] == "keep") & (table["label"] == table["given"])]
     kept = kept[kept["image_id"].isin(surest.index) & (kept["split"] == "train")]
@@ -84,9 +113,18 @@ def exemplars(
 
 
 def of_copies(table: pd.DataFrame, inventory: pd.DataFrame, listed: pd.DataFrame) -> pd.DataFrame:
-    """What a sheet of copies shows: a row a group of `listed`, with its images side by side.
+    """The candidates of a sheet of copies: one row a group of `listed`, its images side by side.
 
-    `listed` has the columns image_id and group. Columns item, image and caption, as for a gallery.
+    Parameters
+    ----------
+    table, inventory
+        As for `of_images`.
+    listed
+        Columns image_id and group.
+
+    Returns
+    -------
+    Columns item (the group), image (a list of files in the cache) and caption (their labels).
     """
     files = inventory.set_index("image_id")["file"]
     names = table.set_index("image_id")["given"].replace("", "test")
@@ -98,10 +136,20 @@ def of_copies(table: pd.DataFrame, inventory: pd.DataFrame, listed: pd.DataFrame
 
 
 def of_classes(table: pd.DataFrame, inventory: pd.DataFrame, judged: pd.DataFrame) -> pd.DataFrame:
-    """What a class-a-row gallery shows: classes in the order of `judged`, with their images.
+    """The candidates of a gallery with one row a class, in the order of `judged`.
 
-    `judged` is indexed by class with the columns images and agreement; `table` holds the rows to
-    show. Columns item, image (lists of files in the cache), caption, images and agreement.
+    Parameters
+    ----------
+    table
+        The rows of the label table that are shown.
+    inventory
+        Columns image_id and file.
+    judged
+        Indexed by class: images (a count) and agreement (0 to 1).
+
+    Returns
+    -------
+    Columns item (the class), image (a list of files in the cache), caption, images and agreement.
     """
     files = inventory.set_index("image_id")["file"]
     of_class = {label: files[ids].tolist() for label, ids in table.groupby("given")["image_id"]}
@@ -109,7 +157,7 @@ def of_classes(table: pd.DataFrame, inventory: pd.DataFrame, judged: pd.DataFram
         (
             label,
             of_class[label],
-            f"{label}: {row['images']:.0f} images, agreement {row['agreement']:.2f}",
+            f"{label}\n{row['images']:.0f} images, agreement {row['agreement']:.2f}",
             row["images"],
             row["agreement"],
         )

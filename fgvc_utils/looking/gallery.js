@@ -1,5 +1,5 @@
 // Draws the tiles in sight and sends what is pressed. It never draws a decision by itself: the
-// kernel writes the journal first and then says what stands (`now`).
+// kernel writes the journal first and then sends what is decided (`now`).
 // Names come from files and from the web, so text only ever goes in as textContent.
 
 const GAP = 6;
@@ -7,12 +7,37 @@ const TEXT_LINE = 18;
 const TILE_EDGE = 14;
 const KEPT_TILES = 400;
 const KEPT_LOOKS = 24;
+// So many letters at the end of a name that is cut stay.
+const TAIL = 7;
 
 function element(tag, className, text) {
   const made = document.createElement(tag);
   made.className = className;
   if (text !== undefined) made.textContent = text;
   return made;
+}
+
+// A line that is cut in its middle where it is too long: its end stays, the style cuts its head.
+function line(className, text) {
+  const letters = Array.from(text);
+  const split = letters.length - Math.min(TAIL, Math.floor(letters.length / 2));
+  const made = element("div", `fgvc-line ${className}`);
+  made.append(
+    element("span", "fgvc-head", letters.slice(0, split).join("")),
+    element("span", "fgvc-tail", letters.slice(split).join("")),
+  );
+  made.title = text;
+  return made;
+}
+
+function captionOf(text) {
+  const made = element("div", "fgvc-caption");
+  made.append(...text.split("\n").map((part) => line("", part)));
+  return made;
+}
+
+function inOneLine(caption) {
+  return caption.replaceAll("\n", " · ");
 }
 
 // The JPEGs of a message; null where there is none.
@@ -82,14 +107,14 @@ function render({ model, el }) {
   if (!colours.has("relabel")) colours.set("relabel", setup.relabel_colour);
   const suggests = setup.suggests;
   const tileWidth = setup.side + TILE_EDGE;
-  const lines = suggests && !setup.rows ? 2 : 1;
-  const tileHeight = setup.side + TILE_EDGE + lines * TEXT_LINE;
+  const tileHeight = setup.side + TILE_EDGE + setup.lines * TEXT_LINE;
 
   const root = element("div", "fgvc-gallery");
   root.tabIndex = 0;
   root.style.setProperty("--fgvc-side", `${setup.side}px`);
   const top = element("div", "fgvc-top");
   const progress = element("span", "fgvc-progress");
+  progress.setAttribute("role", "status");
   const bar = element("div", "fgvc-bar");
   const done = element("div", "fgvc-done");
   bar.append(done);
@@ -132,6 +157,7 @@ function render({ model, el }) {
   let overlay = null;
   let search = null;
   let zoomed = null;
+  let helping = false;
   let lookTimer = 0;
   let hidden = false; // nothing could be laid out when it was last tried
 
@@ -252,12 +278,10 @@ function render({ model, el }) {
     const photos = element("div", "fgvc-photos");
     told.images.forEach((image, i) => photos.append(photo(image, told.jpegs[i])));
     if (told.more) photos.append(element("div", "fgvc-more", `+${told.more}`));
-    const caption = element("div", "fgvc-caption", told.caption);
-    caption.title = told.caption;
-    tile.replaceChildren(photos, caption);
+    tile.replaceChildren(photos, captionOf(told.caption));
     if (told.suggested && !setup.rows) {
-      const suggested = element("div", "fgvc-suggested", `→ ${told.suggested}`);
-      suggested.title = suggested.textContent;
+      const suggested = element("div", "fgvc-suggested");
+      suggested.append(line("", told.suggested), element("span", "fgvc-score", told.score));
       tile.append(suggested);
     }
     tile.append(element("div", "fgvc-mark"));
@@ -278,8 +302,11 @@ function render({ model, el }) {
     const colour = decision ? (colours.get(decision) ?? "#888") : disputed ? "#b00020" : "";
     tile.style.setProperty("--fgvc-colour", colour);
     const text = label ? `${decision} → ${label}` : decision;
-    tile.querySelector(".fgvc-mark").textContent = disputed ? `${text || "disputed"} ≠` : text;
+    const marked = disputed ? `${text || "disputed"} ≠` : text;
+    tile.querySelector(".fgvc-mark").textContent = marked;
     tile.querySelector(".fgvc-mark").title = disputed;
+    const read = [inOneLine(told.caption), told.suggested, told.score, marked || "undecided"];
+    tile.setAttribute("aria-label", read.filter(Boolean).join(", "));
   }
 
   function markAll() {
@@ -290,10 +317,10 @@ function render({ model, el }) {
 
   function bringIntoSight(place) {
     const { y } = spot(place);
-    const room = scroller.clientHeight;
+    const height = scroller.clientHeight;
     if (y < scroller.scrollTop) scroller.scrollTop = y;
-    else if (y + tileHeight > scroller.scrollTop + room) {
-      scroller.scrollTop = Math.min(y, y + tileHeight - room);
+    else if (y + tileHeight > scroller.scrollTop + height) {
+      scroller.scrollTop = Math.min(y, y + tileHeight - height);
     }
     layOut();
     // The notebook itself scrolls only for who works here.
@@ -349,6 +376,45 @@ function render({ model, el }) {
 
   // Keys.
 
+  // Every key that has a meaning: the buttons, the line of help beside them and the list that `?`
+  // opens are made of these. `press` makes a button; `rare` ones are in the list alone.
+  const bindings = [
+    ...setup.choices.map((c) => ({
+      keys: c.key,
+      text: c.decision,
+      colour: c.colour,
+      press: [c.key, false],
+      zoomed: true,
+    })),
+    suggests && {
+      keys: "1–5",
+      text: "take a suggestion",
+      colour: setup.relabel_colour,
+      press: ["1", false],
+      zoomed: true,
+    },
+    setup.searches && {
+      keys: "/",
+      text: `search ${setup.searches} classes`,
+      colour: setup.relabel_colour,
+      press: ["/", false],
+    },
+    setup.rows
+      ? { keys: "l", text: "look closer", press: ["l", false] }
+      : { keys: "z", text: "zoom", press: ["z", false] },
+    { keys: "u", text: "undo", press: ["u", false] },
+    { keys: "U", text: "redo", press: ["u", true] },
+    { keys: "⏎", text: "next undecided", press: ["Enter", false] },
+    { keys: "?", text: "all keys", press: ["?", false] },
+    { keys: "arrows", text: "move", zoomed: true },
+    { keys: "shift, ctrl, drag or space", text: "choose several" },
+    { keys: "Esc", text: "lets go" },
+    { keys: "Page ↑, Page ↓, Home, End", text: "move further", rare: true },
+    { keys: "ctrl a", text: "choose all", rare: true },
+    { keys: "ctrl z, ctrl y", text: "undo, redo", rare: true },
+    { keys: "double-click", text: setup.rows ? "look closer" : "zoom", rare: true },
+  ].filter(Boolean);
+
   const moves = {
     ArrowLeft: () => -1,
     ArrowRight: () => 1,
@@ -375,6 +441,7 @@ function render({ model, el }) {
     if (key === "Enter") return () => act({ type: "seek" });
     if (key === "/" && setup.searches) return openSearch;
     if (small === "z" || (small === "l" && setup.rows)) return toggleZoom;
+    if (key === "?") return openHelp;
     if (key === " ") {
       return () => {
         if (!picked.delete(cursor)) picked.add(cursor);
@@ -424,6 +491,13 @@ function render({ model, el }) {
       return;
     }
     if (event.ctrlKey || event.metaKey || event.altKey || event.key === "Tab") return;
+    if (helping) {
+      // Whatever is pressed while the list is read closes it and does nothing else.
+      event.stopPropagation();
+      event.preventDefault();
+      if (event.key !== "Shift") closeOverlay();
+      return;
+    }
     if (event.key === "Escape") {
       if (!overlay && picked.size === 0) return;
       closeOverlay();
@@ -439,34 +513,38 @@ function render({ model, el }) {
 
   function drawKeys() {
     keys.replaceChildren();
-    const add = (key, text, colour, action) => {
+    for (const one of bindings.filter((binding) => binding.press)) {
       const button = element("button", "fgvc-key");
       button.type = "button";
       button.tabIndex = -1;
-      if (colour) button.style.setProperty("--fgvc-colour", colour);
-      button.append(element("kbd", "", key), element("span", "", text));
+      if (one.colour) button.style.setProperty("--fgvc-colour", one.colour);
+      button.append(element("kbd", "", one.keys), element("span", "", one.text));
       button.addEventListener("click", () => {
         root.focus({ preventScroll: true });
-        action();
+        press(...one.press);
       });
       keys.append(button);
-    };
-    for (const choice of setup.choices) {
-      add(choice.key, choice.decision, choice.colour, () => press(choice.key, false));
     }
-    if (suggests) {
-      add("1–5", "take suggestion", setup.relabel_colour, () => press("1", false));
-    }
-    if (setup.searches) {
-      add("/", `search ${setup.searches} classes`, setup.relabel_colour, () => press("/", false));
-    }
-    add(setup.rows ? "l" : "z", setup.rows ? "look closer" : "zoom", "", () => press("z", false));
-    add("u", "undo", "", () => press("u", false));
-    add("U", "redo", "", () => press("u", true));
-    add("⏎", "next undecided", "", () => press("Enter", false));
-    const hint = "arrows move · shift, ctrl, drag or space choose several · Esc lets go";
-    keys.append(element("span", "fgvc-hint", hint));
+    const hints = bindings.filter((binding) => !binding.press && !binding.rare);
+    keys.append(element("span", "fgvc-hint", inWords(hints)));
     keys.append(status);
+  }
+
+  function inWords(chosen) {
+    return chosen.map((binding) => `${binding.keys} ${binding.text}`).join(" · ");
+  }
+
+  function openHelp() {
+    openOverlay("fgvc-help", "keys");
+    helping = true;
+    overlay.append(element("div", "fgvc-title", "Keys"));
+    for (const { keys: names, text } of bindings) {
+      const row = element("div", "fgvc-binding");
+      row.append(element("kbd", "", names), element("span", "", text));
+      overlay.append(row);
+    }
+    overlay.append(element("div", "fgvc-hint", "any key or a click closes this"));
+    overlay.addEventListener("click", closeAndGoOn);
   }
 
   // Order and narrowing.
@@ -634,45 +712,60 @@ function render({ model, el }) {
     }
   }
 
+  function strip(images, jpegs) {
+    const made = element("div", "fgvc-strip");
+    images.forEach((image) => made.append(photo(image, jpegs.shift())));
+    return made;
+  }
+
   function drawLook(told) {
-    let at = 0;
-    const strip = (images) => {
-      const made = element("div", "fgvc-strip");
-      images.forEach((image) => made.append(photo(image, told.jpegs[at++])));
-      return made;
-    };
-    const main = strip(told.images);
+    const jpegs = [...told.jpegs];
+    const main = strip(told.images, jpegs);
     main.classList.add("fgvc-main");
     main.addEventListener("dblclick", toggleZoom);
-    panel.replaceChildren(main, element("div", "fgvc-caption", told.caption));
-    const of = (heading, one, extra = "") => {
-      const part = element("div", `fgvc-class ${extra}`);
-      part.append(heading, strip(one.images));
-      panel.append(part);
-      return part;
+    panel.replaceChildren(main, captionOf(told.caption), ...classesOf(told, jpegs));
+  }
+
+  // The class that a candidate came with and those suggested, with exemplars. `jpegs` are the
+  // exemplars' alone.
+  function classesOf(told, jpegs) {
+    const part = (heading, one, extra) => {
+      const made = element("div", `fgvc-class ${extra}`);
+      made.append(heading, strip(one.images, jpegs));
+      return made;
     };
+    const parts = [];
     if (told.given.label) {
-      of(element("div", "fgvc-heading", `given: ${told.given.label}`), told.given);
+      const heading = element("div", "fgvc-heading", `given: ${told.given.label}`);
+      parts.push(part(heading, told.given, ""));
     }
     told.suggestions.forEach((one, i) => {
       const heading = element("div", "fgvc-heading");
-      heading.append(element("kbd", "", String(i + 1)), element("span", "", one.label));
-      if (one.label === told.given.label) heading.append(element("em", "", "(given)"));
+      heading.append(element("kbd", "", String(i + 1)), line("", one.label));
+      if (one.label === told.given.label) {
+        heading.append(element("em", "", i === 0 ? "unsure" : "(given)"));
+      }
       if (one.score !== null) heading.append(element("b", "", one.score.toFixed(2)));
-      const part = of(heading, one, "fgvc-suggestion");
-      part.addEventListener("click", () => {
+      const made = part(heading, one, "fgvc-suggestion");
+      made.addEventListener("click", (event) => {
+        // Else the click would close the zoom.
+        event.stopPropagation();
         root.focus({ preventScroll: true });
         press(String(i + 1), false);
       });
-      if (one.score !== null) part.style.setProperty("--fgvc-score", one.score);
+      if (one.score !== null) made.style.setProperty("--fgvc-score", one.score);
+      parts.push(made);
     });
+    return parts;
   }
 
-  // Over everything: the full picture, or the search.
+  // Over everything: the full picture, the search, or the list of keys.
 
-  function openOverlay(className) {
+  function openOverlay(className, name) {
     closeOverlay();
     overlay = element("div", `fgvc-overlay ${className}`);
+    overlay.setAttribute("role", "dialog");
+    overlay.setAttribute("aria-label", name);
     // In the page's body: a cell of the notebook would cut it off.
     document.body.append(overlay);
   }
@@ -682,6 +775,12 @@ function render({ model, el }) {
     overlay = null;
     zoomed = null;
     search = null;
+    helping = false;
+  }
+
+  function closeAndGoOn() {
+    closeOverlay();
+    root.focus({ preventScroll: true });
   }
 
   function toggleZoom() {
@@ -689,30 +788,35 @@ function render({ model, el }) {
       closeOverlay();
       return;
     }
-    openOverlay("fgvc-zoom");
-    overlay.addEventListener("click", () => {
-      closeOverlay();
-      root.focus({ preventScroll: true });
-    });
+    openOverlay("fgvc-zoom", "zoom");
+    overlay.addEventListener("click", closeAndGoOn);
     zoom();
   }
 
   function zoom() {
     zoomed = ask({ type: "zoom", place: cursor });
+    // What is shown until the answer comes is not what the next key decides.
+    overlay.classList.add("fgvc-stale");
   }
 
   function onZoom(told, buffer) {
     if (!overlay || told.ask !== zoomed) return;
     const jpegs = pictures(told.sizes, buffer);
     const photos = element("div", told.images.length > 1 ? "fgvc-many" : "fgvc-one");
-    told.images.forEach((image, i) => photos.append(photo(image, jpegs[i])));
-    const help = setup.choices.map((c) => `${c.key} ${c.decision}`).join(" · ");
-    const text = `${told.caption} — ${help} · arrows move · z or Esc closes`;
-    overlay.replaceChildren(photos, element("div", "fgvc-caption", text));
+    told.images.forEach((image) => photos.append(photo(image, jpegs.shift())));
+    const main = element("div", "fgvc-zoomed");
+    const help = inWords(bindings.filter((binding) => binding.zoomed));
+    const below = element("div", "fgvc-hint", `${help} · z or Esc closes`);
+    main.append(photos, captionOf(inOneLine(told.caption)), below);
+    overlay.classList.remove("fgvc-stale");
+    const classes = classesOf(told, jpegs);
+    const beside = element("div", "fgvc-beside");
+    beside.append(...classes);
+    overlay.replaceChildren(main, ...(classes.length ? [beside] : []));
   }
 
   function openSearch() {
-    openOverlay("fgvc-search");
+    openOverlay("fgvc-search", "search a class");
     const input = element("input", "fgvc-input");
     input.placeholder = "type a class, ↑ ↓ choose, ⏎ takes it, Esc leaves";
     input.setAttribute("aria-label", "search a class");
@@ -736,22 +840,17 @@ function render({ model, el }) {
         event.preventDefault();
         take(search.found[search.at]);
       } else if (event.key === "Escape") {
-        leaveSearch();
+        closeAndGoOn();
       }
     });
     input.focus();
     wanted();
   }
 
-  function leaveSearch() {
-    closeOverlay();
-    root.focus({ preventScroll: true });
-  }
-
   function take(one) {
     // What was typed may be newer than what was found.
     if (!one || search.answered !== search.ask) return;
-    leaveSearch();
+    closeAndGoOn();
     decide("relabel", { label: one.label });
   }
 
@@ -773,7 +872,7 @@ function render({ model, el }) {
       ...search.found.map((one, i) => {
         const row = element("div", i === search.at ? "fgvc-hit fgvc-at" : "fgvc-hit");
         row.setAttribute("role", "option");
-        row.append(element("span", "fgvc-name", one.label));
+        row.append(line("fgvc-name", one.label));
         one.images.forEach((image, k) => row.append(photo(image, one.jpegs[k])));
         row.addEventListener("click", () => take(one));
         return row;

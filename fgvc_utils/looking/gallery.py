@@ -1,7 +1,7 @@
 """The gallery: one grid of photos in JupyterLab on which a person decides, a view over a journal.
 
 The browser holds what is in sight and little more: it asks for tiles as it scrolls. What is
-decided, in which order things stand and what a key means is settled here and in `review`.
+decided, in which order candidates stand and what a key decides is settled here and in `review`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,32 +12,32 @@ from typing import Any
 import anywidget
 import pandas as pd
 import traitlets
+from IPython import get_ipython
 from IPython.display import DisplayHandle, display
 
 from fgvc_utils.contest.journal import UNDO, Journal
 from fgvc_utils.looking import gallery_messages as messages
+from fgvc_utils.looking.gallery_answers import SUGGESTIONS, Answers
 from fgvc_utils.looking.review import EVERYTHING, ORDER, RELABEL, Review, is_rows
 from fgvc_utils.looking.sheets import contact_sheet, decision_colour
 from fgvc_utils.looking.thumbnails import Thumbnails
 
-SUGGESTION_KEYS = "12345"
-# Keys with a meaning of their own; the browser's side knows them too.
-TAKEN_KEYS = {"u": "undo", "/": "search", "z": "zoom", **dict.fromkeys(SUGGESTION_KEYS, "suggest")}
-IMAGES_A_ROW = 10
-TILES_A_MESSAGE = 200
-EXEMPLARS, EXEMPLARS_OF_A_SUGGESTION = 6, 3
-LOOK_SIDE, ZOOM_SIDE, ZOOM_ROW_SIDE, ZOOM_ROW_IMAGES = 320, 1600, 240, 200
+# Keys with a meaning of their own; `bindings` in gallery.js says what they do.
+TAKEN_KEYS = {"u": "undo", "/": "search", "z": "zoom", "?": "the list of keys"}
+TAKEN_KEYS |= {str(number): "suggest" for number in range(1, SUGGESTIONS + 1)}
 SHEET_LIMIT, SHEET_ROWS = 60, 20
 
 
 class Grid(anywidget.AnyWidget):
-    """The gallery in the browser; it draws what it is told and sends what is pressed.
+    """The gallery in the browser: it draws what the kernel sends and sends what is pressed.
 
     `setup` never changes: title, keys, orders, the side of a thumbnail in pixels. `now` changes
     with each decision: `view` (the number of the arrangement), `count` (its tiles), `cursor` (a
-    place in it), `changes` (item → what stands), `progress`, `share` (decided, 0 to 1), `note`,
+    place in it), `changes` (item → its decision), `progress`, `share` (decided, 0 to 1), `note`,
     `arranged`, `time` (a counter), `answer` (the id of the message that led to it) and `error`.
     Tiles, photos and classes go as messages, so that nothing heavy stays in the widget's state.
+
+    `reading` is the state as one sentence, for whatever cannot draw a widget.
     """
 
     _esm = Path(__file__).with_name("gallery.js")
@@ -45,31 +45,54 @@ class Grid(anywidget.AnyWidget):
 
     setup = traitlets.Dict().tag(sync=True)
     now = traitlets.Dict().tag(sync=True)
+    reading: Callable[[], str] | None = None
+
+    def __repr__(self) -> str:
+        return self.reading() if self.reading else "A gallery; open it in JupyterLab."
 
 
 class Gallery:
     """Candidates, decided by key or mouse; each decision is in the journal before it is shown.
 
-    Args:
-        candidates: as `review.check_candidates` wants them: item, image, caption; optional label,
-            suggestions, full, shown.
-        journal: where decisions go, and where earlier ones are read.
-        choices: key → decision, such as `{"k": "keep", "d": "drop"}`. Where candidates have
-            suggestions or `classes` are given, `relabel` is a decision too: keys 1 to 5 take a
-            suggestion, `/` searches a class.
-        title: what is decided here.
-        reviewer: who decides; by default `FGVC_REVIEWER` or the name of the user.
-        classes: the classes that can be searched, thousands if need be.
-        exemplars: class → paths of images that surely show it, shown beside a candidate.
-        sorts: name → numeric column of the candidates, further orders.
-        asked: so many candidates, from the first on, are asked for; all by default.
-        summary: what the decisions so far (item → decision) say, in a line under the gallery.
-        thumbnail_side: the longer side of a thumbnail, in pixels.
-        folders: photos are read from these folders alone, symbolic links followed; one that lies
-            elsewhere, whatever a listing says, is shown as a placeholder. By default any.
+    As the last line of a cell it shows itself: the gallery in JupyterLab, a contact sheet where a
+    notebook is executed without anybody there. Photos are read when they come into sight, so a
+    gallery that nobody opens costs little.
 
-    Raises ValueError where a column is missing or holds values it cannot, or a key cannot be used.
-    Photos are read when they come into sight, so a gallery costs little where nobody looks at it.
+    Parameters
+    ----------
+    candidates
+        As `review.check_candidates` wants them: item, image, caption; optional label, suggestions,
+        full, shown.
+    journal
+        Where decisions are written, and where earlier ones are read.
+    choices
+        Key → decision, such as `{"k": "keep", "d": "drop"}`. Where candidates have suggestions or
+        `classes` are given, `relabel` is a decision too: keys 1 to 5 take a suggestion, `/`
+        searches a class.
+    title
+        What is decided here.
+    reviewer
+        Who decides; by default `FGVC_REVIEWER` or the name of the user.
+    classes
+        The classes that can be searched, thousands if need be.
+    exemplars
+        Class → paths of images that surely show it, shown beside a candidate.
+    sorts
+        Name → numeric column of the candidates: further orders.
+    asked
+        So many candidates, from the first on, are to be decided; all by default.
+    summary
+        Makes the line under the gallery from the decisions so far (item → decision).
+    thumbnail_side
+        The longer side of a thumbnail, in pixels.
+    folders
+        Photos are read from these folders alone, symbolic links followed; one that lies elsewhere,
+        whatever a listing says, is shown as a placeholder. By default from anywhere.
+
+    Raises
+    ------
+    ValueError
+        A column is missing or holds wrong values, or a key cannot be used.
     """
 
     def __init__(
@@ -105,10 +128,11 @@ class Gallery:
         self._suggests = bool((self._candidates["suggested"] != "").any())
         if not (self._suggests or classes or RELABEL in choices.values()):
             self.review.choices.remove(RELABEL)
-        self._exemplars = exemplars or {}
         self._summary = summary
         self._side = thumbnail_side
-        self._photos = Thumbnails(folders=folders)
+        self._panel = bool(exemplars) or self._suggests
+        photos = Thumbnails(folders=folders)
+        self._answers = Answers(self.review, photos, exemplars or {}, thumbnail_side)
         # JupyterLab may hand messages over on another thread while a cell runs.
         self._lock = RLock()
         self._arranged = {"sort": ORDER, "descending": False, "show": EVERYTHING, "text": ""}
@@ -119,65 +143,11 @@ class Gallery:
         self._grid: Grid | None = None
         self._fallback: DisplayHandle | None = None
 
-    def decide(
-        self, items: str | Sequence[str], decision: str, label: str = "", suggestion: int = 0
-    ) -> None:
-        """Write decisions to the journal, then show them and move to the next undecided item.
-
-        `relabel` takes the class `label`, or each item's suggestion of that number, from 1.
-
-        Raises ValueError where an item is not in this gallery, the decision is not among its
-        choices, the class is unknown or there is no suggestion; OSError where the journal cannot
-        be written. Then nothing was decided.
-        """
-        wanted = [items] if isinstance(items, str) else list(items)
-        unknown = [item for item in wanted if item not in self.review.position]
-        if unknown:
-            raise ValueError(f"{unknown[0]!r} is not among the {len(self._candidates)} candidates")
-        with self._lock:
-            places = [self.review.position[item] for item in wanted]
-            self._decide(places, decision, label, suggestion)
-            self._show()
-
-    def undo(self) -> None:
-        """Take back the latest action of this gallery and move to its first item.
-
-        What was said before it stands again. Raises ValueError where nothing was decided since the
-        gallery was made: earlier decisions are changed by deciding anew.
-        """
-        with self._lock:
-            self._move_to(self.review.undo())
-            self._show()
-
-    def redo(self) -> None:
-        """Decide again what was last taken back. Raises ValueError where nothing was."""
-        with self._lock:
-            self._move_to(self.review.redo())
-            self._show()
-
-    def arrange(
-        self, sort: str = ORDER, descending: bool = False, show: str = EVERYTHING, text: str = ""
-    ) -> None:
-        """Sort the candidates and narrow them; see `Review.arranged`, which says what raises."""
-        with self._lock:
-            self._arrange(sort, descending, show, text)
-            self._show()
-
-    @property
-    def selected(self) -> str | None:
-        """The item that the next key decides when no other was chosen in the browser."""
-        return self.review.items[self._places[self._cursor]] if self._places else None
-
     @property
     def decisions(self) -> dict[str, str]:
-        """Item → decision that stands, for the candidates that have one."""
+        """Item → decision in force, for the candidates that have one."""
         standing = {item: self.review.standing(n) for n, item in enumerate(self.review.items)}
         return {item: one.decision for item, one in standing.items() if one.decision}
-
-    @property
-    def progress(self) -> str:
-        """How far it has come, such as `decided 12 of 83`."""
-        return self.review.progress
 
     @property
     def grid(self) -> Grid:
@@ -187,9 +157,14 @@ class Gallery:
         return self._grid
 
     def require(self, wanted: bool) -> None:
-        """Where a review is wanted, raise RuntimeError if it is not done; else do nothing.
+        """Stop the notebook where a review is wanted and is not done.
 
-        Done it is when somebody has decided on each candidate that is asked for.
+        It is done when somebody has decided on each candidate that is asked for.
+
+        Raises
+        ------
+        RuntimeError
+            `wanted`, and candidates are left.
         """
         self.review.changes()
         if wanted and self.review.left:
@@ -211,7 +186,7 @@ class Gallery:
         )
 
     def sheet(self) -> Any:
-        """What would be shown, as a contact sheet (see `sheets`), with the decisions so far."""
+        """The candidates as a contact sheet (see `sheets`), with the decisions so far."""
         return contact_sheet(
             self._candidates,
             title=self.title,
@@ -220,13 +195,13 @@ class Gallery:
         )
 
     def _ipython_display_(self) -> None:
-        # Where no browser is there to draw the widget (papermill, a printed notebook, nbviewer)
-        # the sheet and this line are what stays; a browser that drew it says so and they go.
+        # The sheet and the sentence are what is seen where nothing draws the widget (an executed
+        # copy, a printed notebook, nbviewer). A browser that drew it says so, and they go.
         shown = {"text/plain": repr(self)}
         if len(self._candidates):
             shown["image/png"] = self.sheet()._repr_png_()
         self._fallback = display(shown, raw=True, display_id=True)
-        if len(self._candidates):
+        if len(self._candidates) and _somebody_is_there():
             display(self.grid)
 
     def _build(self) -> None:
@@ -243,13 +218,22 @@ class Gallery:
                 "relabel_colour": decision_colour(RELABEL),
                 "suggests": self._suggests,
                 "searches": len(review.classes),
-                "panel": bool(self._exemplars) or self._suggests,
+                "panel": self._panel,
+                "lines": self._lines(),
                 "sorts": review.sorts,
                 "shows": review.shows,
             }
         )
+        self._grid.reading = self.__repr__
         self._grid.on_msg(self._receive)
         self._show()
+
+    def _lines(self) -> int:
+        """Lines of text under a tile."""
+        if self._rows:
+            return 1
+        of_captions = 1 + self._candidates["caption"].str.contains("\n").any()
+        return int(of_captions + self._suggests)
 
     def _decide(self, places: list[int], decision: str, label: str, suggestion: int) -> None:
         self.review.decide(places, decision, label, suggestion)
@@ -268,15 +252,13 @@ class Gallery:
             self._cursor = self._places.index(places[0])
 
     def _show(self, answer: str = "", error: str = "") -> None:
-        if self._grid is None:
-            return
         review = self.review
         self._time += 1
         changed: list[int] = []
         try:
             changed = review.changes()
         except (ValueError, OSError) as problem:
-            # A journal that cannot be read any more is told; what stood is still shown.
+            # Where the journal cannot be read any more, earlier decisions are still shown.
             error = error or str(problem)
         self._grid.now = {
             "view": self._view,
@@ -293,8 +275,7 @@ class Gallery:
         }
 
     def _standing(self, place: int) -> dict[str, str]:
-        decision, label, disputed = self.review.standing(place)
-        return {"decision": decision, "label": label, "disputed": disputed}
+        return self.review.standing(place)._asdict()
 
     def _receive(self, _: Any, content: Any, __: Any) -> None:
         """Do what the browser asks for; what goes wrong is shown there and changes nothing."""
@@ -308,7 +289,7 @@ class Gallery:
                 if self._fallback is not None:
                     self._fallback.update({"text/plain": ""}, raw=True)
             elif hasattr(message, "ask"):
-                getattr(self, f"_send_{message.type}")(message)
+                self._answer(message)
             else:
                 self._act(message)
 
@@ -343,92 +324,27 @@ class Gallery:
             raise ValueError("there is no such candidate; nothing was decided")
         return [self._places[number] for number in dict.fromkeys(message.places)]
 
-    # What the browser asks for and only shows.
+    def _answer(self, message: Any) -> None:
+        """Send what the browser asks for, unless the order has changed meanwhile.
 
-    def _send_tiles(self, message: messages.Tiles) -> None:
-        if message.view != self._view:
+        JPEGs go one after another in one buffer, with the sizes that take them apart.
+        """
+        if message.view != self._view and not isinstance(message, messages.Search):
             return
-        begin = message.begin
-        places = self._places[begin : min(message.end, begin + TILES_A_MESSAGE)]
-        tiles, jpegs = [], []
-        for place in places:
-            row = self._candidates.iloc[place]
-            paths = row["image"][:IMAGES_A_ROW] if self._rows else [row["image"]]
-            images = self._add_photos(jpegs, paths, self._side)
-            more = len(row["image"]) - len(paths) if self._rows else 0
-            tile = {name: row[name] for name in ("item", "caption", "suggested")}
-            tiles.append(tile | {"images": images, "more": more, "now": self._standing(place)})
-        self._send("tiles", message, jpegs, view=self._view, begin=begin, tiles=tiles)
+        answer = self._answers.to(message, self._places)
+        if answer is not None:
+            content, jpegs = answer
+            sizes = [len(jpeg) for jpeg in jpegs]
+            content = {"type": message.type, "ask": message.ask, "sizes": sizes, **content}
+            self._grid.send(content, buffers=[b"".join(jpegs)])
 
-    def _send_look(self, message: messages.Look) -> None:
-        """A candidate beside what it should look like: its class and its suggestions."""
-        row = self._row(message)
-        if row is None:
-            return
-        jpegs: list[bytes] = []
-        images = self._add_photos(jpegs, [row["image"]], LOOK_SIDE) if not self._rows else []
-        given = self._add_class(jpegs, row["label"], EXEMPLARS, row["image"])
-        suggestions = [
-            self._add_class(jpegs, name, EXEMPLARS_OF_A_SUGGESTION, row["image"])
-            | {"score": None if score != score else float(score)}
-            for name, score in row["suggestions"][: len(SUGGESTION_KEYS)]
-        ]
-        told = {"item": row["item"], "caption": row["caption"]}
-        told |= {"images": images, "given": given, "suggestions": suggestions}
-        self._send("look", message, jpegs, **told)
 
-    def _send_zoom(self, message: messages.Zoom) -> None:
-        """The full picture of a candidate, or all pictures of a row."""
-        row = self._row(message)
-        if row is None:
-            return
-        jpegs: list[bytes] = []
-        if self._rows:
-            images = self._add_photos(jpegs, row["image"][:ZOOM_ROW_IMAGES], ZOOM_ROW_SIDE)
-        else:
-            images = self._add_photos(jpegs, [row["full"]], ZOOM_SIDE)
-            if not jpegs[0]:
-                jpegs.clear()
-                images = self._add_photos(jpegs, [row["image"]], ZOOM_SIDE)
-        told = {"item": row["item"], "caption": row["caption"], "images": images}
-        self._send("zoom", message, jpegs, **told)
+def _somebody_is_there() -> bool:
+    """Whether a person may be at the screen: papermill and nbconvert say that nobody can be asked.
 
-    def _send_search(self, message: messages.Search) -> None:
-        jpegs: list[bytes] = []
-        names = self.review.search(message.text)
-        # Photos of a few are what tells look-alike names apart; of all they would be too slow.
-        found = [
-            self._add_class(jpegs, name, EXEMPLARS_OF_A_SUGGESTION if number < 8 else 0, "")
-            for number, name in enumerate(names)
-        ]
-        self._send("search", message, jpegs, found=found)
-
-    def _row(self, message: messages.Look | messages.Zoom) -> pd.Series | None:
-        if message.view != self._view or message.place >= len(self._places):
-            return None
-        return self._candidates.iloc[self._places[message.place]]
-
-    def _add_class(self, jpegs: list[bytes], name: str, count: int, but: Any) -> dict[str, Any]:
-        """A class's exemplars, the candidate itself left out."""
-        paths = [path for path in self._exemplars.get(name, ()) if path != but][:count]
-        return {"label": name, "images": self._add_photos(jpegs, paths, self._side)}
-
-    def _add_photos(
-        self, jpegs: list[bytes], paths: Sequence[str | Path], side: int
-    ) -> list[dict[str, str]]:
-        """Add photos to a message; returns their file names and what is wrong with them."""
-        images = []
-        for path in paths:
-            jpeg, problem = self._photos.jpeg(path, side)
-            jpegs.append(jpeg)
-            images.append({"name": Path(path).name, "problem": problem})
-        return images
-
-    def _send(self, kind: str, message: Any, jpegs: list[bytes], **content: Any) -> None:
-        """Send JPEGs one after another in one buffer, with the sizes that take them apart."""
-        sizes = [len(jpeg) for jpeg in jpegs]
-        told = {"type": kind, "ask": message.ask, "sizes": sizes, **content}
-        self._grid.send(told, buffers=[b"".join(jpegs)])
+    They do so with each cell they execute; the kernel keeps it for its `input`.
+    """
+    return getattr(getattr(get_ipython(), "kernel", None), "_allow_stdin", True)
 
 
 def _check_choices(choices: Mapping[str, str]) -> None:

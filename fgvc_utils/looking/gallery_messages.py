@@ -1,4 +1,4 @@
-"""What a browser may send to a gallery: each message with its types and sizes, all else refused."""
+"""What a browser may send to a gallery: each message with its types and sizes; all else raises."""
 
 from typing import Annotated, Any, Literal
 
@@ -33,14 +33,14 @@ class Drawn(_Message):
     type: Literal["drawn"]
 
 
-class _Question(_Message):
+class Question(_Message):
     """Asks for something to show; the answer carries `ask`. Places count within `view`."""
 
     ask: Text
     view: Number
 
 
-class Tiles(_Question):
+class Tiles(Question):
     """The tiles from one place to another, which is not among them."""
 
     type: Literal["tiles"]
@@ -48,21 +48,21 @@ class Tiles(_Question):
     end: Annotated[Number, Field(alias="to")]
 
 
-class Look(_Question):
+class Look(Question):
     """A candidate beside what it should look like."""
 
     type: Literal["look"]
     place: Number
 
 
-class Zoom(_Question):
+class Zoom(Question):
     """A candidate's full picture."""
 
     type: Literal["zoom"]
     place: Number
 
 
-class Search(_Question):
+class Search(Question):
     """Classes by a typed text."""
 
     type: Literal["search"]
@@ -122,8 +122,11 @@ _READER = TypeAdapter(Annotated[Message, Field(discriminator="type")])
 def read_message(content: Any) -> Message:
     """A message as a record of its kind.
 
-    Raises ValueError naming the part that is missing, of another type, or too large; what was sent
-    is not in the text, as it may be large.
+    Raises
+    ------
+    ValueError
+        A part is missing, of another type, or too large; the message names the part but does not
+        repeat what was sent, which may be large.
     """
     try:
         return _READER.validate_python(content)
@@ -138,5 +141,5 @@ def read_message(content: Any) -> Message:
 
 def id_of(content: Any) -> str:
     """The id that the answer to a message must carry, also where the message itself is refused."""
-    told = content.get("id", "") if isinstance(content, dict) else ""
-    return told if isinstance(told, str) and len(told) <= LONGEST_TEXT else ""
+    sent = content.get("id", "") if isinstance(content, dict) else ""
+    return sent if isinstance(sent, str) and len(sent) <= LONGEST_TEXT else ""

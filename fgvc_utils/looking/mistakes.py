@@ -36,11 +36,25 @@ def confused_pairs(
 ) -> pd.DataFrame:
     """The pairs of classes that are most often taken for each other.
 
-    `probabilities` is a row an image and a column a class; `labels` are the classes of its rows, in
-    their order. Returns at most `most` rows, most mistakes first (then by name): class, sister,
-    mistakes (both ways), share (of the images of the two classes), class_as_sister (images of the
-    class that were taken for the sister; never fewer than the other way), sister_as_class, and
-    images_of_class and images_of_sister. Raises ValueError where labels do not fit.
+    Parameters
+    ----------
+    probabilities
+        Shape (images, classes): one row an image, indexed by image id, one column a class.
+    labels
+        The class of each row, in the order of the rows.
+    most
+        At most so many pairs.
+
+    Returns
+    -------
+    One row a pair, most mistakes first (then by name): class, sister, mistakes (both ways), share
+    (of the images of the two classes), class_as_sister (images of the class that were taken for the
+    sister; never fewer than the other way), sister_as_class, images_of_class and images_of_sister.
+
+    Raises
+    ------
+    ValueError
+        `labels` has another length, or names a class that is no column.
     """
     own, predicted = _predicted(probabilities, labels)
     classes = probabilities.columns
@@ -72,12 +86,29 @@ def confused_pairs(
 
 
 def sisters(probabilities: pd.DataFrame, labels: Sequence[str], most: int = 15) -> pd.DataFrame:
-    """The confusion matrix of the classes that take part in the most confused pairs.
+    """The confusion matrix of the classes in the most confused pairs.
 
-    Counts of images: a row a class by label, a column a class by prediction, and a last column
-    `(others)` for what was taken for a class that is not shown. Classes that are taken for each
-    other stand side by side: the order is that of the leaves of a tree of average links (scipy)
-    over how often two classes are confused. Arguments and errors as in `confused_pairs`.
+    Classes that are often confused stand side by side: they are ordered as the leaves of an
+    average-linkage tree.
+
+    Parameters
+    ----------
+    probabilities, labels, most
+        As for `confused_pairs`.
+
+    Returns
+    -------
+    Counts of images, int: one row a class by label, one column a class by prediction, and a last
+    column `(others)` for predictions of classes that are not shown.
+
+    Raises
+    ------
+    ValueError
+        As for `confused_pairs`.
+
+    References
+    ----------
+    Bar-Joseph, Gifford and Jaakkola (2001), Fast optimal leaf ordering for hierarchical clustering.
     """
     pairs = confused_pairs(probabilities, labels, most)
     shown = sorted({*pairs["class"], *pairs["sister"]})
@@ -109,10 +140,23 @@ def _side_by_side(counts: pd.DataFrame) -> list[str]:
 
 
 def worst(probabilities: pd.DataFrame, labels: Sequence[str], most: int = 24) -> pd.DataFrame:
-    """The surest wrong answers: at most `most` rows, the surest first.
+    """The wrong answers that the network is surest of, the surest first.
 
-    Arguments and errors as in `confused_pairs`; the index of `probabilities` is the image id.
+    Parameters
+    ----------
+    probabilities, labels
+        As for `confused_pairs`.
+    most
+        At most so many rows.
+
+    Returns
+    -------
     Columns image_id, label, predicted, probability_of_label and probability_of_predicted.
+
+    Raises
+    ------
+    ValueError
+        As for `confused_pairs`.
     """
     own, predicted = _predicted(probabilities, labels)
     values, rows = probabilities.to_numpy(), np.arange(len(own))
@@ -131,9 +175,17 @@ def worst(probabilities: pd.DataFrame, labels: Sequence[str], most: int = 24) ->
 
 
 def typical(probabilities: pd.DataFrame, labels: Sequence[str]) -> pd.Series:
-    """Each class's surest right image: class → image id, classes without a right one left out.
+    """Each class's surest right image: class → image id; a class without a right one is left out.
 
-    Arguments and errors as in `confused_pairs`; give train images to have one for every class.
+    Parameters
+    ----------
+    probabilities, labels
+        As for `confused_pairs`; with train images there is one for almost every class.
+
+    Raises
+    ------
+    ValueError
+        As for `confused_pairs`.
     """
     own, predicted = _predicted(probabilities, labels)
     right = np.flatnonzero(own == predicted)
@@ -146,20 +198,33 @@ def typical(probabilities: pd.DataFrame, labels: Sequence[str]) -> pd.Series:
 def to_show(
     mistakes: pd.DataFrame, files: pd.Series, examples: Mapping[str, str] | None = None
 ) -> pd.DataFrame:
-    """What a contact sheet shows of `worst`: columns item, image and caption.
+    """The candidates of a contact sheet of mistakes.
 
-    `files` maps image ids to pictures; with `examples` (class → image id, as `typical` gives) an
-    example of the predicted class stands beside each photo, where there is one. Draw it by
-    `sheets.contact_sheet(shown, columns=2, across=4)`.
+    Draw them with `sheets.contact_sheet(shown, columns=2, across=4)`.
+
+    Parameters
+    ----------
+    mistakes
+        What `worst` returns.
+    files
+        Where each picture lies, indexed by image id.
+    examples
+        Class → image id, as `typical` gives: beside each photo stands an example of the predicted
+        class, where there is one.
+
+    Returns
+    -------
+    Columns item, image (a list of files) and caption (a line for the label, a line for the
+    prediction, each with its probability).
     """
     examples = {} if examples is None else dict(examples)
     images = [
-        [files[image], *(files[examples[said]] for said in [predicted] if said in examples)]
+        [files[image], *(files[examples[name]] for name in [predicted] if name in examples)]
         for image, predicted in zip(mistakes["image_id"], mistakes["predicted"], strict=True)
     ]
     captions = [
-        f"{row.label} {row.probability_of_label:.2f} → "
-        f"{row.predicted} {row.probability_of_predicted:.2f}"
+        f"{row.label} {row.probability_of_label:.2f}\n"
+        f"→ {row.predicted} {row.probability_of_predicted:.2f}"
         for row in mistakes.itertuples()
     ]
     shown = pd.DataFrame({"item": mistakes["image_id"].to_numpy(), "caption": captions})
@@ -170,17 +235,31 @@ def to_show(
 def by_size(sizes: pd.Series, accuracy: pd.Series, images: pd.Series) -> pd.DataFrame:
     """Held-out accuracy by the size of the class, in bins that double: 1, 2–3, 4–7, 8–15 ….
 
-    All by class: `sizes` are train images, `accuracy` is the share of right held-out images and
-    `images` their number. Classes without train images or held-out ones are left out. A row a bin
-    that has classes: smallest, largest (train images), classes, n (held-out images), accuracy
-    (their share of right ones) and low and high, its 95 % interval (Wilson 1927).
+    Parameters
+    ----------
+    sizes
+        Train images of each class.
+    accuracy
+        Share of each class's held-out images that are right, 0 to 1.
+    images
+        Held-out images of each class.
+
+    Returns
+    -------
+    One row a bin that has classes: smallest, largest (train images), classes, n (held-out images),
+    accuracy (the share of them that are right), low and high (its 95 % interval). Classes without
+    train images or without held-out ones are left out.
+
+    References
+    ----------
+    Wilson (1927), Probable inference, the law of succession, and statistical inference.
     """
-    told = pd.DataFrame({"size": sizes.reindex(accuracy.index), "accuracy": accuracy})
-    told["images"] = images.reindex(accuracy.index)
-    told = told[(told["size"] > 0) & (told["images"] > 0)]
-    doublings = np.floor(np.log2(told["size"])).astype(int)
+    known = pd.DataFrame({"size": sizes.reindex(accuracy.index), "accuracy": accuracy})
+    known["images"] = images.reindex(accuracy.index)
+    known = known[(known["size"] > 0) & (known["images"] > 0)]
+    doublings = np.floor(np.log2(known["size"])).astype(int)
     rows = []
-    for doubling, classes in told.groupby(doublings):
+    for doubling, classes in known.groupby(doublings):
         n = int(classes["images"].sum())
         hits = round(float((classes["accuracy"] * classes["images"]).sum()))
         low, high = wilson(hits, n)

@@ -1,6 +1,5 @@
 """Figures from tables and arrays. Each function returns a matplotlib figure for a cell to show."""
 
-import io
 import math
 import re
 from collections.abc import Sequence
@@ -8,115 +7,119 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
-from matplotlib.backend_bases import RendererBase
 from matplotlib.figure import Figure
-from matplotlib.text import Text
-from matplotlib.ticker import LogFormatter
 
 from fgvc_utils.contest import tables
 from fgvc_utils.looking import mistakes
-
-BLUE, ORANGE, GREY, GREEN = "#0072b2", "#d55e00", "#9a9a9a", "#009e73"
-# One after another for lines of one kind: the palette of Okabe and Ito (2008).
-LINES = (BLUE, ORANGE, GREEN, "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+from fgvc_utils.looking.figures import (
+    BLUE,
+    GREEN,
+    GREY,
+    LINES,
+    ORANGE,
+    figure_of,
+    legend_beside,
+    name_ends,
+    panels_of,
+    plain_numbers,
+    sentence,
+    shortened,
+    square_of,
+)
 
 # Steps of a learning-rate sweep that weigh most in its smoothed loss.
 SWEEP_SPAN = 10
-
-
-class Picture(Figure):
-    """A figure that a notebook shows as PNG by itself, without pyplot and its global state.
-
-    Text stands as it is: a class called `$x_1$` is no formula.
-    """
-
-    def draw(self, renderer: RendererBase) -> None:
-        for axes in self.axes:
-            # Their labels are made when they are first asked for.
-            for axis in (axes.xaxis, axes.yaxis):
-                axis.get_ticklabels(which="both")
-        for text in self.findobj(Text):
-            text.set_parse_math(False)
-        super().draw(renderer)
-
-    def _repr_png_(self) -> bytes:
-        buffer = io.BytesIO()
-        self.savefig(buffer, format="png", dpi=100)
-        return buffer.getvalue()
-
-
-def _figure(title: str, width: float = 8, height: float = 3) -> tuple[Figure, object]:
-    figure = Picture(figsize=(width, height), layout="constrained")
-    axes = figure.subplots()
-    axes.set_title(title, loc="left")
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure, axes
-
-
-def _plain_numbers(axis: Axis) -> None:
-    """Have a logarithmic axis labelled 0.001 and not by a formula, which a Picture does not set."""
-    axis.set_major_formatter("{x:g}")
-    # Between the powers of ten it says something only where there are few of them.
-    axis.set_minor_formatter(LogFormatter())
+# Classes that a plot names one by one.
+MOST_NAMED = 30
+# Classes that are named beside a plot of points.
+MOST_BESIDE = 14
 
 
 def class_sizes(table: pd.DataFrame, title: str) -> Figure:
-    """Kept train images a class, largest first; what was left out stands on top."""
+    """Train images of each class, the largest class first: as they came, and those kept.
+
+    The largest and the smallest class are named below.
+
+    Parameters
+    ----------
+    table
+        A label table.
+    """
     train = table[table["split"] == "train"]
     given = train["given"].value_counts()
+    if given.empty:
+        return sentence(title, "no train image, so no class has a size")
     kept = table[tables.kept(table)]["label"].value_counts().reindex(given.index, fill_value=0)
-    figure, axes = _figure(title)
+    figure, axes = figure_of(title)
     axes.bar(range(len(given)), given, color=GREY, width=1, label="came")
     axes.bar(range(len(given)), kept, color=BLUE, width=0.7, label="kept")
-    axes.set(xlabel=f"{len(given)} classes, largest first", ylabel="images")
-    axes.legend(frameon=False)
+    name_ends(axes, [f"{name}: {count}" for name, count in given.items()])
+    axes.set(xlabel=f"{_count(given, 'class', 'classes')}, largest first", ylabel="images")
+    legend_beside(axes)
     return figure
 
 
 def score_histogram(scores: pd.Series, threshold: float, name: str, title: str) -> Figure:
-    """How many images have which score, with the threshold."""
-    figure, axes = _figure(title)
+    """How many images have which score, on a logarithmic axis, with the threshold.
+
+    Parameters
+    ----------
+    scores
+        One score an image, 0 to 1.
+    threshold
+        Drawn as a line; the label counts the scores above it.
+    name
+        What the score is called.
+    """
+    if scores.empty:
+        return sentence(title, f"no image has a {name}")
+    figure, axes = figure_of(title)
     axes.hist(scores, bins=np.linspace(0, 1, 41), color=BLUE, log=True)
-    _plain_numbers(axes.yaxis)
+    plain_numbers(axes.yaxis)
     axes.axvline(threshold, color=ORANGE)
     over = int((scores > threshold).sum())
     axes.set(xlabel=f"{name}; {over} of {len(scores)} above {threshold}", ylabel="images (log)")
     return figure
 
 
-def rank_histogram(ranks: pd.Series, top: int, title: str) -> Figure:
-    """How many images have their label at which rank, and where the stage cuts."""
-    figure, axes = _figure(title)
-    last = min(20, int(ranks.max()) + 1)
-    counts = np.bincount(np.minimum(ranks, last), minlength=last + 1)
-    colours = [BLUE if rank < top else ORANGE for rank in range(last + 1)]
-    axes.bar(range(last + 1), counts, color=colours)
-    axes.axvline(top - 0.5, color=ORANGE)
-    axes.set_xticks(range(last + 1), [*map(str, range(last)), f"≥{last}"])
-    axes.set(xlabel="classes scored above the label", ylabel="images")
-    return figure
-
-
 def ledger(rounds: pd.DataFrame, title: str) -> Figure:
-    """Kept and left-out images round by round, with what returned in each."""
-    figure, axes = _figure(title)
-    x = range(len(rounds))
-    axes.bar(x, rounds["kept"], color=BLUE, label="kept")
-    axes.bar(x, rounds["left_out"], bottom=rounds["kept"], color=ORANGE, label="left out")
+    """Images kept and left out after each round, and how many returned in it.
+
+    Parameters
+    ----------
+    rounds
+        One row a round: round, recipe (text), kept, returned, left_out (counts of images).
+    """
+    figure, axes = figure_of(title, height=1.1 + 0.36 * len(rounds))
+    rows = range(len(rounds))
+    axes.barh(rows, rounds["kept"], color=BLUE, label="kept")
+    axes.barh(rows, rounds["left_out"], left=rounds["kept"], color=ORANGE, label="left out")
     for place, (kept, returned) in enumerate(zip(rounds["kept"], rounds["returned"], strict=True)):
-        axes.annotate(f"+{returned}", (place, kept), ha="center", va="top", color="white")
-    axes.set_xticks(
-        x, [f"{n}: {r}" for n, r in zip(rounds["round"], rounds["recipe"], strict=True)]
-    )
-    axes.set_ylabel("images")
-    axes.legend(loc="lower right", framealpha=1)
+        axes.annotate(
+            f"+{returned} ",
+            (kept, place),
+            ha="right",
+            va="center",
+            color="white",
+            annotation_clip=False,
+        )
+    numbered = zip(rounds["round"], rounds["recipe"], strict=True)
+    axes.set_yticks(rows, [shortened(f"{number}: {recipe}", 44) for number, recipe in numbered])
+    axes.invert_yaxis()
+    axes.set_xlabel("images; + those that returned")
+    legend_beside(axes)
     return figure
 
 
 def planted(by_threshold: pd.DataFrame, title: str) -> Figure:
-    """Precision, recall and right labels lost over the threshold, learnt from planted errors."""
-    figure, axes = _figure(title)
+    """How well a threshold finds planted errors: recall, precision and right labels lost.
+
+    Parameters
+    ----------
+    by_threshold
+        One row a threshold: threshold, recall, precision, right_lost (shares, 0 to 1).
+    """
+    figure, axes = figure_of(title)
     names = {"recall": BLUE, "precision": ORANGE, "right_lost": GREY}
     for name, colour in names.items():
         label = name.replace("_", " ")
@@ -127,54 +130,77 @@ def planted(by_threshold: pd.DataFrame, title: str) -> Figure:
 
 
 def class_losses(table: pd.DataFrame, stage: str, title: str) -> Figure:
-    """The share of each class that a stage left out, the 30 that lost most."""
+    """The share of its train images that each class lost in a stage, the 30 highest.
+
+    Parameters
+    ----------
+    table
+        A label table.
+    stage
+        Such as `02_coarse`.
+    """
     train = table[table["split"] == "train"]
     lost = (train["stage"] == stage) & (train["status"] == "drop")
-    share = lost.groupby(train["given"]).mean().sort_values(ascending=False).head(30)
-    figure, axes = _figure(title)
-    axes.bar(share.index, share, color=ORANGE)
-    axes.tick_params(axis="x", rotation=90)
-    axes.set(ylabel="share left out", ylim=(0, 1))
+    share = lost.groupby(train["given"]).mean().sort_values(ascending=False)
+    if share.empty:
+        return sentence(title, "no train image, so no class lost any")
+    shown = share.head(MOST_NAMED)
+    figure, axes = figure_of(title, height=3.6)
+    axes.bar(range(len(shown)), shown, color=ORANGE)
+    axes.set_xticks(range(len(shown)), map(shortened, shown.index), rotation=90)
+    few = f"{len(shown)} of {len(share)} classes, those that lost most"
+    axes.set(xlabel=few if len(shown) < len(share) else "", ylabel="share left out", ylim=(0, 1))
     return figure
 
 
 def agreement(judged: pd.DataFrame, drop_below: float, title: str) -> Figure:
-    """Agreement of each class against its size; dropped ones in orange."""
-    figure, axes = _figure(title)
+    """Agreement of each class against its size; classes below the bar are orange and named.
+
+    Parameters
+    ----------
+    judged
+        Indexed by class: images (a count), agreement (0 to 1).
+    drop_below
+        The bar.
+    """
+    figure, axes = figure_of(title)
     low = judged["agreement"] < drop_below
     axes.scatter(judged["images"], judged["agreement"], c=np.where(low, ORANGE, BLUE))
-    for label, row in judged[low].iterrows():
-        axes.annotate(label, (row["images"], row["agreement"]))
     axes.axhline(drop_below, color=GREY, linewidth=1)
     axes.set(xlabel="images", ylabel="agreement", ylim=(-0.02, 1.02))
+    # Beside the plot: many of the low classes lie on top of each other.
+    below = judged[low].sort_values(["agreement", "images"], kind="stable")
+    names = [
+        f"{shortened(label)}: {n:.0f}" for label, n in below["images"].head(MOST_BESIDE).items()
+    ]
+    if len(below) > MOST_BESIDE:
+        names.append(f"and {len(below) - MOST_BESIDE} more")
+    if names:
+        text = "\n".join([f"below {drop_below:g}, and images:", *names])
+        axes.text(1.02, 1, text, transform=axes.transAxes, va="top", fontsize="small", color=ORANGE)
     return figure
 
 
-def _panels(count: int, title: str, height: float = 3) -> tuple[Figure, list]:
-    """A figure of `count` panels side by side, titled at its upper left."""
-    figure = Picture(figsize=(max(5, 4 * count), height), layout="constrained")
-    panels = list(figure.subplots(1, count, squeeze=False)[0])
-    for axes in panels:
-        axes.spines[["top", "right"]].set_visible(False)
-    figure.suptitle(title, x=0.01, ha="left", fontsize="large")
-    return figure, panels
-
-
 def learning_curve(log: pd.DataFrame, title: str) -> Figure:
-    """The epochs of a fit: its loss, how it does on held-out images, and its throughput.
+    """The epochs of a fit: its loss, its accuracy on held-out images, and its throughput.
 
-    `log` has a row an epoch: epoch, train_loss; where a fold is held out top1, top5 and loss; in
-    logs that recorded it images_per_second, and waiting (0 to 1), the share of the training time in
-    which the loop waited for pictures. Panels without data are left out.
+    Panels without data are left out.
+
+    Parameters
+    ----------
+    log
+        One row an epoch: epoch, train_loss; where a fold is held out top1, top5 and loss; in logs
+        that recorded it images_per_second and waiting (0 to 1), the share of the training time in
+        which the loop waited for pictures.
     """
-    told = [name for name in ("top1", "images_per_second") if name in log]
-    figure, (losses, *others) = _panels(1 + len(told), title)
+    further = [name for name in ("top1", "images_per_second") if name in log]
+    figure, (losses, *others) = panels_of(1 + len(further), title)
     losses.plot(log["epoch"], log["train_loss"], "o-", ms=3, color=GREY, label="train")
     losses.set(xlabel="epoch", ylabel="loss")
     if "loss" in log:
         losses.plot(log["epoch"], log["loss"], "o-", ms=3, color=BLUE, label="held out")
     losses.legend(frameon=False)
-    for name, axes in zip(told, others, strict=True):
+    for name, axes in zip(further, others, strict=True):
         _held_out(axes, log) if name == "top1" else _throughput(axes, log)
     for axes in (losses, *others):
         axes.locator_params(axis="x", integer=True)
@@ -182,7 +208,7 @@ def learning_curve(log: pd.DataFrame, title: str) -> Figure:
 
 
 def _held_out(axes: Axes, log: pd.DataFrame) -> None:
-    """Top-1 and top-5 of the held-out images by epoch."""
+    """Draw top-1 and top-5 of the held-out images by epoch."""
     axes.plot(log["epoch"], log["top1"], "o-", ms=3, color=BLUE, label="top-1")
     axes.plot(log["epoch"], log["top5"], "o-", ms=3, color=GREEN, label="top-5")
     axes.set(xlabel="epoch", ylabel="share of held-out images", ylim=(0, 1.02))
@@ -190,7 +216,7 @@ def _held_out(axes: Axes, log: pd.DataFrame) -> None:
 
 
 def _throughput(axes: Axes, log: pd.DataFrame) -> None:
-    """Images a second as bars, and where it is known the share of waiting on a second scale."""
+    """Draw images a second as bars, and where known the share of waiting on a second scale."""
     axes.bar(log["epoch"], log["images_per_second"], color=GREY, label="images a second")
     mean = f", {log['seconds'].mean():.3g} s each on average" if "seconds" in log else ""
     axes.set(xlabel=f"epoch{mean}", ylabel="images a second")
@@ -203,18 +229,18 @@ def _throughput(axes: Axes, log: pd.DataFrame) -> None:
 
 
 def _epochs_of(events: Sequence[dict]) -> pd.DataFrame:
-    """The `figures` events of a launch as a table: a row an event, in order.
+    """The `figures` events of a launch as a table: one row an event, in order.
 
-    Columns job, epoch, epochs (of how many; missing where the event tells of no epoch) and
+    Columns job, epoch, epochs (of how many; missing where the event names no epoch) and
     train_loss, loss and top1 as floats, missing where the event has none. The epoch is read from
-    the event's text ("epoch 2/5"); an event that tells of none counts as the job's next.
+    the event's text ("epoch 2/5"); an event without one counts as the job's next.
     """
     rows = []
     for event in events:
         job, numbers = event["job"], event["numbers"]
-        told = re.match(r"epoch (\d+)/(\d+)", event["text"])
+        named = re.match(r"epoch (\d+)/(\d+)", event["text"])
         earlier = sum(row["job"] == job for row in rows)
-        epoch, epochs = (int(told[1]), int(told[2])) if told else (earlier + 1, math.nan)
+        epoch, epochs = (int(named[1]), int(named[2])) if named else (earlier + 1, math.nan)
         values = {name: _number(numbers.get(name)) for name in ("train_loss", "loss", "top1")}
         rows.append({"job": job, "epoch": epoch, "epochs": epochs, **values})
     return pd.DataFrame(rows, columns=["job", "epoch", "epochs", "train_loss", "loss", "top1"])
@@ -225,24 +251,31 @@ def _number(value: float | None) -> float:
 
 
 def live_curves(events: Sequence[dict]) -> Figure:
-    """The epochs of a launch while it runs: train loss, held-out loss and top-1, a line a job.
+    """The epochs of a launch while it runs: train loss, held-out loss and top-1, one line a job.
 
-    `events` are the `figures` events of `progress`, in order. The axes are as long as the longest
-    job, so that one sees how much is left. Panels without data are left out.
+    The axes are as long as the longest job, which shows how much is left. Panels without data are
+    left out.
+
+    Parameters
+    ----------
+    events
+        The `figures` events of `progress`, in order.
     """
-    told = _epochs_of(events)
-    jobs = list(dict.fromkeys(told["job"]))
+    epochs = _epochs_of(events)
+    jobs = list(dict.fromkeys(epochs["job"]))
     panels = {"train_loss": "train loss", "loss": "held-out loss", "top1": "held-out top-1"}
-    panels = {name: text for name, text in panels.items() if told[name].notna().any()}
+    panels = {name: text for name, text in panels.items() if epochs[name].notna().any()}
     title = jobs[0] if len(jobs) == 1 else f"{len(jobs)} jobs so far"
-    figure, axes = _panels(max(1, len(panels)), title)
-    last = max(told[["epoch", "epochs"]].max().max(), 2) if len(told) else 2
+    figure, axes = panels_of(max(1, len(panels)), title)
+    last = max(epochs[["epoch", "epochs"]].max().max(), 2) if len(epochs) else 2
     for panel, (name, text) in zip(axes, panels.items(), strict=False):
         for number, job in enumerate(jobs):
-            of_job = told[told["job"] == job]
+            of_job = epochs[epochs["job"] == job]
             colour = LINES[number % len(LINES)]
-            panel.plot(of_job["epoch"], of_job[name], "o-", ms=3, color=colour, label=job)
-        newest = told[name].dropna().iloc[-1]
+            panel.plot(
+                of_job["epoch"], of_job[name], "o-", ms=3, color=colour, label=shortened(job)
+            )
+        newest = epochs[name].dropna().iloc[-1]
         panel.set_title(f"{text}, now {newest:.3g}", loc="left", fontsize="medium")
         panel.set(xlabel="epoch", xlim=(0.5, last + 0.5))
         panel.locator_params(axis="x", integer=True)
@@ -256,18 +289,27 @@ def live_curves(events: Sequence[dict]) -> Figure:
 def rate_sweep(sweep: pd.DataFrame, suggested: float, title: str) -> Figure:
     """The train loss while the learning rate rises step by step, and the rate that is suggested.
 
-    `sweep` has a row a step: lr and loss as floats; steps without a finite loss are left out. The
-    line is a mean of the steps so far that weighs the newest ones most (exponential, corrected for
-    its start), as in the range test of Smith (2017, Cyclical learning rates).
+    The line is an exponential moving average of the steps, corrected for its start.
+
+    Parameters
+    ----------
+    sweep
+        One row a step: lr and loss as floats; steps without a finite loss are left out.
+    suggested
+        The rate drawn as a line.
+
+    References
+    ----------
+    Smith (2017), Cyclical learning rates for training neural networks.
     """
     shown = sweep[np.isfinite(sweep["loss"])]
     smooth = shown["loss"].ewm(span=SWEEP_SPAN).mean()
-    figure, axes = _figure(title)
+    figure, axes = figure_of(title)
     axes.plot(shown["lr"], shown["loss"], ".", ms=3, color=GREY, label="each step")
     axes.plot(shown["lr"], smooth, color=BLUE, label="smoothed")
     axes.axvline(suggested, color=ORANGE, label=f"suggested: {suggested:.3g}")
     axes.set(xscale="log", xlabel="learning rate (log)", ylabel="train loss")
-    _plain_numbers(axes.xaxis)
+    plain_numbers(axes.xaxis)
     if len(shown):
         # The end of a sweep is a loss that explodes; it would press all else to the floor.
         low, start = smooth.min(), smooth.iloc[0]
@@ -280,11 +322,19 @@ def rate_sweep(sweep: pd.DataFrame, suggested: float, title: str) -> Figure:
 def ratio_sweep(frame: pd.DataFrame, used: float, title: str) -> Figure:
     """Held-out top-1 at several test ratios with their intervals, and the ratio in use.
 
-    `frame` has a row a ratio: ratio, top1, low and high as floats.
+    Parameters
+    ----------
+    frame
+        One row a ratio: ratio, top1, low and high (its 95 % interval), as floats. May be empty.
+    used
+        The ratio in use.
     """
+    if frame.empty:
+        return sentence(title, "no test ratio was tried on held-out images")
     ordered = frame.sort_values("ratio")
-    figure, axes = _figure(title)
-    below, above = ordered["top1"] - ordered["low"], ordered["high"] - ordered["top1"]
+    figure, axes = figure_of(title)
+    below = (ordered["top1"] - ordered["low"]).clip(0)
+    above = (ordered["high"] - ordered["top1"]).clip(0)
     axes.errorbar(
         ordered["ratio"], ordered["top1"], [below, above], fmt="o-", color=BLUE, capsize=3
     )
@@ -304,11 +354,19 @@ def accuracy_by_size(
 ) -> Figure:
     """Held-out accuracy of each class against the number of its train images.
 
-    All by class; with `images`, the held-out images of each class, a line shows the mean of classes
-    of like size (`mistakes.by_size`) with its 95 % interval and the number of images. Classes
-    without a train image have no place on the logarithmic axis; the label counts them.
+    Classes without a train image have no place on the logarithmic axis; the label counts them.
+
+    Parameters
+    ----------
+    sizes
+        Train images of each class.
+    accuracy
+        Share of each class's held-out images that are right, 0 to 1.
+    images
+        Held-out images of each class; with them a line shows the mean of classes of similar size
+        (see `mistakes.by_size`) with its 95 % interval and the number of images.
     """
-    figure, axes = _figure(title, height=3.6)
+    figure, axes = figure_of(title, height=3.6)
     of_class = sizes.reindex(accuracy.index).fillna(0)
     there = of_class > 0
     axes.scatter(of_class[there], accuracy[there], color=GREY, alpha=0.6, label="a class")
@@ -316,8 +374,9 @@ def accuracy_by_size(
         binned = mistakes.by_size(sizes, accuracy, images)
         # The middle of a bin on the logarithmic axis.
         middle = np.sqrt(binned["smallest"] * binned["largest"])
-        below, above = binned["accuracy"] - binned["low"], binned["high"] - binned["accuracy"]
-        label = "classes of like size, 95 %"
+        below = (binned["accuracy"] - binned["low"]).clip(0)
+        above = (binned["high"] - binned["accuracy"]).clip(0)
+        label = "classes of similar size, 95 %"
         axes.errorbar(
             middle, binned["accuracy"], [below, above], fmt="o-", color=BLUE, capsize=3, label=label
         )
@@ -326,26 +385,30 @@ def accuracy_by_size(
     without = f"; {(~there).sum()} without any are not shown" if (~there).any() else ""
     axes.set(xlabel=f"train images of the class (log){without}", ylabel="held-out accuracy")
     axes.set(xscale="log", ylim=(-0.03, 1.14))
-    _plain_numbers(axes.xaxis)
-    axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    if there.any():
+        # At least a doubling to each side, so that one class alone has an axis too.
+        axes.set_xlim(max(of_class[there].min() / 2, 0.7), of_class[there].max() * 2)
+    plain_numbers(axes.xaxis)
+    axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2)
     return figure
 
 
 def sisters(counts: pd.DataFrame, title: str) -> Figure:
     """The confusion matrix of sister classes: labels down, predictions across, counts of images.
 
-    `counts` is what `mistakes.sisters` returns. Right answers are blue, mistakes the more orange
-    the larger their share of the class; empty cells are blank.
+    Right answers are blue, mistakes the more orange the larger their share of the class; empty
+    cells are blank.
+
+    Parameters
+    ----------
+    counts
+        What `mistakes.sisters` returns.
     """
     if counts.empty:
-        figure, axes = _figure(title, height=1)
-        axes.text(0, 0.5, "no class was taken for another one", va="center")
-        axes.set_axis_off()
-        return figure
+        return sentence(title, "no class was taken for another one")
     values = counts.to_numpy()
     share = values / np.maximum(values.sum(axis=1, keepdims=True), 1)
-    side = 1.4 + 0.27 * len(counts)
-    figure, axes = _figure(title, width=max(5, side + 0.5), height=max(2.5, side))
+    figure, axes = square_of(counts, title, cell=0.3)
     own = np.zeros_like(share, dtype=bool)
     np.fill_diagonal(own, True)
     for shown, colours in ((own, "Blues"), (~own, "Oranges")):
@@ -354,41 +417,28 @@ def sisters(counts: pd.DataFrame, title: str) -> Figure:
     for row, column in zip(*np.nonzero(values), strict=True):
         text = str(values[row, column])
         axes.text(column, row, text, ha="center", va="center", fontsize="small")
-    axes.set_xticks(range(len(counts.columns)), counts.columns, rotation=90, fontsize="small")
-    axes.set_yticks(range(len(counts)), counts.index, fontsize="small")
     axes.set(xlabel="predicted", ylabel="label")
-    axes.spines[["left", "bottom"]].set_visible(False)
-    axes.tick_params(length=0)
-    return figure
-
-
-def bars(values: pd.Series, title: str, unit: str) -> Figure:
-    """Named values as horizontal bars, the largest at the top."""
-    ordered = values.sort_values()
-    figure, axes = _figure(title, height=0.8 + 0.32 * len(ordered))
-    axes.barh(ordered.index, ordered, color=BLUE)
-    for place, value in enumerate(ordered):
-        axes.annotate(f" {value:.3f}", (value, place), va="center")
-    axes.set(xlabel=unit, xlim=(0, min(1.0, ordered.max() * 1.15)))
     return figure
 
 
 def scores(table: pd.DataFrame, title: str) -> Figure:
-    """Top-1 with its 95 % interval, a row a name, the first at the top.
+    """Top-1 with its 95 % interval, one row a name, the first at the top.
 
-    `table` is that of `ensembling.score_table`: top1, low, high and n, by name. Without held-out
-    images the figure says so.
+    Parameters
+    ----------
+    table
+        What `ensembling.score_table` returns: top1, low, high and n, by name. Without held-out
+        images the figure says so.
     """
     shown = table.dropna(subset="top1")[::-1]
     if shown.empty:
-        figure, axes = _figure(title, height=1)
-        axes.text(0, 0.5, "no image was held out, so nothing is judged", va="center")
-        axes.set_axis_off()
-        return figure
-    figure, axes = _figure(title, height=0.9 + 0.32 * len(shown))
+        return sentence(title, "no image was held out, so nothing is judged")
+    figure, axes = figure_of(title, height=0.9 + 0.32 * len(shown))
     # Rounding may put an end of the interval a hair on the wrong side of the share.
     reach = [(shown["top1"] - shown["low"]).clip(0), (shown["high"] - shown["top1"]).clip(0)]
-    axes.errorbar(shown["top1"], shown.index, xerr=reach, fmt="o", color=BLUE, capsize=3)
+    rows = range(len(shown))
+    axes.errorbar(shown["top1"], rows, xerr=reach, fmt="o", color=BLUE, capsize=3)
+    axes.set_yticks(rows, [shortened(name, 44) for name in shown.index])
     for place, (top1, high) in enumerate(zip(shown["top1"], shown["high"], strict=True)):
         axes.annotate(f"  {top1:.3f}", (high, place), va="center")
     axes.set(xlabel=f"held-out top-1 with its 95 % interval, n = {shown['n'].iloc[0]}")
@@ -397,34 +447,51 @@ def scores(table: pd.DataFrame, title: str) -> Figure:
 
 
 def heat_map(values: pd.DataFrame, title: str) -> Figure:
-    """A square table of correlations: orange below 0, violet above, blank where missing."""
-    side = 1.6 + 0.55 * len(values)
-    figure, axes = _figure(title, width=max(5, side + 1.5), height=max(2.5, side))
+    """A square table of correlations: orange below 0, violet above, blank where missing.
+
+    Parameters
+    ----------
+    values
+        Shape (names, names), -1 to 1.
+    """
+    if values.empty:
+        return sentence(title, "nothing to compare")
+    figure, axes = square_of(values, title, cell=0.55)
     axes.imshow(values.to_numpy(dtype=float), cmap="PuOr", vmin=-1.4, vmax=1.4)
     for row, column in zip(*np.nonzero(values.notna().to_numpy()), strict=True):
         text = f"{values.iat[row, column]:.2f}"
         axes.text(column, row, text, ha="center", va="center", fontsize="small")
-    axes.set_xticks(range(len(values.columns)), values.columns, rotation=90, fontsize="small")
-    axes.set_yticks(range(len(values)), values.index, fontsize="small")
-    axes.spines[["left", "bottom"]].set_visible(False)
-    axes.tick_params(length=0)
     return figure
 
 
 def assigned(
     before: np.ndarray, after: np.ndarray, cap: int | np.ndarray, classes: Sequence[str]
 ) -> Figure:
-    """Images a class before and after balancing, and the cap: one number, or one a class.
+    """Test images assigned to each class before and after balancing, and the cap.
 
-    A cap of 0 is none.
+    Parameters
+    ----------
+    before, after
+        The class of each test image as a position in `classes`, int (images,).
+    cap
+        The most images of a class: one number, or one a class; 0 is none.
+    classes
+        Their names.
     """
-    figure, axes = _figure("test images a class, by plain top-1 and as submitted")
-    order = np.argsort(-np.bincount(before, minlength=len(classes)), kind="stable")
+    figure, axes = figure_of("test images of each class, by plain top-1 and as submitted")
+    counts = np.bincount(before, minlength=len(classes))
+    order = np.argsort(-counts, kind="stable")
     x = range(len(classes))
-    axes.bar(x, np.bincount(before, minlength=len(classes))[order], color=GREY, width=1)
+    axes.bar(x, counts[order], color=GREY, width=1)
     axes.step(x, np.bincount(after, minlength=len(classes))[order], color=BLUE, where="mid")
     if np.any(cap):
         caps = np.broadcast_to(cap, len(classes))[order]
         axes.step(x, caps, color=ORANGE, linewidth=1, where="mid")
-    axes.set(xlabel="classes, fullest first (grey: plain, blue: submitted)", ylabel="images")
+    name_ends(axes, [f"{classes[place]}: {counts[place]}" for place in order])
+    several = _count(classes, "class", "classes")
+    axes.set(xlabel=f"{several}, fullest first (grey: plain, blue: submitted)", ylabel="images")
     return figure
+
+
+def _count(things: Sequence, one: str, several: str) -> str:
+    return f"{len(things)} {one if len(things) == 1 else several}"

@@ -16,6 +16,7 @@ import pandas as pd
 from fgvc_utils.contest.journal import UNDO, Decision, Journal, majority, reviewer_name
 
 RELABEL = "relabel"
+UNSURE = "unsure"
 ORDER, CLASS = "order", "class"
 EVERYTHING, UNDECIDED, DECIDED = "all", "undecided", "decided"
 DISPUTED, NOT_MINE = "disputed", "not yet by me"
@@ -25,9 +26,9 @@ LOOKS_FOR_A_RATE = 5
 
 
 class Standing(NamedTuple):
-    """What the screen shows of an item: a decision, or empty strings.
+    """The decision that is shown for an item, or empty strings.
 
-    `disputed` says who said what where reviewers differ, else it is empty.
+    `disputed` lists every reviewer's decision where they differ, else it is empty.
     """
 
     decision: str = ""
@@ -38,17 +39,29 @@ class Standing(NamedTuple):
 class Review:
     """Candidates, and one reviewer's decisions on them, each of which is in the journal first.
 
-    Args:
-        candidates: as `check_candidates` wants them.
-        journal: where decisions go, and where earlier ones are read.
-        choices: the decisions that can be made.
-        reviewer: who decides; by default `journal.reviewer_name()`.
-        classes: the classes that an image may be given; with none every suggestion will do.
-        sorts: name → numeric column, orders besides the given one and the one by class.
-        asked: so many, from the first on, are asked for; the others are there for who wants more.
+    The methods name items by their position in `candidates`.
 
-    Items are named by their position in `candidates`. Raises ValueError where a column or a value
-    is wrong.
+    Parameters
+    ----------
+    candidates
+        As `check_candidates` wants them.
+    journal
+        Where decisions are written, and where earlier ones are read.
+    choices
+        The decisions that can be made.
+    reviewer
+        Who decides; by default `journal.reviewer_name()`.
+    classes
+        The classes that an image may be given; where none are named, any suggestion is accepted.
+    sorts
+        Name → numeric column: orders besides the given one and the one by class.
+    asked
+        So many candidates, from the first on, are to be decided; the others are optional.
+
+    Raises
+    ------
+    ValueError
+        A column or a value is wrong.
     """
 
     def __init__(
@@ -81,13 +94,10 @@ class Review:
         self._changed: set[int] = set()
         self.changes()
 
-    # What stands.
+    # Decisions so far.
 
     def changes(self) -> list[int]:
-        """Positions of what has changed since this was last asked, by whomever.
-
-        Takes up what others have decided meanwhile.
-        """
+        """Positions whose decisions have changed since the last call, those of others included."""
         self._refresh()
         changed = sorted(self._changed)
         self._changed.clear()
@@ -105,14 +115,14 @@ class Review:
                 self._changed.add(self.position[item])
 
     def standing(self, place: int) -> Standing:
-        """What is shown of an item: the reviewer's own word, else what is in force."""
+        """The decision shown for an item: the reviewer's own, else the one in force."""
         voices = self._voices.get(self.items[place], {})
         if not voices:
             return Standing()
-        said = voices.get(self.reviewer) or majority(list(voices.values())) or ("", "")
-        apart = len(set(voices.values())) > 1
-        words = [f"{who}: {' → '.join(filter(None, answer))}" for who, answer in voices.items()]
-        return Standing(*said, ", ".join(words) if apart else "")
+        shown = voices.get(self.reviewer) or majority(list(voices.values())) or ("", "")
+        differ = len(set(voices.values())) > 1
+        each = [f"{who}: {' → '.join(filter(None, answer))}" for who, answer in voices.items()]
+        return Standing(*shown, ", ".join(each) if differ else "")
 
     def is_decided(self, place: int) -> bool:
         """Whether anybody has decided on an item."""
@@ -125,21 +135,33 @@ class Review:
 
     @property
     def left(self) -> int:
-        """How many of those that are asked for nobody has decided on."""
+        """How many of the candidates that are asked for are still undecided."""
         return sum(not self.is_decided(place) for place in range(self.asked))
 
-    # What is said.
+    # Deciding.
 
     def decide(
         self, places: Sequence[int], decision: str, label: str = "", suggestion: int = 0
     ) -> list[int]:
-        """Decide on the items at `places` at once; returns them.
+        """Decide on the items at `places` in one action; returns `places`.
 
-        A decision `relabel` takes `label`, or each item's own suggestion number `suggestion`
-        (from 1; the first where neither is given).
+        Parameters
+        ----------
+        places
+            Positions of candidates.
+        decision
+            One of the choices.
+        label
+            For `relabel`: the class.
+        suggestion
+            For `relabel` without a label: the number of each item's own suggestion, from 1; 0 is 1.
 
-        Raises ValueError where a place, the decision, a class or a suggestion is unknown; OSError
-        where the journal cannot be written. Then nothing was decided.
+        Raises
+        ------
+        ValueError
+            A place, the decision, a class or a suggestion is unknown; nothing was decided.
+        OSError
+            The journal cannot be written; nothing was decided.
         """
         if decision not in self.choices:
             raise ValueError(f"{decision!r} is not one of {sorted(set(self.choices))}")
@@ -156,8 +178,12 @@ class Review:
     def undo(self) -> list[int]:
         """Take back the latest action of this review; returns its positions.
 
-        What the reviewer had said before it stands again. Raises ValueError where nothing was
-        decided since the review began: earlier decisions are changed by deciding anew.
+        The reviewer's earlier decisions on these items are in force again.
+
+        Raises
+        ------
+        ValueError
+            Nothing was decided since the review began; decide anew to change earlier decisions.
         """
         if not self._done:
             raise ValueError("nothing was decided in this gallery yet, so there is nothing to undo")
@@ -170,7 +196,10 @@ class Review:
     def redo(self) -> list[int]:
         """Decide once more what was last taken back; returns its positions.
 
-        Raises ValueError where nothing was taken back since the latest decision.
+        Raises
+        ------
+        ValueError
+            Nothing was taken back since the latest decision.
         """
         if not self._undone:
             raise ValueError("nothing was taken back, so there is nothing to redo")
@@ -206,7 +235,7 @@ class Review:
             self._changed.add(self.position[one.item])
         self._size = after
 
-    # What is seen.
+    # Order and search.
 
     @property
     def sorts(self) -> list[str]:
@@ -222,10 +251,15 @@ class Review:
     def arranged(
         self, sort: str = ORDER, descending: bool = False, show: str = EVERYTHING, text: str = ""
     ) -> list[int]:
-        """Positions in an order, narrowed to what `show` names and to where `text` is found.
+        """Positions of the candidates in an order, as `show` and `text` narrow them.
 
-        The text is looked for in label, caption, suggestion and item, whatever its case. Raises
-        ValueError where the order or what is to be shown is unknown.
+        The text is looked for in the label, the caption, the item and each suggested class; case
+        and accents make no difference.
+
+        Raises
+        ------
+        ValueError
+            The order or what is to be shown is unknown.
         """
         if sort not in self.sorts or show not in self.shows:
             raise ValueError(f"sort by one of {self.sorts} and show one of {self.shows}")
@@ -279,8 +313,9 @@ class Review:
 
     def _found(self, text: str) -> np.ndarray:
         wanted, table = _folded(text), self.candidates
-        words = table["label"] + "\n" + table["caption"] + "\n" + table["suggested"]
-        return np.array([wanted in _folded(one) for one in words + "\n" + table["item"]], bool)
+        named = table["suggestions"].map(lambda pairs: "".join(f"\n{name}" for name, _ in pairs))
+        texts = table["label"] + "\n" + table["caption"] + "\n" + table["item"] + named
+        return np.array([wanted in _folded(text) for text in texts], bool)
 
     # How far it has come.
 
@@ -307,15 +342,22 @@ class Review:
 
 
 def check_candidates(candidates: pd.DataFrame) -> pd.DataFrame:
-    """The candidates of a gallery or a sheet with all columns; a row an item.
+    """The candidates of a gallery or a sheet with all columns filled in.
 
-    `item` (string, unique), `image` (the path of a file that Pillow reads, or a list of paths: then
-    an item is a row of photos and is decided as one) and `caption` must be there. Others have
-    defaults: `label` (the class, or empty), `suggestions` (a list of (class, score), the likeliest
-    first) or `suggested` (one class, or empty), `full` (the path that zooming in shows; `image` by
-    default) and `shown` (what the journal notes as shown; by default caption and suggestions).
+    Parameters
+    ----------
+    candidates
+        One row an item. Required: `item` (string, unique), `image` (the path of a file that Pillow
+        reads; or a list of paths, then an item is a row of photos that is decided as one) and
+        `caption` (one or two lines). Optional: `label` (the class), `suggestions` (a list of
+        (class, score), the likeliest first) or `suggested` (one class), `full` (the path that
+        zooming in shows; by default `image`) and `shown` (what the journal notes as shown; by
+        default caption and suggestions).
 
-    Raises ValueError naming the column that is missing or holds what it cannot.
+    Raises
+    ------
+    ValueError
+        A column is missing or holds wrong values; the message names it.
     """
     missing = [name for name in ("item", "image", "caption") if name not in candidates.columns]
     if missing:
@@ -341,12 +383,31 @@ def check_candidates(candidates: pd.DataFrame) -> pd.DataFrame:
         table["full"] = table["image"]
     table["suggestions"] = _suggestions(table)
     table["suggested"] = [found[0][0] if found else "" for found in table["suggestions"]]
-    seen = [
-        caption + ", ".join(f" → {name}" for name, _ in found)
+    noted = [
+        in_one_line(caption) + ", ".join(f" → {name}" for name, _ in found)
         for caption, found in zip(table["caption"], table["suggestions"], strict=True)
     ]
-    table["shown"] = table["shown"].where(table["shown"] != "", pd.Series(seen, table.index))
+    table["shown"] = table["shown"].where(table["shown"] != "", pd.Series(noted, table.index))
     return table
+
+
+def in_one_line(caption: str) -> str:
+    """A caption of several lines as one, for a journal or a log."""
+    return caption.replace("\n", "  ")
+
+
+def best_suggestion(label: str, suggestions: Sequence[tuple[str, float]]) -> tuple[str, str]:
+    """What stands under a caption: the likeliest class and its score, as text.
+
+    Where the likeliest class is the given label itself, the networks name no other class, they
+    are `unsure`. Both texts are empty without suggestions, the second one without a score too.
+    """
+    if not suggestions:
+        return "", ""
+    name, score = suggestions[0]
+    if name == label:
+        return UNSURE, ""
+    return f"→ {name}", "" if score != score else f"{score:.2f}"
 
 
 def is_rows(candidates: pd.DataFrame) -> bool:

@@ -1,4 +1,4 @@
-"""Contact sheets: candidates as one picture, for the eye alone, that stays in a notebook."""
+"""Contact sheets: candidates as one picture that stays in a notebook."""
 
 import zlib
 from pathlib import Path
@@ -7,7 +7,7 @@ import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
 
 from fgvc_utils.contest.journal import Journal
-from fgvc_utils.looking.review import check_candidates, is_rows
+from fgvc_utils.looking.review import best_suggestion, check_candidates, is_rows
 from fgvc_utils.looking.thumbnails import thumbnail
 
 # The palette of Okabe and Ito (Color universal design, 2008), distinct for the colour-blind too.
@@ -20,6 +20,8 @@ COLOURS = {
 }
 # So far apart, in pixels, are rows that stand beside each other.
 BETWEEN_ROWS = 16
+# Pixels: the heading, and a line of text under a photo.
+TOP, LINE = 26, 14
 OTHER_COLOURS = ["#cc79a7", "#e69f00", "#56b4e9", "#b0a000"]
 
 
@@ -35,20 +37,36 @@ def contact_sheet(
 ) -> Image.Image:
     """Draw the first candidates as one picture that stays in the notebook.
 
-    Args:
-        candidates: as for `Gallery`; where `image` holds lists, a row of photos an item.
-        columns: photos in a line (in the picture of rows: at most so many of an item).
-        limit: at most so many photos, or rows.
-        title: a line above; it also says how many of the candidates are shown.
-        journal: where given, decided items are framed in the colour of their decision, which
-            stands under them too.
-        side: the longer side of a photo, in pixels.
-        across: in the picture of rows so many items beside each other, each `columns` photos wide.
+    Under each photo stand the lines of its caption, the decision and the best suggestion. Names
+    that are too long are cut in the middle; scores stay whole.
 
-    Returns a picture of 256 colours (mode P: in a notebook a third of the bytes of true colour),
-    columns × (side + 8) pixels wide and at least 320; with `across` so many times that and a gap.
-    Photos that cannot be read are drawn as a named placeholder. Raises ValueError for wrong
-    candidates.
+    Parameters
+    ----------
+    candidates
+        As for `Gallery`; where `image` holds lists, one row of photos an item.
+    columns
+        Photos in a line; in a picture of rows at most so many of an item.
+    limit
+        At most so many photos, or rows.
+    title
+        A line above, followed by how many of the candidates are shown.
+    journal
+        Where given, decided items are framed in the colour of their decision.
+    side
+        The longer side of a photo, in pixels.
+    across
+        In a picture of rows so many items beside each other, each `columns` photos wide.
+
+    Returns
+    -------
+    A picture of 256 colours (mode P: in a notebook a third of the bytes of true colour), columns ×
+    (side + 8) pixels wide and at least 320; with `across` so many times that and a gap. Photos that
+    cannot be read are drawn as a named placeholder. Without candidates it is one line of text.
+
+    Raises
+    ------
+    ValueError
+        The candidates are wrong, or a number is below 1.
     """
     candidates = check_candidates(candidates)
     sizes = {"columns": columns, "limit": limit, "side": side, "across": across}
@@ -58,43 +76,54 @@ def contact_sheet(
     decided = {} if journal is None else journal.latest()["decision"].to_dict()
     shown = candidates.head(limit)
     rows = is_rows(candidates)
-    label_font = font(11)
-    lines = 1 if rows else 2
-    cell_width, cell_height = side + 8, side + 8 + 14 * lines + 4
+    texts = [_lines_under(row, decided.get(row.item, ""), rows) for row in shown.itertuples()]
+    lines = max(map(len, texts), default=0)
+    cell_width, cell_height = side + 8, side + 8 + LINE * lines + 4
     in_a_line, item_width = (across, cell_width * columns) if rows else (columns, cell_width)
     if rows and across > 1:
         item_width += BETWEEN_ROWS
     width = max(item_width * in_a_line, 320)
-    heading = f"{title} " if title else ""
-    heading += f"({len(shown)} of {len(candidates)})"
-    top = 26
-    height = top + cell_height * max(1, -(-len(shown) // in_a_line))
+    height = TOP + cell_height * -(-len(shown) // in_a_line)
     sheet = Image.new("RGB", (width, height), "white")
     pen = ImageDraw.Draw(sheet)
+    heading = _heading(title, len(shown), len(candidates))
     pen.text((6, 5), fitted(heading, font(14), width - 12), fill="black", font=font(14))
     for place, row in enumerate(shown.itertuples()):
         x = (place % in_a_line) * item_width
-        y = top + (place // in_a_line) * cell_height
-        decision = decided.get(row.item, "")
+        y = TOP + (place // in_a_line) * cell_height
         images = row.image[:columns] if rows else [row.image]
         for step, path in enumerate(images):
             _draw_photo(sheet, pen, path, (x + step * cell_width + 4, y + 4), side)
-        box_width = cell_width * len(images) if rows else cell_width
+        decision = decided.get(row.item, "")
         if decision:
-            colour = decision_colour(decision)
-            frame = [x + 1, y + 1, x + max(box_width, cell_width) - 2, y + side + 6]
-            pen.rectangle(frame, outline=colour, width=3)
-        suggestion = f"→ {row.suggested}" if row.suggested else ""
-        under = " ".join(part for part in (decision, suggestion) if part)
-        room = cell_width - 6
+            frame = [x + 1, y + 1, x + cell_width * max(len(images), 1) - 2, y + side + 6]
+            pen.rectangle(frame, outline=decision_colour(decision), width=3)
+        width_of_text = cell_width - 6
         if rows:
-            room = (width if across == 1 else item_width) - 12
-        texts = [f"{row.caption}  {under}".strip()] if rows else [row.caption, under]
-        for line, text in enumerate(texts):
-            fill = decision_colour(decision) if decision and (rows or line == 1) else "#333333"
-            spot = (x + 4, y + side + 9 + 14 * line)
-            pen.text(spot, fitted(text, label_font, room), fill=fill, font=label_font)
+            width_of_text = (width if across == 1 else item_width) - 12
+        for line, text in enumerate(texts[place]):
+            last = line == len(texts[place]) - 1
+            fill = decision_colour(decision) if decision and last else "#333333"
+            spot = (x + 4, y + side + 9 + LINE * line)
+            pen.text(spot, fitted(text, font(11), width_of_text), fill=fill, font=font(11))
     return sheet.quantize(256)
+
+
+def _heading(title: str, shown: int, count: int) -> str:
+    if not count:
+        return f"{title}: none" if title else "no candidates"
+    numbers = f"({shown} of {count})"
+    return f"{title} {numbers}" if title else numbers
+
+
+def _lines_under(row: tuple, decision: str, of_row: bool) -> list[str]:
+    """The lines under a photo, or under a row of photos, where the last two share one line."""
+    caption = row.caption.split("\n")
+    suggestion = " ".join(filter(None, best_suggestion(row.label, row.suggestions)))
+    under = " ".join(filter(None, (decision, suggestion)))
+    if not under:
+        return caption
+    return [*caption[:-1], f"{caption[-1]}  {under}"] if of_row else [*caption, under]
 
 
 def decision_colour(decision: str) -> str:
@@ -130,9 +159,15 @@ def font(size: int) -> ImageFont.FreeTypeFont:
 
 
 def fitted(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
-    """The text, cut with an ellipsis where it is wider than `width` pixels."""
+    """The text, cut in the middle with an ellipsis where it is wider than `width` pixels.
+
+    At least half of what fits is the text's end, so that a score after a long name stays whole.
+    """
     if font.getlength(text) <= width:
         return text
-    while text and font.getlength(text + "…") > width:
-        text = text[:-1]
-    return text + "…"
+    for kept in range(len(text) - 1, 0, -1):
+        head = kept // 2
+        cut = f"{text[:head].rstrip()}…{text[head - kept :].lstrip()}"
+        if font.getlength(cut) <= width:
+            return cut
+    return "…"

@@ -16,7 +16,10 @@ OUTSIDE = "not shown: outside of the contest's folders"
 def thumbnail(path: str | Path, side: int) -> Image.Image:
     """A photo as RGB, upright, its longer side at most `side` pixels.
 
-    Raises OSError where the file is not there or Pillow cannot read it.
+    Raises
+    ------
+    OSError
+        The file is not there, or Pillow cannot read it.
     """
     try:
         with Image.open(path) as image:
@@ -33,9 +36,14 @@ def thumbnail(path: str | Path, side: int) -> Image.Image:
 
 
 class Thumbnails:
-    """JPEGs by path and size, the latest `kept_bytes` of them in memory; for several threads.
+    """JPEGs by path and size, the latest ones kept in memory; safe for several threads.
 
-    With `folders` only photos that lie in one of them are read, symbolic links followed.
+    Parameters
+    ----------
+    kept_bytes
+        At most so many bytes are kept.
+    folders
+        Only photos in these folders are read, symbolic links followed; by default any.
     """
 
     def __init__(self, kept_bytes: int = KEPT_BYTES, folders: Sequence[Path] | None = None):
@@ -46,10 +54,19 @@ class Thumbnails:
         self._lock = Lock()
 
     def jpeg(self, path: str | Path, side: int) -> tuple[bytes, str]:
-        """A JPEG, its longer side at most `side` pixels, and an empty string.
+        """The JPEG of a photo and an empty string, or no bytes and what is wrong with the file.
 
-        Where the file cannot be shown: no bytes, and what is wrong: `missing`, `unreadable`, or
-        `not shown: outside of the contest's folders`.
+        Parameters
+        ----------
+        path
+            The photo's file.
+        side
+            The longer side of the JPEG is at most so many pixels.
+
+        Returns
+        -------
+        The bytes, and `""`, `missing`, `unreadable` or `not shown: outside of the contest's
+        folders`.
         """
         key = (str(path), side)
         with self._lock:

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from fgvc_utils.contest.config import Shared
 from fgvc_utils.contest.parameters import ParameterError, accumulation
 from fgvc_utils.pipeline.contest_file import Step
-from fgvc_utils.pipeline.stamps import other_versions, some_of, tables_before, why
+from fgvc_utils.pipeline.naming import first_few
+from fgvc_utils.pipeline.stages import STAGES
+from fgvc_utils.pipeline.stamps import NAMED, other_versions, why
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,19 @@ class Planned:
 def plan(steps: list[Step], first: str | None, only: str | None) -> list[Planned]:
     """What would become of each step, those after a change included.
 
-    `only` runs that stage alone, `first` that stage and all after it, whether done or not.
+    Parameters
+    ----------
+    steps : list of Step
+        All steps of the contest, in order.
+    first : str, optional
+        This stage and all after it run, whether done or not.
+    only : str, optional
+        This stage alone runs.
+
+    Raises
+    ------
+    ParameterError
+        Where the contest has no such stage.
     """
     check_stage_names(steps, first, only)
     planned: list[Planned] = []
@@ -32,29 +46,19 @@ def plan(steps: list[Step], first: str | None, only: str | None) -> list[Planned
         reason, sure = reason_to_run(step, first, only), True
         anew = [p.step.name for p in planned if p.reason and _reads(step, p.step)]
         if not reason and anew and not only:
-            reason, sure = f"it reads what {some_of(anew)} writes anew", False
+            reason, sure = f"it reads what {first_few(anew, NAMED)} writes anew", False
         planned.append(Planned(step, reason, sure))
     return planned
 
 
 def _reads(step: Step, earlier: Step) -> bool:
     """Whether a step reads what an earlier one writes."""
-    cfg = step.cfg
-    if earlier.stage in tables_before(step):
-        return True
-    if earlier.stage == "01_noise":
-        return step.stage != "40_submit"
-    if earlier.stage == "30_ensemble":
-        return step.stage == "40_submit"
-    if step.stage == "20_distill":
-        taught = earlier.stage == "10_train" if not cfg.teachers else True
-        return taught and getattr(earlier.cfg, "name", "") in (cfg.teachers or [earlier.cfg.name])
-    if step.stage == "30_ensemble" and earlier.stage in ("10_train", "20_distill"):
-        return not cfg.models or earlier.cfg.name in cfg.models
-    return False
+    name = getattr(earlier.cfg, "name", "")
+    return STAGES[step.stage].reads_of(step.cfg, earlier.stage, name)
 
 
 def check_stage_names(steps: list[Step], first: str | None, only: str | None) -> None:
+    """Raise ParameterError where the contest has no stage that `--from` or `--only` names."""
     stages = [step.stage for step in steps]
     for name in (first, only):
         if name and name not in stages:
@@ -64,6 +68,7 @@ def check_stage_names(steps: list[Step], first: str | None, only: str | None) ->
 
 
 def reason_to_run(step: Step, first: str | None, only: str | None) -> str:
+    """Why a step runs, by what was asked for or by its stamp; empty where it is skipped."""
     if only:
         return "asked for" if step.stage == only else ""
     if first and step.stage >= first:

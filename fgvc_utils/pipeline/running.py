@@ -18,78 +18,88 @@ import warnings
 from pathlib import Path
 
 from fgvc_utils.contest.parameters import ParameterError
-from fgvc_utils.core.files import read_json, remove_leftovers, write_json
+from fgvc_utils.contest.places import NOTEBOOKS
+from fgvc_utils.contest.report import summary
+from fgvc_utils.core.files import remove_leftovers, write_json
 from fgvc_utils.core.locks import Held, only_one
 from fgvc_utils.jobs import sources
-from fgvc_utils.pipeline.contest_file import NOTEBOOKS, Step, read_contest
+from fgvc_utils.pipeline.contest_file import Step, injected, read_contest
 from fgvc_utils.pipeline.kernels import KernelDied, run_notebook
 from fgvc_utils.pipeline.plan import check_stage_names, plan, print_plan, reason_to_run
 from fgvc_utils.pipeline.stamps import accept_code, code_of, inputs_of, other_versions, results_of
 
 
-def check(steps: list[Step]) -> list[str]:
-    """What would stop the contest later, found now: one text a problem, none when all is well."""
-    from fgvc_utils.pipeline import checking
+def print_check(steps: list[Step]) -> bool:
+    """Check the whole contest and print what was found; returns whether it can run."""
+    from fgvc_utils.pipeline.checking import check
 
-    return checking.check(steps).errors
-
-
-def say_check(steps: list[Step]) -> list[str]:
-    """Check the whole contest and print what was found; returns the problems."""
-    from fgvc_utils.pipeline import checking
-
-    found = checking.check(steps)
+    found = check(steps)
     if found.errors:
-        said = f"The contest cannot run: {len(found.errors)} to mend"
-        print(f"{found.text()}\n{said}", file=sys.stderr, flush=True)
+        last = f"The contest cannot run: {len(found.errors)} to mend"
     else:
-        print(f"{found.text()}\nNothing was found that would stop the contest", flush=True)
-    return found.errors
+        last = "Nothing was found that would stop the contest"
+    stream = sys.stderr if found.errors else sys.stdout
+    print(f"{found.text()}\n{last}", file=stream, flush=True)
+    return not found.errors
 
 
 def execute(step: Step) -> None:
     """Run one notebook; its executed copy and then its stamp are written.
 
-    Raises papermill's PapermillExecutionError where a cell fails (the copy shows the cell) and
-    kernels.KernelDied.
+    Where the contest file changed meanwhile in what it sets for the step there is no stamp: the
+    notebook may have read either state, so the next call runs it again.
+
+    Raises
+    ------
+    papermill.exceptions.PapermillExecutionError
+        Where a cell fails; the copy shows the cell.
+    kernels.KernelDied
+        Where the kernel ended on its own.
     """
     step.stamp.unlink(missing_ok=True)
     parameters = step.cfg.model_dump(mode="json")
     # Taken before the work: what changes meanwhile makes the step stale, and is not missed.
     stamp = {"parameters": parameters, "inputs": inputs_of(step), "code": code_of(step.stage)}
-    run_notebook(NOTEBOOKS / f"{step.stage}.ipynb", step.output, parameters)
+    given = injected(step)
+    run_notebook(NOTEBOOKS / f"{step.stage}.ipynb", step.output, given)
     stamp |= {"results": results_of(step), "versions": sources.versions()}
-    write_json(stamp, step.stamp)
-
-
-def summary(steps: list[Step]) -> str:
-    """The figures of the run's report in a few lines."""
-    path = steps[0].cfg.report
-    if not path.is_file():
-        return ""
-    lines = []
-    for section, figures in read_json(path).items():
-        shown = [
-            f"{name} {value:.3f}" if isinstance(value, float) else f"{name} {value}"
-            for name, value in figures.items()
-            if isinstance(value, int | float | str) and not isinstance(value, bool)
-        ]
-        lines.append(f"  {section}: {', '.join(shown)}")
-    return "\n".join(lines)
+    if injected(step) == given:
+        write_json(stamp, step.stamp)
+    else:
+        print(f"{step.name}: {step.cfg.contest} changed meanwhile; the next call runs it again")
 
 
 def run(
     path: Path, first: str | None, only: str | None, dry: bool, accepts_code: bool = False
 ) -> int:
-    """Run a contest file, or only say what would run; returns the exit code.
+    """Run a contest file, or only print what would run.
 
-    With `accepts_code` what only its code makes stale is taken for done first; see `accept_code`.
+    Parameters
+    ----------
+    path : Path
+        The contest file.
+    first, only : str, optional
+        Run this stage and all after it, or this one alone, whether done or not.
+    dry : bool
+        Print the plan and run nothing.
+    accepts_code : bool
+        Take what only its code makes stale for done first; see `accept_code`.
+
+    Returns
+    -------
+    int
+        The exit code: 0, or 2 where the check found what would stop the contest.
+
+    Raises
+    ------
+    ParameterError, locks.Held
+        Bad input, or another pipeline works on the run.
     """
     steps = read_contest(path)
     check_stage_names(steps, first, only)
     # What comes after the one stage that runs may be mended later.
-    problems = say_check([step for step in steps if not only or step.stage <= only])
-    if not dry and problems:
+    can_run = print_check([step for step in steps if not only or step.stage <= only])
+    if not dry and not can_run:
         return 2
     if dry:
         print_plan(plan(steps, first, only))
@@ -120,7 +130,7 @@ def _run_steps(steps: list[Step], first: str | None, only: str | None) -> int:
         execute(step)
         print(f"{head}: {_minutes(time.monotonic() - began)}", flush=True)
     print(f"finished in {_minutes(time.monotonic() - started)}: {steps[0].cfg.folder}")
-    print(summary(steps))
+    print(summary(steps[0].cfg.report))
     return 0
 
 
@@ -150,7 +160,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     try:
         if options.check:
-            return 2 if say_check(read_contest(options.contest)) else 0
+            return 0 if print_check(read_contest(options.contest)) else 2
         return run(
             options.contest, options.first, options.only, options.dry_run, options.accept_code
         )

@@ -1,21 +1,206 @@
-"""The stages in their order, each with the record of its parameters."""
+"""One record a stage: its parameters, what it reads, what it makes.
+
+Plan, stamps, check, dry run and the table in the docs read these records. A new stage is one record
+here, one notebook of the same name, and one record of parameters in its wing.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
 
 from fgvc_utils.answers.params import EnsembleParams, SubmitParams
 from fgvc_utils.cleaning.params import CrossParams, LowQualityParams, NoiseParams
 from fgvc_utils.contest.config import Shared
 from fgvc_utils.training.params import DistillParams, TrainParams
 
-STAGES: dict[str, type[Shared]] = {
-    "01_noise": NoiseParams,
-    "02_coarse": CrossParams,
-    "03_fine": CrossParams,
-    "04_lowq": LowQualityParams,
-    "10_train": TrainParams,
-    "20_distill": DistillParams,
-    "30_ensemble": EnsembleParams,
-    "40_submit": SubmitParams,
+# The vote that 30 makes lies in a folder of this name.
+VOTE = "vote"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage as the pipeline sees it.
+
+    Attributes
+    ----------
+    parameters : type
+        The record of its parameters.
+    does : str
+        What it is for, in a line.
+    makes : {"table", "model", "vote", "submission"}
+        What it hands on. A table is named after the stage, a model by the parameter `name`.
+    table : str
+        The stage whose table it reads, where that is fixed.
+    table_parameters : tuple of str
+        The parameters that name the tables it reads.
+    journals : tuple of str
+        The journals of human decisions it reads; its galleries write them.
+    decides_on : {"", "images", "classes"}
+        What a decision in its journals is about.
+    lists_images : bool
+        It reads the raw images and writes the inventory of the cached pictures.
+    reads_pictures : bool
+        Its result depends on the cached pictures, so on the inventory.
+    model_parameters : tuple of str
+        The parameters that name the models it reads; the first one, empty, takes all there are.
+    takes_students : bool
+        Whether these are also those that learned from other models.
+    vote_parameter : str
+        The parameter that names the vote it reads.
+    file_parameters : tuple of str
+        The parameters that name files below the data root.
+    """
+
+    parameters: type[Shared]
+    does: str
+    makes: Literal["table", "model", "vote", "submission"]
+    table: str = ""
+    table_parameters: tuple[str, ...] = ()
+    journals: tuple[str, ...] = ()
+    decides_on: Literal["", "images", "classes"] = ""
+    lists_images: bool = False
+    reads_pictures: bool = True
+    model_parameters: tuple[str, ...] = ()
+    takes_students: bool = False
+    vote_parameter: str = ""
+    file_parameters: tuple[str, ...] = ()
+
+    def tables_read(self, cfg: Shared) -> list[str]:
+        """The stages whose tables it reads, each once; none for the first stage."""
+        fixed = [self.table] if self.table else []
+        return list(dict.fromkeys([*fixed, *(getattr(cfg, n) for n in self.table_parameters)]))
+
+    def models_named(self, cfg: Shared) -> list[str]:
+        """The models that its parameters name; empty where it takes all."""
+        return list(getattr(cfg, self.model_parameters[0])) if self.model_parameters else []
+
+    def files_named(self, cfg: Shared) -> list[str]:
+        """The files below the data root that its parameters name."""
+        return [name for name in (getattr(cfg, n) for n in self.file_parameters) if name]
+
+    def reads_of(self, cfg: Shared, earlier: str, name: str) -> bool:
+        """Whether it reads what an earlier stage makes; `name` is that of a model."""
+        before = STAGES[earlier]
+        if before.makes == "table":
+            pictures = before.lists_images and self.reads_pictures
+            return pictures or earlier in self.tables_read(cfg)
+        if before.makes == "model" and self.model_parameters:
+            named = self.models_named(cfg)
+            return name in named if named else self.takes_students or not before.is_student
+        return before.makes == "vote" and bool(self.vote_parameter)
+
+    @property
+    def is_student(self) -> bool:
+        """Whether its models learn from other models."""
+        return self.makes == "model" and bool(self.model_parameters)
+
+
+_CROSS = {
+    "parameters": CrossParams,
+    "makes": "table",
+    "decides_on": "images",
+}
+
+STAGES: dict[str, Stage] = {
+    "01_noise": Stage(
+        NoiseParams,
+        "lists and decodes all files, finds copies, leaves out what cannot be read or is noise",
+        makes="table",
+        journals=("01_noise", "01_audit"),
+        decides_on="images",
+        lists_images=True,
+        reads_pictures=False,
+    ),
+    "02_coarse": Stage(
+        does="leaves out labels not among the best five of networks that never saw the image",
+        table="01_noise",
+        journals=("02_coarse",),
+        **_CROSS,
+    ),
+    "03_fine": Stage(
+        does="keeps a label, puts another in its place, or leaves the image out",
+        table="02_coarse",
+        journals=("03_fine",),
+        **_CROSS,
+    ),
+    "04_lowq": Stage(
+        LowQualityParams,
+        "drops small classes whose images do not agree on a subject",
+        makes="table",
+        table="03_fine",
+        journals=("04_lowq",),
+        decides_on="classes",
+    ),
+    "10_train": Stage(
+        TrainParams,
+        "trains one network and predicts all images",
+        makes="model",
+        table_parameters=("table", "fold_table"),
+    ),
+    "20_distill": Stage(
+        DistillParams,
+        "trains one network on what other models predict",
+        makes="model",
+        table_parameters=("table", "fold_table"),
+        model_parameters=("teachers",),
+    ),
+    "30_ensemble": Stage(
+        EnsembleParams,
+        "combines the models and lets the results vote",
+        makes="vote",
+        table_parameters=("table",),
+        model_parameters=("models", "seen_models"),
+        takes_students=True,
+    ),
+    "40_submit": Stage(
+        SubmitParams,
+        "gives each test image a class, balanced where something is known, and writes the file",
+        makes="submission",
+        table_parameters=("table",),
+        reads_pictures=False,
+        vote_parameter="ensemble",
+        file_parameters=("prior",),
+    ),
 }
 
 
-# The cleaning stages after the first → the stage whose table each reads.
-TABLE_BEFORE = {"02_coarse": "01_noise", "03_fine": "02_coarse", "04_lowq": "03_fine"}
+def making(kind: str) -> list[str]:
+    """The stages that make a table, a model, a vote or a submission, in order."""
+    return [name for name, stage in STAGES.items() if stage.makes == kind]
+
+
+def vote_folder(folder: Path, name: str = VOTE) -> Path:
+    """Where a vote lies in the folder of a run."""
+    return folder / "ensemble" / name
+
+
+def stage_table() -> str:
+    """The stages as a table in Markdown: what each does, reads and writes, and who may decide."""
+    rows = [
+        ("stage", "does", "reads", "writes", "a person may decide in"),
+        ("---",) * 5,
+    ]
+    for name, stage in STAGES.items():
+        journals = ", ".join(f"`decisions/{journal}.csv`" for journal in stage.journals)
+        rows.append((f"`{name}`", stage.does, _reads(stage), _writes(name, stage), journals))
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _reads(stage: Stage) -> str:
+    read: list[Any] = ["the raw images"] if stage.lists_images else []
+    read += [f"`tables/{stage.table}`"] if stage.table else []
+    read += [f"`tables/<{name}>`" for name in stage.table_parameters]
+    read += [f"`models/<{name}>`" for name in stage.model_parameters]
+    read += [f"`ensemble/<{stage.vote_parameter}>`"] if stage.vote_parameter else []
+    read += [f"the file `<{name}>`" for name in stage.file_parameters]
+    return ", ".join(read + (["cached pictures"] if stage.reads_pictures else []))
+
+
+def _writes(name: str, stage: Stage) -> str:
+    written = {
+        "table": f"`tables/{name}`",
+        "model": "`models/<name>/`",
+        "vote": f"`ensemble/{VOTE}/`",
+        "submission": "`submission.csv`",
+    }[stage.makes]
+    return written + (", `tables/inventory`, the cache" if stage.lists_images else "")

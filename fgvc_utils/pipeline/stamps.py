@@ -1,33 +1,27 @@
 """When a step is done: its stamp says what it read, by which code, and what it wrote."""
 
 from pathlib import Path
+from typing import Any
 
 import nbformat
 
 from fgvc_utils.answers.submission import current_submission
+from fgvc_utils.contest import machines
+from fgvc_utils.contest.contest_file import notebook_defaults
 from fgvc_utils.contest.listing import listing_digest
-from fgvc_utils.contest.places import data_root
+from fgvc_utils.contest.parameters import ParameterError
+from fgvc_utils.contest.places import NOTEBOOKS, data_root
 from fgvc_utils.core.files import file_digest, read_json, write_json
 from fgvc_utils.jobs import sources
 from fgvc_utils.jobs.done import accept_job_code, result_of
 from fgvc_utils.jobs.predictions import INDEX, is_whole
-from fgvc_utils.pipeline.contest_file import NOTEBOOKS, Step
-from fgvc_utils.pipeline.stages import TABLE_BEFORE
-
-JOURNALS = {
-    "01_noise": ["01_noise", "01_audit"],
-    "02_coarse": ["02_coarse"],
-    "03_fine": ["02_coarse", "03_fine"],
-    "04_lowq": ["04_lowq"],
-}
-
+from fgvc_utils.pipeline.contest_file import Step
+from fgvc_utils.pipeline.naming import first_few
+from fgvc_utils.pipeline.stages import STAGES, vote_folder
 
 # Where a run lies and how its machine is used: neither changes what comes out. What lies below the
 # data root is an input of its own.
-WHEREABOUTS = {"run", "outputs", "data_root", "processes", "nodes", "node_rank", "rendezvous"}
-
-
-WHEREABOUTS |= {"device", "threads", "workers", "decoded_gb"}
+WHEREABOUTS = {"contest", "run", "outputs", "data_root", "decoded_gb"} | machines.NAMES
 
 
 # So many changes are named, the rest is counted.
@@ -35,25 +29,30 @@ NAMED = 4
 
 
 def inputs_of(step: Step) -> dict[str, str]:
-    """What a step's result hangs on beside its parameters and its code: digests by name."""
-    folder, cfg = step.cfg.folder, step.cfg
-    files = [cfg.journal(name) for name in JOURNALS.get(step.stage, [])]
-    files += [cfg.table_path(table) for table in tables_before(step)]
-    if step.stage not in ("01_noise", "40_submit"):
+    """What a step's result depends on beside its parameters and its code: digests by name.
+
+    Raises
+    ------
+    FileNotFoundError
+        Where the contest's folder is not there.
+    """
+    stage, cfg = STAGES[step.stage], step.cfg
+    folder = cfg.folder
+    files = [cfg.journal(name) for name in stage.journals]
+    files += [cfg.table_path(table) for table in stage.tables_read(cfg)]
+    if stage.reads_pictures:
         # Which pictures the cache holds of the images, and of what size.
         files.append(cfg.table_path("inventory"))
-    models: list[Path] = []
-    if step.stage == "20_distill":
-        models = _models(folder, cfg.teachers, students=False)
-    if step.stage == "30_ensemble":
-        models = _models(folder, cfg.models, students=True)
-    if step.stage == "40_submit":
-        files.append(folder / "ensemble" / cfg.ensemble / INDEX)
-    digests = _digests(files, folder) | {f"models/{m.name}": result_of(m) for m in models}
-    if step.stage == "40_submit" and cfg.prior:
+    if stage.vote_parameter:
+        files.append(vote_folder(folder, getattr(cfg, stage.vote_parameter)) / INDEX)
+    digests = _digests(files, folder)
+    if stage.model_parameters:
+        models = _models(folder, stage.models_named(cfg), students=stage.takes_students)
+        digests |= {f"models/{model.name}": result_of(model) for model in models}
+    for name in stage.files_named(cfg):
         root = data_root(cfg.data_root)
-        digests |= _digests([root / cfg.prior], root)
-    if step.stage == "01_noise":
+        digests |= _digests([root / name], root)
+    if stage.lists_images:
         root = data_root(cfg.data_root)
         digests["images"] = listing_digest(root, [side for side in (cfg.train, cfg.test) if side])
     return digests
@@ -61,32 +60,23 @@ def inputs_of(step: Step) -> dict[str, str]:
 
 def results_of(step: Step) -> dict[str, str]:
     """What a step leaves for the others and is there: digests by name."""
-    folder, cfg = step.cfg.folder, step.cfg
-    if step.stage in JOURNALS:
-        files = [cfg.table_path(step.stage)]
-        files += [cfg.table_path("inventory")] if step.stage == "01_noise" else []
-    elif step.stage == "30_ensemble":
-        vote = folder / "ensemble" / "vote"
-        files = [vote / INDEX] if is_whole(vote) else []
-    elif step.stage == "40_submit":
-        files = [current_submission(folder)]
-    else:
+    stage, folder, cfg = STAGES[step.stage], step.cfg.folder, step.cfg
+    files: list[Path] = []
+    if stage.makes == "model":
         model = result_of(folder / "models" / cfg.name)
         return {f"models/{cfg.name}": model} if model else {}
+    if stage.makes == "table":
+        files = [cfg.table_path(step.stage)]
+        files += [cfg.table_path("inventory")] if stage.lists_images else []
+    elif stage.makes == "vote":
+        files = [vote_folder(folder) / INDEX] if is_whole(vote_folder(folder)) else []
+    else:
+        files = [current_submission(folder)]
     return _digests(files, folder)
 
 
-def tables_before(step: Step) -> list[str]:
-    """The stages whose tables a step reads, each once; none for the first."""
-    if step.stage == "01_noise":
-        return []
-    if step.stage in TABLE_BEFORE:
-        return [TABLE_BEFORE[step.stage]]
-    return list(dict.fromkeys([step.cfg.table, getattr(step.cfg, "fold_table", step.cfg.table)]))
-
-
 def _models(folder: Path, named: list[str], *, students: bool) -> list[Path]:
-    """The finished models of a run: the named ones, or all, with or without those that were taught.
+    """The finished models of a run: the named ones, or all, with or without students.
 
     Students teach only where they are named, so one that is done makes no other one stale.
     """
@@ -103,7 +93,7 @@ def _digests(files: list[Path], folder: Path) -> dict[str, str]:
 
 
 def code_of(stage: str) -> dict[str, str]:
-    """What of a notebook's cells and of the package a stage's results hang on: digests by name.
+    """What of a notebook's cells and of the package a stage's results depend on: digests by name.
 
     The parameters cell is not among it: the values that were taken stand beside it.
     """
@@ -121,27 +111,37 @@ def why(step: Step) -> str:
     if not step.stamp.is_file():
         return "not done yet"
     done = read_json(step.stamp)
-    now = step.cfg.model_dump(mode="json")
-    before = done["parameters"]
-    names = [n for n in now if n not in WHEREABOUTS and before.get(n) != now[n]]
+    names = changed_parameters(step, done["parameters"])
     names += sources.changed(done["inputs"], inputs_of(step))
-    reasons = [f"changed: {some_of(names)}"] if names else []
+    reasons = [f"changed: {first_few(names, NAMED)}"] if names else []
     if code := sources.changed(done.get("code", {}), code_of(step.stage)):
-        reasons.append(f"changed code: {some_of(code)}")
+        reasons.append(f"changed code: {first_few(code, NAMED)}")
     if not reasons:
         written, there = done.get("results", {}), results_of(step)
         gone = sorted(written.keys() - there.keys())
         other = sources.changed(written, there)
         if gone:
-            reasons.append(f"gone: {some_of(gone)}")
+            reasons.append(f"gone: {first_few(gone, NAMED)}")
         elif other:
-            reasons.append(f"written by something else since: {some_of(other)}")
+            reasons.append(f"written by something else since: {first_few(other, NAMED)}")
     return "; ".join(reasons)
 
 
-def some_of(names: list[str]) -> str:
-    more = len(names) - NAMED
-    return ", ".join(names[:NAMED]) + (f" and {more} more" if more > 0 else "")
+def changed_parameters(step: Step, before: dict[str, Any]) -> list[str]:
+    """The parameters that are other than a stamp says, in the record's order.
+
+    One that the stamp does not know, or a field within one, came later: it was as the notebook's
+    default is, which leaves results as they were. One that the stage no longer has does not count.
+    """
+    record, now = STAGES[step.stage].parameters, step.cfg.model_dump(mode="json")
+    usual = notebook_defaults(step.stage)
+    known = {name: value for name, value in before.items() if name in record.model_fields}
+    try:
+        # Through the record, so that fields within parameters take their defaults too.
+        then = record(**(usual | known)).model_dump(mode="json")
+    except ParameterError:
+        then = record(**usual).model_dump(mode="json") | known
+    return [name for name in now if name not in WHEREABOUTS and then[name] != now[name]]
 
 
 def other_versions(step: Step) -> str:

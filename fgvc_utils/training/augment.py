@@ -5,7 +5,8 @@ global random numbers of the CPU, so a caller that seeds them per image gets the
 process and, but for rounding, on any device.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import numpy as np
 import simplejpeg
@@ -19,47 +20,38 @@ Transform = Callable[[torch.Tensor], torch.Tensor]
 
 
 def to_tensor(picture: np.ndarray) -> torch.Tensor:
-    """uint8 (height, width, 3) to uint8 (3, height, width), without a copy."""
+    """Turn a picture from uint8 (height, width, 3) to uint8 (3, height, width), without a copy."""
     return torch.from_numpy(picture).permute(2, 0, 1)
 
 
 def test_view(size: int, ratio: float) -> Transform:
-    """Shorter side to ratio × size (1.35 in the original), then the centre crop of size."""
+    """Return the view that is predicted: the centre crop of a resized picture.
+
+    Parameters
+    ----------
+    size
+        Side of the crop, px.
+    ratio
+        Shorter side of the resized picture / size; 1.35 in the original.
+
+    References
+    ----------
+    Touvron et al., Fixing the train-test resolution discrepancy, NeurIPS 2019.
+    """
     return v2.Compose([v2.Resize(round(size * ratio), antialias=True), v2.CenterCrop(size)])
 
 
-class Views:
-    """Several crops of one picture, (3 × views, size, size), the centre crop first.
-
-    `flip` is the centre and its mirror image. `crops` are the centre, the four corners and the
-    mirror images of all five (Krizhevsky et al., ImageNet classification with deep convolutional
-    neural networks, NeurIPS 2012), here of the whole picture, whose aspect is kept.
-    """
-
-    def __init__(self, kind: str, size: int) -> None:
-        if kind not in ("centre", "flip", "crops"):
-            raise ValueError(f"test views {kind!r}: give centre, flip or crops")
-        self.kind, self.size = kind, size
-
-    def __call__(self, picture: torch.Tensor) -> torch.Tensor:
-        """(3, height, width) to (3 × views, size, size)."""
-        crops = [F.center_crop(picture, [self.size, self.size])]
-        if self.kind == "crops":
-            crops += F.five_crop(picture, [self.size, self.size])[:4]
-        if self.kind != "centre":
-            crops += [F.hflip(crop) for crop in crops]
-        return torch.cat(crops)
-
-
-def test_views(kind: str, size: int, ratio: float) -> Transform:
-    """`test_view` in several crops of the picture that was resized once; see `Views`."""
-    return v2.Compose([v2.Resize(round(size * ratio), antialias=True), Views(kind, size)])
-
-
 def train_view(size: int, ratio: float, random_crop: bool = True) -> Transform:
-    """Shorter side to ratio × size (1.15 in the original), then a random crop of size.
+    """Return the view that is trained on: a random crop of a resized picture.
 
-    Without `random_crop` the centre is cut out.
+    Parameters
+    ----------
+    size
+        Side of the crop, px.
+    ratio
+        Shorter side of the resized picture / size; 1.15 in the original.
+    random_crop
+        Whether the crop is random; else it is the centre.
     """
     crop = v2.RandomCrop(size) if random_crop else v2.CenterCrop(size)
     return v2.Compose([v2.Resize(round(size * ratio), antialias=True), crop])
@@ -114,8 +106,8 @@ class ScaledPaste:
 class LossyJpeg:
     """Encode as JPEG of a random quality between low and high, and decode again."""
 
-    def __init__(self, low: int, high: int) -> None:
-        self.low, self.high = low, high
+    def __init__(self, low: float, high: float) -> None:
+        self.low, self.high = int(low), int(high)
 
     def __call__(self, picture: torch.Tensor) -> torch.Tensor:
         quality = int(torch.randint(self.low, self.high + 1, ()))
@@ -130,8 +122,8 @@ class GridShuffle:
     Tiles are equal; where the size does not divide, the rest at the right and bottom stays.
     """
 
-    def __init__(self, most: int) -> None:
-        self.most = most
+    def __init__(self, most: float) -> None:
+        self.most = int(most)
 
     def __call__(self, picture: torch.Tensor) -> torch.Tensor:
         n = int(torch.randint(2, self.most + 1, ()))
@@ -150,43 +142,77 @@ class GridShuffle:
         return out
 
 
-def random_changes(settings: dict[str, float]) -> Transform:
-    """All random changes that `settings` switches on, each with its own probability or strength.
+class Builder(NamedTuple):
+    """What makes a random change, and the settings that it takes in this order.
 
-    Known settings, off where missing or 0: flip_probability, quarter_turn_probability,
-    colour_jitter (strength of brightness, contrast and saturation), paste_probability with
-    paste_smallest, shuffle_probability with shuffle_most, quality_probability with quality_low and
-    quality_high, jpeg_probability with jpeg_low and jpeg_high. Geometry comes before colour, and
-    what a web site does to a photo (shrinking, JPEG) comes last, as it does in life.
+    One that takes its own switch draws by itself whether it changes a picture, or changes each; the
+    others are drawn by the probability that their switch is.
     """
 
-    def on(name: str) -> bool:
-        return settings.get(name, 0) > 0
+    make: Callable[..., Transform]
+    takes: tuple[str, ...] = ()
 
+
+# Switch → what makes the change, in the order of `changes.CHANGES`, which says what each is.
+BUILDERS = {
+    "flip_probability": Builder(v2.RandomHorizontalFlip, ("flip_probability",)),
+    "quarter_turn_probability": Builder(QuarterTurn),
+    "paste_probability": Builder(ScaledPaste, ("paste_smallest",)),
+    "shuffle_probability": Builder(GridShuffle, ("shuffle_most",)),
+    "colour_jitter": Builder(ColourJitter, ("colour_jitter",)),
+    "quality_probability": Builder(RandomQuality, ("quality_low", "quality_high")),
+    "jpeg_probability": Builder(LossyJpeg, ("jpeg_low", "jpeg_high")),
+}
+
+
+def random_changes(settings: Mapping[str, float]) -> Transform:
+    """Return all random changes that some settings switch on, one after the other.
+
+    Parameters
+    ----------
+    settings
+        Parameter → value, as in a job's `augmentation`. A change whose switch is missing or 0 is
+        off.
+
+    Returns
+    -------
+    Transform
+        Of uint8 (3, height, width) to the same.
+
+    Raises
+    ------
+    ValueError
+        Naming a setting that no change has.
+    """
+    known = {name for switch, builder in BUILDERS.items() for name in (switch, *builder.takes)}
+    if strangers := sorted(settings.keys() - known):
+        raise ValueError(f"no random change takes {strangers[0]!r}; it is not in augment.BUILDERS")
     steps: list[Transform] = []
-
-    def sometimes(name: str, step: Transform) -> None:
-        steps.append(v2.RandomApply([v2.Lambda(step)], p=settings[name]))
-
-    if on("flip_probability"):
-        steps.append(v2.RandomHorizontalFlip(settings["flip_probability"]))
-    if on("quarter_turn_probability"):
-        sometimes("quarter_turn_probability", QuarterTurn())
-    if on("paste_probability"):
-        sometimes("paste_probability", ScaledPaste(settings["paste_smallest"]))
-    if on("shuffle_probability"):
-        sometimes("shuffle_probability", GridShuffle(int(settings["shuffle_most"])))
-    if on("colour_jitter"):
-        strength = settings["colour_jitter"]
-        steps.append(ColourJitter(strength))
-    if on("quality_probability"):
-        quality = RandomQuality(settings["quality_low"], settings["quality_high"])
-        sometimes("quality_probability", quality)
-    if on("jpeg_probability"):
-        sometimes(
-            "jpeg_probability", LossyJpeg(int(settings["jpeg_low"]), int(settings["jpeg_high"]))
-        )
+    for switch, builder in BUILDERS.items():
+        if settings.get(switch, 0) > 0:
+            step = builder.make(*(settings[name] for name in builder.takes))
+            if switch not in builder.takes:
+                step = v2.RandomApply([v2.Lambda(step)], p=settings[switch])
+            steps.append(step)
     return v2.Compose(steps) if steps else v2.Identity()
+
+
+def _cut_mix(
+    pictures: torch.Tensor, targets: torch.Tensor, alpha: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    return v2.CutMix(alpha=alpha, num_classes=targets.shape[1])(pictures, targets)
+
+
+def _mix_up(
+    pictures: torch.Tensor, targets: torch.Tensor, alpha: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    mixer = v2.MixUp(alpha=alpha, num_classes=targets.shape[1])
+    mixed, targets = mixer(pictures.float(), targets)
+    return mixed.round_().to(pictures.dtype), targets
+
+
+# Kind → what mixes a batch, for `changes.MIXES`.
+MIXERS = {"cutmix": _cut_mix, "mixup": _mix_up}
 
 
 def mix_batch(
@@ -196,18 +222,31 @@ def mix_batch(
     probability: float,
     alpha: float = 1.0,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """CutMix (Yun et al., 2019) or Mixup (Zhang et al., 2018) of a batch.
+    """Mix the pictures of a batch, and their targets in the same proportion, by CutMix or Mixup.
 
-    `pictures` uint8 (batch, 3, height, width), `targets` float (batch, classes): mixed in the same
-    proportion, which is drawn from a beta distribution with both parameters `alpha`. With
-    probability 1 - `probability`, and for kind `none`, nothing changes.
+    Parameters
+    ----------
+    pictures
+        uint8 (batch, 3, height, width).
+    targets
+        float (batch, classes).
+    kind
+        A key of `MIXERS`, or `none`.
+    probability
+        With which the batch is mixed at all.
+    alpha
+        Both parameters of the beta distribution from which the proportion is drawn.
+
+    Returns
+    -------
+    tuple
+        Pictures and targets, of the same shapes and types.
+
+    References
+    ----------
+    Yun et al., CutMix: regularization strategy to train strong classifiers with localizable
+    features, ICCV 2019. Zhang et al., mixup: beyond empirical risk minimization, ICLR 2018.
     """
     if kind == "none" or torch.rand(()).item() >= probability:
         return pictures, targets
-    mixer = {"cutmix": v2.CutMix, "mixup": v2.MixUp}[kind](
-        alpha=alpha, num_classes=targets.shape[1]
-    )
-    if kind == "cutmix":
-        return mixer(pictures, targets)
-    mixed, targets = mixer(pictures.float(), targets)
-    return mixed.round_().to(pictures.dtype), targets
+    return MIXERS[kind](pictures, targets, alpha)

@@ -15,6 +15,7 @@ from fgvc_utils.core.intervals import wilson
 from fgvc_utils.jobs.predictions import Store, same_classes
 from fgvc_utils.jobs.records import Job, read_job
 from fgvc_utils.jobs.rows import fitted_images
+from fgvc_utils.training.changes import CHANGES
 from fgvc_utils.training.params import DistillParams
 
 # Fields of a job that the table of models always shows, and those that make no other network.
@@ -93,8 +94,9 @@ def model_table(cfg: Shared) -> pd.DataFrame:
     folders = trained_models(cfg)
     jobs = [read_job(folder / "job.json") for folder in folders]
     parameters = pd.DataFrame([_parameters(job) for job in jobs], dtype=object)
-    # As text: lists are compared too, and a parameter that one model lacks is a difference.
-    differ = [name for name in parameters if parameters[name].map(repr).nunique() > 1]
+    # As text: lists are compared too. A strength that a model lacks belongs to a change that it has
+    # off, whose switch is the difference.
+    differ = [name for name in parameters if parameters[name].dropna().map(repr).nunique() > 1]
     if same := parameters.shape[1] - len(differ):
         print(f"{same} more parameters are the same for all; job.json beside each model holds them")
     recorded = _recorded(cfg)
@@ -116,8 +118,9 @@ def model_table(cfg: Shared) -> pd.DataFrame:
 
 def _parameters(job: Job) -> dict[str, Any]:
     """What of a job may make a difference, besides what the table of models always shows."""
-    told = job.model_dump() | job.augmentation
-    return {name: value for name, value in told.items() if name not in ALWAYS_SHOWN | NO_RECIPE}
+    switches = {change.switch: 0.0 for change in CHANGES}
+    settings = job.model_dump() | switches | job.augmentation
+    return {name: value for name, value in settings.items() if name not in ALWAYS_SHOWN | NO_RECIPE}
 
 
 def _learns_from(job: Job) -> str:

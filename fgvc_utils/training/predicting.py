@@ -1,4 +1,4 @@
-"""A network to a store: logits and features of a job's rows, in bounded memory."""
+"""Predictions of a network: logits and features of a job's rows, written in bounded memory."""
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,7 +14,8 @@ from fgvc_utils.hardware.progress import Progress
 from fgvc_utils.jobs.predictions import ShardWriter, finish_store
 from fgvc_utils.jobs.records import Job
 from fgvc_utils.jobs.reduction import reduce_block
-from fgvc_utils.training import augment
+from fgvc_utils.jobs.views import TEST_VIEWS
+from fgvc_utils.training.crops import resized_crops
 from fgvc_utils.training.feed import InTurn
 from fgvc_utils.training.fitting import loader
 from fgvc_utils.training.material import Material
@@ -27,15 +28,37 @@ BATCH = 64
 def predict(
     job: Job, material: Material, network: nn.Module, processes: Processes, progress: Progress
 ) -> None:
-    """Write what the job keeps of its rows: arrays `logits`, `features`, `mirror`, `augmented-0` …
+    """Write what the job keeps of its rows into its store; the same call on every process.
 
-    Arrays are float16: logits (images, classes), features (images, width) of the test view, of its
-    mirror image, and of views changed at random like those of training; `view-0` … are logits of
-    the views that a student with the same seed and recipe sees in its epochs. `reduced` stands for
-    the arrays of `reduction`: the job's largest probabilities and how each image's label fares.
     Classes without a train image get a logit of -10,000 unless the job keeps them; the frozen prior
-    is taken out unless the job keeps it. Several test-time views of a picture are averaged as
-    probabilities: `logits` are then the log of the mean softmax; `features` stay the centre's.
+    is taken out unless the job keeps it. Where `test_time`, an entry of `TEST_VIEWS`, has several
+    crops, `logits` are the log of their mean softmax, and `features` those of the centre.
+
+    Parameters
+    ----------
+    job : Job
+        What to keep: see Notes.
+    material : Material
+        The job's rows and pictures or stored features.
+    network : nn.Module
+        A network of pictures, or a head on stored features; it is moved to the processes' device.
+    processes : Processes
+        Which share of the rows this process takes, and on what device.
+    progress : Progress
+        Told after each batch.
+
+    Raises
+    ------
+    OSError
+        A picture or a store cannot be read, or the store cannot be written.
+
+    Notes
+    -----
+    All arrays are float16. `logits` (images, classes) and `features` (images, width) are of the
+    test view, `mirror` are features of its mirror image, `augmented-0` … features of views changed
+    at random like those of training, and `view-0` … logits of the views that a student with the
+    same seed and recipe sees in its epochs. `reduced` stands for the arrays of `reduction`: the
+    largest probabilities, and how each image's label fares.
     """
     network = network.to(processes.device).eval()
     masked = material.masked.to(processes.device)
@@ -47,13 +70,13 @@ def predict(
         views = [loader(dataset, InTurn(rows, BATCH, epoch), processes) for dataset in datasets]
         for start, batches in _counted(zip(*views, strict=True)):
             crops = [crop for batch, _ in batches for crop in _crops(network, batch)]
-            said = [_both(network, crop.to(processes.device), job.precision) for crop in crops]
-            features, spoken = said[0][0], [logits for _, logits in said]
+            outputs = [_both(network, crop.to(processes.device), job.precision) for crop in crops]
+            features, by_crop = outputs[0][0], [logits for _, logits in outputs]
             if kind.startswith("view-") or (not kind and {"logits", "reduced"} & set(job.keep)):
-                spoken = [without_prior(each, network, job) for each in spoken]
-                spoken = [each.masked_fill(masked, MASKED) for each in spoken]
+                by_crop = [without_prior(each, network, job) for each in by_crop]
+                by_crop = [each.masked_fill(masked, MASKED) for each in by_crop]
             # A head's views are averaged as logits, a picture's as probabilities.
-            logits = sum(spoken) / len(spoken) if job.fit == "head" else log_mean_softmax(spoken)
+            logits = sum(by_crop) / len(by_crop) if job.fit == "head" else log_mean_softmax(by_crop)
             if not kind and "logits" in job.keep:
                 writer.write("logits", start, logits.cpu().numpy().astype(np.float16))
             if not kind and "reduced" in job.keep:
@@ -93,29 +116,42 @@ def _passes(job: Job, material: Material) -> list[tuple[str, list[object], int]]
 
 
 def _test_sets(job: Job, material: Material) -> list[object]:
-    """What is predicted: a head's test views, whose logits are averaged, or the one test view."""
+    """The data sets of the test view: several of a head, whose logits are averaged, else one."""
     if job.fit == "head":
         return [material.test_set(view) for view in job.test_views]
-    if job.test_time != "centre":
-        view = augment.test_views(job.test_time, job.size, job.test_ratio)
-        return [replace(material.test_pictures(), view=view)]
-    return [material.test_set()]
+    view = TEST_VIEWS[job.test_time]
+    if view.crops == 1:
+        return [material.test_set()]
+    crops = resized_crops(view, job.size, job.test_ratio)
+    return [replace(material.test_pictures(), view=crops)]
 
 
 def _crops(network: nn.Module, batch: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """The views that stand side by side in the channels of a batch; a head has but one."""
+    """The crops that lie behind each other in the channels of a batch; a head has but one."""
     return batch.split(3, dim=1) if isinstance(network, PictureNetwork) else (batch,)
 
 
 def log_mean_softmax(logits: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Log of the mean softmax of several views, (batch, classes); one view's logits stay."""
+    """Take the log of the mean softmax of several crops.
+
+    Parameters
+    ----------
+    logits : sequence of torch.Tensor
+        Float (batch, classes) each, one a crop.
+
+    Returns
+    -------
+    torch.Tensor
+        Float (batch, classes); where there is one crop, its logits as they are.
+    """
     if len(logits) == 1:
         return logits[0]
-    spoken = torch.stack([each.log_softmax(dim=1) for each in logits])
-    return spoken.logsumexp(dim=0) - math.log(len(logits))
+    stacked = torch.stack([each.log_softmax(dim=1) for each in logits])
+    return stacked.logsumexp(dim=0) - math.log(len(logits))
 
 
 def _counted(views: Iterable[tuple]) -> Iterator[tuple[int, tuple]]:
+    """The batches of all data sets, and how many images came before them."""
     start = 0
     for batches in views:
         yield start, batches
@@ -125,6 +161,7 @@ def _counted(views: Iterable[tuple]) -> Iterator[tuple[int, tuple]]:
 def _both(
     network: nn.Module, batch: torch.Tensor, precision: str
 ) -> tuple[torch.Tensor, torch.Tensor]:
+    """Features and logits of a batch, float32."""
     dtype = autocast_dtype(precision, batch.device)
     with torch.autocast(batch.device.type, dtype, enabled=dtype is not None):
         if isinstance(network, PictureNetwork):

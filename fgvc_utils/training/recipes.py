@@ -8,13 +8,15 @@ import numpy as np
 import pandas as pd
 
 from fgvc_utils.contest import decoded
+from fgvc_utils.contest.config import Network
 from fgvc_utils.contest.inventory import cache_folder
 from fgvc_utils.core.files import read_json, require_space
 from fgvc_utils.core.intervals import wilson
 from fgvc_utils.core.processes import processors
-from fgvc_utils.jobs.records import Job, read_job
+from fgvc_utils.jobs.records import Distillation, Job, Recipe, read_job
 from fgvc_utils.jobs.results import read_logits
 from fgvc_utils.jobs.rows import Rows, fitted_images
+from fgvc_utils.training.changes import switched_on
 
 
 def training_job(
@@ -25,36 +27,42 @@ def training_job(
     teachers: Sequence[Path] = (),
     teacher_weight: float = 0.0,
 ) -> Job:
-    """The job of 10_train and 20_distill from a recipe's parameters."""
+    """Return the job of 10_train or 20_distill.
+
+    Its recipe, distillation and network are taken from the parameters by name; see
+    `jobs.records`.
+
+    Parameters
+    ----------
+    cfg
+        TrainParams, or DistillParams.
+    name
+        The model's name; the job lies in `models/<name>` of the run.
+    classes
+        What it learns, in the order of its logits.
+    teachers
+        Folders of the models that teach it.
+    teacher_weight
+        Share of the teachers in its loss, 0 to 1; the labels have the rest.
+    """
     folder = cfg.folder / "models" / name
-    augmentation = (
-        "colour_jitter", "flip_probability", "quarter_turn_probability", "quality_probability",
-        "quality_low", "quality_high", "jpeg_probability", "jpeg_low", "jpeg_high",
-        "paste_probability", "paste_smallest", "shuffle_probability", "shuffle_most",
-    )  # fmt: skip
-    same = (
-        "backbone", "weights", "size", "random_crop", "train_ratio", "test_ratio", "dropout",
-        "drop_path", "precision", "gradient_checkpointing", "changes_on", "epochs", "base_lr",
-        "radam_lr", "radam_share", "momentum", "weight_decay", "label_smoothing", "ema_decay",
-        "global_batch", "micro_batch", "balance", "keep_prior", "keep_empty", "mix",
-        "mix_probability", "mix_alpha", "seed",
-    )  # fmt: skip
+    shared = {*Recipe.model_fields, *Distillation.model_fields, *Network.model_fields, "seed"}
+    own = cfg.model_dump(include=shared)
+    if not teachers:
+        own["teacher_views"] = 0
     return Job(
+        **own,
         name=name,
         folder=str(folder),
         rows=str(folder / "rows.parquet"),
         classes=classes,
         fit="full",
         optimiser="radam+sgd",
-        augmentation={setting: getattr(cfg, setting) for setting in augmentation},
+        augmentation=switched_on(cfg),
         teachers=[str(teacher / "predictions") for teacher in teachers],
         teacher_weight=teacher_weight,
-        temperature=getattr(cfg, "temperature", 1.0),
-        teacher_views=getattr(cfg, "teacher_views", 0) if teachers else 0,
-        fold_clean=getattr(cfg, "fold_clean", False),
         keep=["logits", "features", *(["augmented"] if cfg.feature_views else [])],
         augmented_views=cfg.feature_views,
-        **{field: getattr(cfg, field) for field in same},
     )
 
 

@@ -1,11 +1,14 @@
 """Which class each image gets: against the greedy and the best, and where nothing binds."""
 
 import itertools
+from types import SimpleNamespace
+from typing import get_args
 
 import numpy as np
 import pytest
 
-from fgvc_utils.answers import assignment
+from fgvc_utils.answers import assignment, transport
+from fgvc_utils.answers.assignment import RULES as ENTRIES
 from fgvc_utils.answers.assignment import (
     Rule,
     apportion,
@@ -13,13 +16,13 @@ from fgvc_utils.answers.assignment import (
     assign_capped,
     assign_exact,
     cap_for,
+    caps_for,
     changed,
     class_caps,
-    class_potentials,
-    covering,
-    log_probabilities,
-    top1,
+    rule_of,
 )
+from fgvc_utils.answers.params import SubmitParams
+from fgvc_utils.answers.transport import class_potentials, log_probabilities, top1
 
 RULES = [
     Rule("cap", slack=1.0),
@@ -57,7 +60,7 @@ def simulated(seed, images=60, classes=6, signal=3.0, bias=1.0):
 def test_assign_capped_is_the_greedy_over_all_pairs(seed, monkeypatch):
     random = np.random.default_rng(seed)
     # Blocks of a row or two, so that their edges are met.
-    monkeypatch.setattr(assignment, "BLOCK", int(random.integers(1, 20)))
+    monkeypatch.setattr(transport, "BLOCK", int(random.integers(1, 20)))
     images, classes = random.integers(1, 25), random.integers(1, 7)
     # Few distinct values, so that ties are common in half of the problems.
     scores = random.random((images, classes)).astype([np.float16, np.float32, np.float64][seed % 3])
@@ -144,7 +147,7 @@ def test_sinkhorn_and_exact_agree_where_classes_are_well_apart(seed):
 
 @pytest.mark.parametrize("prior", [np.ones(6), np.arange(1, 7), np.array([0, 1, 1, 2, 0, 2])])
 def test_the_plan_of_sinkhorn_has_the_prior_as_its_class_shares(prior, monkeypatch):
-    monkeypatch.setattr(assignment, "BLOCK", 40)
+    monkeypatch.setattr(transport, "BLOCK", 40)
     logs = log_probabilities(simulated(2)[0])
     for regularisation in (1.0, 0.3):
         found = class_potentials(logs, prior, regularisation, tolerance=1e-5)
@@ -216,13 +219,49 @@ def test_cap_for():
         cap_for(2, 7, 3, 1.0)
 
 
-def test_the_cap_is_raised_where_emptied_classes_leave_too_little_room():
-    assert covering(5, images=24, classes_left=4) == 6
-    assert covering(5, images=24, classes_left=6) == 5
+def test_caps_for_a_rule_are_one_number_one_a_class_or_none():
+    equal, cap = np.full(4, 1 / 4), Rule("cap", slack=1.25)
+    assert caps_for(cap, equal, 16, classes=4, known_count=4) == 5
+    # The classes left must cover what the emptied ones do not take.
+    assert caps_for(cap, equal, 24, classes=6, known_count=4) == 6
+    assert caps_for(cap, equal, 24, classes=6) == 6
+    by_class = caps_for(cap, np.array([3, 1, 0]), 8, classes=4, by_prior=True)
+    assert by_class.tolist() == [8, 3, 0]
+    assert caps_for(Rule("sinkhorn"), equal, 24, classes=6, known_count=1) == 0
+    with pytest.raises(ValueError, match="a cap of 2 on 4 classes covers 8 of 16"):
+        caps_for(cap, equal, 16, classes=4, known_count=1)
+
+
+def test_entries_name_settings_that_are_fields_and_parameters():
+    assert get_args(SubmitParams.model_fields["rule"].annotation) == tuple(ENTRIES)
+    for name, entry in ENTRIES.items():
+        assert set(entry.settings) <= set(Rule._fields) & set(SubmitParams.model_fields)
+        cfg = SimpleNamespace(rule=name, **dict.fromkeys(entry.settings, 0.5))
+        assert (
+            rule_of(cfg) == rule_of(cfg, name) == Rule(name, **dict.fromkeys(entry.settings, 0.5))
+        )
+
+
+@BALANCING
+def test_a_rule_uses_the_settings_that_its_entry_names_and_no_other(rule):
+    scores, _ = simulated(0)
+    used = ENTRIES[rule.name].settings
+    others = {"slack": 3.0, "regularisation": 0.3, "pull": 0.2, "repair": True}
+    ignored = rule._replace(**{n: v for n, v in others.items() if n not in used})
+    assert (assign(scores, ignored, np.ones(6)) == assign(scores, rule, np.ones(6))).all()
+
+
+def test_only_a_rule_that_does_not_balance_ignores_the_prior():
+    scores, _ = simulated(0)
+    for name, entry in ENTRIES.items():
+        one, other = (
+            assign(scores, Rule(name), np.array(prior)) for prior in ([1] * 6, [9, 1, 1, 1, 1, 1])
+        )
+        assert (one != other).any() == entry.balances
 
 
 def test_top_1_takes_the_first_of_equal_classes(monkeypatch):
-    monkeypatch.setattr(assignment, "BLOCK", 3)
+    monkeypatch.setattr(transport, "BLOCK", 3)
     scores = np.array([[1, 1, 0], [0, 2, 2], [0, 0, 1]], np.float32)
     assert top1(scores).tolist() == [0, 1, 2]
     assert top1(scores, np.array([0, 0, 0.5])).tolist() == [0, 2, 2]
@@ -230,6 +269,5 @@ def test_top_1_takes_the_first_of_equal_classes(monkeypatch):
 
 def test_changed_images_come_by_the_score_they_lost():
     scores = np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8], [0.7, 0.3]])
-    rows, lost = changed(scores, np.array([0, 0, 1, 0]), np.array([1, 0, 0, 1]))
+    rows = changed(scores, np.array([0, 0, 1, 0]), np.array([1, 0, 0, 1]))
     assert rows.tolist() == [0, 2, 3]
-    assert lost == pytest.approx([0.8, 0.6, 0.4])

@@ -10,7 +10,7 @@ import pytest
 from notebook_cells import run_cells
 
 from fgvc_utils.answers import members
-from fgvc_utils.answers.ensembling import fit_weights
+from fgvc_utils.answers.ways import Way, fit_weights
 from fgvc_utils.contest.places import PROJECT
 from fgvc_utils.contest.tables import new_table, write_table
 from fgvc_utils.hardware.distributed import Processes
@@ -52,8 +52,8 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     inventory.to_parquet(folder / "tables" / "inventory.parquet")
     for seed, name in enumerate(NOISE):
         finished_model(folder / "models" / name, images["image_id"], NOISE[name], seed)
-    for room in (running, members):
-        monkeypatch.setattr(room, "run_jobs", run_here)
+    for module in (running, members):
+        monkeypatch.setattr(module, "run_jobs", run_here)
     return folder
 
 
@@ -91,11 +91,11 @@ def run_here(jobs: list, cfg: object, stage_name: str, picture: object = None) -
         carry_out(job, Processes(), Progress(None))
 
 
-def execute(run: Path, **parameters: object) -> tuple[str, SimpleNamespace]:
+def execute(run: Path, again: bool = False, **parameters: object) -> tuple[str, SimpleNamespace]:
     """Run the notebook's code cells; returns what they printed and their names."""
     given = {"run": "mine", "outputs": str(run.parent), "data_root": "mine", "mean_sizes": [3, 2]}
     given |= {"epochs": 3, "global_batch": 12, "micro_batch": 12, "rate": 0.05}
-    return run_cells(NOTEBOOK, given | parameters)
+    return run_cells(NOTEBOOK, given | parameters, again=again)
 
 
 def test_a_model_that_saw_the_held_out_fold_is_named_and_neither_ranks_nor_votes(run):
@@ -111,7 +111,9 @@ def test_a_model_that_saw_the_held_out_fold_is_named_and_neither_ranks_nor_votes
         "features + layer, test views", "convolution over models",
         "convolution along features", "vote",
     }  # fmt: skip
-    assert set(names.worth["kind"]) == {"voter", "member"} and len(names.worth) == 4 + 3
+    assert set(names.added["kind"]) == {"voter", "member"} and len(names.added) == 4 + 3
+    # The whole of each way stands in the report.
+    assert [Way(**way) for way in report["ways"]] == names.parts[-1].ways
 
 
 def test_the_scores_are_the_vote_of_what_the_models_and_layers_said(run):
@@ -131,31 +133,34 @@ def test_the_scores_are_the_vote_of_what_the_models_and_layers_said(run):
     assert names.scores.loc["vote", "top1"] == pytest.approx(top1)
 
 
-def test_a_model_admitted_by_its_name_speaks_of_test_images_only(run):
+def test_a_model_admitted_by_its_name_answers_for_test_images_only(run):
     said, names = execute(run, seen_models=["cheat"], augmented_models=0, plain_models=0)
     assert "admitted to the means of test images only: cheat" in said
     assert set(names.ranked) == {"good", "fair", "poor"}
-    assert names.means["test"]["mean of 3"] == pytest.approx(dict.fromkeys(NOISE, 0.25))
-    assert "cheat" not in names.means["one half"]["mean of 3"]
+    assert names.for_test[0].name == "mean of 3"
+    assert names.for_test[0].weights == pytest.approx(dict.fromkeys(NOISE, 0.25))
+    assert "cheat" not in names.for_half[0].weights
     without = execute(run, augmented_models=0, plain_models=0)[1]
     assert names.scores.equals(without.scores), "no held-out figure is one of it"
 
 
 def test_fitted_weights_are_those_of_the_other_half(run):
     said, names = execute(run, mean_weights="fitted", augmented_models=0, plain_models=0)
-    three = {part: names.means[part]["mean of 3"] for part in names.means}
-    for weights in three.values():
+    three = [part[0].weights for part in (names.for_half, names.for_rest, names.for_test)]
+    for weights in three:
         assert sum(weights.values()) == pytest.approx(1) and weights["good"] > weights["poor"]
-    assert three["one half"] != three["other half"] != three["test"]
-    own = names.alone.own.loc[names.judged[~names.half.to_numpy()]]
-    members = list(three["one half"])
-    again = fit_weights(own[members].to_numpy())
-    np.testing.assert_allclose(list(three["one half"].values()), again)
+    assert three[0] != three[1] != three[2]
+    # What answers for one half was fitted on the other.
+    (answered,) = names.parts[:1]
+    own = names.alone.own.drop(index=answered.image_ids)
+    again = fit_weights(own[list(three[0])].to_numpy())
+    np.testing.assert_allclose(list(three[0].values()), again)
 
 
 def test_without_a_held_out_fold_all_models_are_members_and_nothing_is_judged(run):
     said, names = execute(run, held_out_fold=-1, augmented_models=0, plain_models=0)
-    assert names.ranked == sorted(NOISE) and len(names.judged) == 0
+    assert names.ranked == sorted(NOISE) and names.asked.judged == []
+    assert "chosen on one half" not in said
     assert "left out, trained on held-out images: none" in said
     assert Store(run / "ensemble" / "vote").image_ids.tolist() == TEST
 
@@ -174,5 +179,23 @@ def test_a_soup_is_one_more_member(run, monkeypatch):
     monkeypatch.setattr(members, "soups", lambda *_: {"soup-1": folder})
     _, names = execute(run, soup="uniform", mean_sizes=[4], plain_models=0)
     assert set(names.ranked) == {"good", "fair", "poor", "soup-1"}
-    assert set(names.means["test"]["mean of 4"]) == set(names.ranked)
+    assert [way.name for way in names.for_test] == ["mean of 4"]
+    assert set(names.for_test[0].weights) == set(names.ranked)
     assert str(folder / "predictions") in next(iter(names.layers.values())).stores
+
+
+def test_the_convolution_votes_where_its_parameter_says_so(run):
+    silent = execute(run, convolution_models=2, plain_models=0)[1]
+    assert "convolution over models" not in silent.voting
+    votes = execute(run, convolution_models=2, plain_models=0, vote_convolution=True)[1]
+    assert {"convolution over models", "convolution along features"} <= set(votes.voting)
+
+
+def test_every_cell_may_be_run_again(run):
+    once = execute(run, mean_weights="fitted", seen_models=["cheat"])[1]
+    report = json.loads((run / "report.json").read_text())
+    scores = Store(run / "ensemble" / "vote").digest("scores")
+    more = execute(run, again=True, mean_weights="fitted", seen_models=["cheat"])[1]
+    assert json.loads((run / "report.json").read_text()) == report
+    assert Store(run / "ensemble" / "vote").digest("scores") == scores
+    assert more.scores.equals(once.scores) and more.added.equals(once.added)

@@ -15,8 +15,8 @@ from fgvc_utils.contest.tables import leave_out, new_table, write_table
 from fgvc_utils.jobs import results
 from fgvc_utils.jobs.predictions import ShardWriter, Store, finish_store
 from fgvc_utils.jobs.results import scores_of_all
+from fgvc_utils.pipeline.checking import check
 from fgvc_utils.pipeline.contest_file import read_contest
-from fgvc_utils.pipeline.running import check
 from fgvc_utils.pipeline.stamps import inputs_of
 
 NOTEBOOK = PROJECT / "notebooks" / "40_submit.ipynb"
@@ -43,7 +43,7 @@ def run(tmp_path, monkeypatch):
     rows += [(name, f"test/{name}.jpg", "test", "") for name in TEST]
     columns = ["image_id", "path", "split", "given"]
     images = pd.DataFrame(rows, columns=columns).astype(object)
-    table = leave_out(new_table(images), images["given"] == "gone", "04_lowq", "a rule")
+    table = leave_out(new_table(images), images["given"] == "gone", "04_lowq", "small_class")
     folder = tmp_path / "outputs" / "mine"
     write_table(table, folder / "tables" / "04_lowq.parquet")
     cache = tmp_path / "outputs" / "cache"
@@ -64,10 +64,10 @@ def store(folder, scores):
     finish_store(folder, CLASSES, 1)
 
 
-def execute(run, **parameters):
+def execute(run, again=False, **parameters):
     """Run the notebook's code cells; returns what they printed and their names."""
     given = {"run": "mine", "outputs": str(run.parent), "data_root": "mine", "resamples": 3}
-    return run_cells(NOTEBOOK, given | parameters)
+    return run_cells(NOTEBOOK, given | parameters, again=again)
 
 
 def submitted(path):
@@ -86,16 +86,17 @@ def submitted(path):
 def test_known_counts_balance_the_answers(run, settings):
     said, names = execute(run, known_count=2, **settings)
     assert submitted(run / "submission.csv")["class"].tolist() == BALANCED
-    assert "of which 0 could not be read" in said and "3 of 4 classes have train images" in said
+    assert "could not be read" not in said and "3 of 4 classes have train images" in said
+    assert f"→ {settings['rule']}: " in said
     assert "classes are known: 2 images a class" in said and "by 12 held-out images" in said
     assert "of the images are elsewhere than in these shares" in said
     assert "held-out images that do have these shares" in said
     assert f"{settings['rule']} against plain, if the test set is as assumed" in said
-    assert set(names.worth["target"]) == {"as assumed", "as estimated"}
+    assert set(names.gained["target"]) == {"as assumed", "as estimated"}
     assert names.shown["caption"].tolist()[0] in ("0012 → 7", "0012 → NA")
     report = json.loads((run / "report.json").read_text())["40_submit"]
     assert report["changed"] == len(names.moved) == 3 and report["file"] == "submission.csv"
-    assert set(report["worth"]) == {"as assumed", "as estimated"}
+    assert set(report["gain"]) == {"as assumed", "as estimated"}
 
 
 def test_plain_says_what_the_cap_would_bring(run):
@@ -117,12 +118,12 @@ def test_a_prior_from_a_file_is_taken_and_is_an_input_of_the_step(run, tmp_path)
     )
     (step,) = read_contest(contest)
     before = inputs_of(step)
-    assert check([step]) == []
+    assert check([step]).errors == []
     prior.write_text("class,count\n0012,1\n7,1\nNA,1\ngone,0\n")
     after = inputs_of(step)
     assert [name for name in before if before[name] != after[name]] == ["prior.csv"]
     prior.unlink()
-    (problem,) = check([step])
+    (problem,) = check([step]).errors
     assert "40_submit: prior" in problem and "prior.csv is not there" in problem
 
 
@@ -138,17 +139,28 @@ def test_another_rule_writes_another_file_and_the_list_tells_them_apart(run):
     assert set(log["scores_sha256"]) == {Store(run / "ensemble/vote").digest("scores")}
 
 
+def test_every_cell_may_be_run_again_and_nothing_is_submitted_twice(run):
+    execute(run, again=True, rule="cap", slack=1.0, known_count=2)
+    said, _ = execute(run, rule="cap", slack=1.0, known_count=2)
+    assert "the same as before" in said and len(read_log(run)) == 1
+    assert sorted(path.name for path in run.glob("submission*")) == [
+        "submission.csv",
+        "submissions.csv",
+    ]
+
+
 def test_without_held_out_images_the_probabilities_stand_in(run):
     store(run / "ensemble" / "other", {k: v for k, v in TEST.items() if k != "t2"})
     said, _ = execute(run, ensemble="other", rule="cap", slack=1.0)
-    assert "of which 1 could not be read" in said and "by the test images' probabilities" in said
+    assert "1 of them could not be read" in said and "by the test images' probabilities" in said
     assert set(submitted(run / "submission.csv")["path"]) == {f"test/{name}.jpg" for name in TEST}
     assert read_log(run)["scores"].tolist() == ["other"]
 
 
 def test_a_comparison_can_be_left_out(run):
     said, names = execute(run, resamples=0)
-    assert names.worth.empty and "Nothing is compared" in said
+    assert names.gained.empty and "Nothing is compared" in said
+    assert "held-out images\n" not in said, "what is not compared is compared by no images"
 
 
 def test_two_beliefs_at_once_are_refused_before_any_work(run):

@@ -1,20 +1,25 @@
 """Several test-time views of a picture: which crops they are, and how they are averaged."""
 
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from small_jobs import CLASSES, draw_pictures, small_job
+from torchvision.transforms.v2 import functional as F
 
 from fgvc_utils.answers.members import view_job
+from fgvc_utils.answers.params import EnsembleParams
 from fgvc_utils.hardware.distributed import Processes
 from fgvc_utils.hardware.progress import Progress
 from fgvc_utils.jobs.predictions import Store, softmax
 from fgvc_utils.jobs.records import Job
 from fgvc_utils.jobs.running import write_job
+from fgvc_utils.jobs.views import TEST_VIEWS
 from fgvc_utils.training import augment
+from fgvc_utils.training.crops import Crops
 from fgvc_utils.training.material import Material
 from fgvc_utils.training.networks import new_network, without_prior
 from fgvc_utils.training.predicting import log_mean_softmax
@@ -42,16 +47,31 @@ def done(job: Job, rows: pd.DataFrame) -> Job:
 
 def test_crops_are_the_centre_the_corners_and_their_mirror_images():
     picture = torch.arange(3 * 6 * 8, dtype=torch.uint8).reshape(3, 6, 8)
-    views = augment.Views("crops", 4)(picture).reshape(10, 3, 4, 4)
+    views = Crops(TEST_VIEWS["crops"], 4)(picture).reshape(10, 3, 4, 4)
     corners = [picture[:, :4, :4], picture[:, :4, 4:], picture[:, 2:, :4], picture[:, 2:, 4:]]
     for view, expected in zip(views[:5], [picture[:, 1:5, 2:6], *corners], strict=True):
         assert torch.equal(view, expected)
     assert torch.equal(views[5:], views[:5].flip(-1))
-    assert torch.equal(augment.Views("flip", 4)(picture), views[[0, 5]].flatten(0, 1))
-    centre = augment.Views("centre", 4)(picture)
+    assert torch.equal(Crops(TEST_VIEWS["flip"], 4)(picture), views[[0, 5]].flatten(0, 1))
+    centre = Crops(TEST_VIEWS["centre"], 4)(picture)
     assert torch.equal(centre, augment.test_view(4, 1.5)(picture))
-    with pytest.raises(ValueError, match="'corners': give centre, flip or crops"):
-        augment.Views("corners", 4)
+
+
+@pytest.mark.parametrize("size", [4, 5])
+def test_the_first_crop_of_each_view_is_the_one_whose_features_are_kept(size):
+    picture = torch.arange(3 * 8 * 11, dtype=torch.uint8).reshape(3, 8, 11)
+    for view in TEST_VIEWS.values():
+        crops = Crops(view, size)(picture)
+        assert crops.shape == (3 * view.crops, size, size)
+        assert torch.equal(crops[:3], F.center_crop(picture, [size, size]))
+
+
+def test_the_records_take_the_views_that_are_registered_and_no_other():
+    own = {"name": "n", "folder": "f", "rows": "r", "classes": ["a"], "fit": "none"}
+    for record, field, others in ((Job, "test_time", own), (EnsembleParams, "test_views", {})):
+        assert get_args(record.model_fields[field].annotation) == tuple(TEST_VIEWS)
+        with pytest.raises(ValueError, match=f"{field}(.|\n)*'centre', 'flip' or 'crops'"):
+            record(**others, **{field: "corners"})
 
 
 def test_probabilities_are_averaged_and_one_view_stays():

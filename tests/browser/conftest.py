@@ -4,8 +4,13 @@
 `lab_folder` (and `lab_environment` for what their kernels find in the environment).
 """
 
+import shutil
+
 import pytest
 from jupyterlab_driver import OpenNotebook, browser_page, find_browser, jupyterlab
+from review_notebook import write_review_notebook
+
+from fgvc_utils.contest.journal import Journal
 
 
 def pytest_collection_modifyitems(items):
@@ -25,8 +30,10 @@ def browser():
 
 @pytest.fixture(scope="module")
 def lab_folder(tmp_path_factory):
-    """The folder that JupyterLab shows."""
-    return tmp_path_factory.mktemp("notebooks")
+    """The folder that JupyterLab shows, with review.ipynb."""
+    folder = tmp_path_factory.mktemp("notebooks")
+    write_review_notebook(folder)
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -70,3 +77,22 @@ def open_notebook(lab_server, page):
     yield open_one
     for notebook in opened:
         notebook.shut_down_kernel()
+
+
+@pytest.fixture
+def journal(lab_folder):
+    shutil.rmtree(lab_folder / "decisions", ignore_errors=True)
+    return Journal(lab_folder / "decisions" / "02.csv")
+
+
+@pytest.fixture(scope="module")
+def opened(open_notebook):
+    return open_notebook("review.ipynb")
+
+
+@pytest.fixture
+def notebook(opened, journal):
+    """The notebook with a new gallery over an empty journal."""
+    opened.run_cell(0)
+    opened.run_cell(1)
+    return opened

@@ -33,7 +33,7 @@ def lab_folder(tmp_path_factory):
         notebook = load_notebook_node(str(PROJECT / "notebooks" / f"{stage}.ipynb"))
         known = notebook.cells[2].source
         shared = {name: contest[name] for name in SHARED if f"\n{name}: " in f"\n{known}"}
-        parameters = shared | own | {"outputs": str(folder / "outputs")}
+        parameters = shared | own | {"contest": "", "outputs": str(folder / "outputs")}
         nbformat.write(parameterize_notebook(notebook, parameters), folder / f"{stage}.ipynb")
     return folder
 
@@ -94,10 +94,11 @@ def test_picks_in_01_train_the_noise_model(open_notebook, lab_folder):
     chair.notebook.page.keyboard.press("Shift+U")
     expect(chair.tile(items[-1]).locator(".fgvc-mark")).to_have_text("normal")
     table = chair.finish()
-    assert set(table.index[table["reason"] == "human: noise"]) == noise
-    assert set(table.index[table["reason"] == "human: kept"]) == set(items[-4:])
-    by_rule = table.loc[table["reason"].str.startswith("noise:"), "reason"]
-    assert by_rule.str.contains("picked by hand").all()
+    by_hand = table["by"] == "human"
+    assert set(table.index[by_hand & (table["cause"] == "noise")]) == noise
+    assert set(table.index[by_hand & (table["cause"] == "normal")]) == set(items[-4:])
+    by_rule = table[(table["by"] == "rule") & (table["cause"] == "noise")]
+    assert by_rule["reason"].str.endswith("(picked by hand)").all()
 
 
 @pytest.mark.parametrize("stage", ["02_coarse", "03_fine"])
@@ -125,10 +126,10 @@ def test_labels_are_kept_taken_and_searched_and_outlive_the_kernel(
         "data-item"
     ) not in {kept, taken, items[2]}
     table = again.finish()
-    assert table.loc[kept, ["status", "reason"]].tolist() == ["keep", "human: kept"]
+    assert table.loc[kept, ["status", "by", "cause"]].tolist() == ["keep", "human", "confirmed"]
     assert table.loc[items[2], ["status", "label"]].tolist() == ["keep", wanted]
     row = table.loc[taken]
-    assert (row["status"], row["reason"]) == ("keep", "human: relabelled")
+    assert (row["status"], row["by"], row["cause"]) == ("keep", "human", "relabelled")
     assert row["label"] == chair.journal.latest().loc[taken, "label"]
     assert chair.journal.read()["shown"].str.match("(drop|relabel): ").all()
 
@@ -155,7 +156,7 @@ def test_a_class_is_dropped_in_04(open_notebook, lab_folder):
     table = chair.finish()
     of_class = table[(table["label"] == dropped) & (table["split"] == "train")]
     assert (of_class["status"] == "drop").all()
-    assert "human: class dropped" in set(of_class["reason"])
+    assert ("human", "small_class") in set(zip(of_class["by"], of_class["cause"], strict=True))
 
 
 def test_the_curves_grow_while_10_trains(open_notebook):

@@ -5,20 +5,20 @@ import pandas as pd
 import pytest
 from scipy.stats import entropy
 
-from fgvc_utils.cleaning import rules
+from fgvc_utils.cleaning import audit, neighbours, rules
 from fgvc_utils.contest import tables
 
 
 def test_nearest_is_brute_force_without_copies(monkeypatch):
-    monkeypatch.setattr(rules, "BLOCK", 7)
+    monkeypatch.setattr(neighbours, "BLOCK", 7)
     random = np.random.default_rng(0)
     features, groups = random.normal(size=(40, 6)), random.integers(0, 25, 40).astype(str)
     unit = features / np.linalg.norm(features, axis=1, keepdims=True)
     likeness = unit @ unit.T
     likeness[groups[:, None] == groups[None, :]] = -np.inf
-    assert (rules.nearest(features, groups, 5) == np.argsort(-likeness)[:, :5]).all()
+    assert (neighbours.nearest(features, groups, 5) == np.argsort(-likeness)[:, :5]).all()
     with pytest.raises(ValueError, match="neighbours 40 needs more than 40 images"):
-        rules.nearest(features, groups, 40)
+        neighbours.nearest(features, groups, 40)
 
 
 def closed_circles(labels, size=5):
@@ -29,7 +29,7 @@ def closed_circles(labels, size=5):
 
 
 def test_label_disorder_is_0_where_all_agree_and_1_where_no_two_do():
-    got = rules.label_disorder(*closed_circles("aaaaabcdef"))
+    got = neighbours.label_disorder(*closed_circles("aaaaabcdef"))
     np.testing.assert_allclose(got, [0] * 5 + [1] * 5, atol=1e-12)
 
 
@@ -39,13 +39,13 @@ def test_label_disorder_is_the_mean_entropy_of_the_surroundings():
     counts = [np.unique(labels[row], return_counts=True)[1] for row in near]
     own = np.array([entropy(count / 4) / np.log(4) for count in counts])
     expected = [own[row].mean() for row in near]
-    np.testing.assert_allclose(rules.label_disorder(near, labels), expected, atol=1e-12)
+    np.testing.assert_allclose(neighbours.label_disorder(near, labels), expected, atol=1e-12)
 
 
 def test_label_agreement():
     labels = np.array(list("aab"))
-    neighbours = np.array([[1, 2], [0, 2], [0, 1]])
-    assert rules.label_agreement(neighbours, labels).tolist() == [0.5, 0.5, 0]
+    near = np.array([[1, 2], [0, 2], [0, 1]])
+    assert neighbours.label_agreement(near, labels).tolist() == [0.5, 0.5, 0]
 
 
 def test_propose_picks_takes_the_ends_of_the_bootstrap_set():
@@ -80,13 +80,13 @@ def test_feed_back_keeps_picks_and_their_proportion():
 
 
 def test_audit_bounds():
-    assert rules.audit_bound(0, 299) == pytest.approx(1 - 0.05 ** (1 / 299))
-    assert rules.audit_bound(0, 299) < 0.01 < rules.audit_bound(0, 298)
-    assert rules.audit_bound(0, 0) == 1
-    low, high = rules.audit_interval(0, 299)
+    assert audit.audit_bound(0, 299) == pytest.approx(1 - 0.05 ** (1 / 299))
+    assert audit.audit_bound(0, 299) < 0.01 < audit.audit_bound(0, 298)
+    assert audit.audit_bound(0, 0) == 1
+    low, high = audit.audit_interval(0, 299)
     assert low == 0 and high == pytest.approx(1 - 0.025 ** (1 / 299))
-    low, high = rules.audit_interval(5, 100)
-    assert low < 0.05 < high and rules.audit_bound(5, 100) < high
+    low, high = audit.audit_interval(5, 100)
+    assert low < 0.05 < high and audit.audit_bound(5, 100) < high
 
 
 def test_cut_folds_spreads_classes_and_keeps_groups_together():
@@ -112,7 +112,7 @@ def small_table():
     given = ["x", "x", "y", "y", ""]
     listing = pd.DataFrame({"image_id": ids, "path": ids, "split": split, "given": given})
     table = tables.new_table(listing)
-    return tables.leave_out(table, table["image_id"] == "a", "02_coarse", "model: rank 9")
+    return tables.leave_out(table, table["image_id"] == "a", "02_coarse", "label", "rank 9")
 
 
 def decisions(*rows):
@@ -124,8 +124,8 @@ def test_a_person_beats_a_rule_and_test_images_are_never_touched():
     before = small_table()
     rows = [("a", "keep", ""), ("b", "drop", ""), ("c", "relabel", "x"), ("t", "drop", "")]
     after = rules.apply_decisions(before, decisions(*rows), "03_fine").set_index("image_id")
-    assert after.loc["a", ["status", "reason"]].tolist() == ["keep", "human: kept"]
-    assert after.loc["b", ["status", "stage"]].tolist() == ["drop", "03_fine"]
+    assert after.loc["a", ["status", "by", "cause"]].tolist() == ["keep", "human", "confirmed"]
+    assert after.loc["b", ["status", "stage", "by"]].tolist() == ["drop", "03_fine", "human"]
     assert after.loc["c", ["label", "given", "status"]].tolist() == ["x", "y", "keep"]
     old = before.set_index("image_id")
     assert after.loc[["d", "t"]].equals(old.loc[["d", "t"]])
@@ -141,9 +141,9 @@ def test_decisions_on_strangers_are_named():
 
 def test_class_agreement():
     labels = np.array(list("aaabbbc"))
-    neighbours = np.array([[1, 2, 3], [0, 2, 3], [0, 1, 3], [0, 4, 1], [0, 1, 2], [1, 0, 3]])
-    neighbours = np.vstack([neighbours, [0, 1, 2]])
-    found = rules.class_agreement(neighbours, labels, np.full(7, True))
+    near = np.array([[1, 2, 3], [0, 2, 3], [0, 1, 3], [0, 4, 1], [0, 1, 2], [1, 0, 3]])
+    near = np.vstack([near, [0, 1, 2]])
+    found = neighbours.class_agreement(near, labels, np.full(7, True))
     assert found["images"].to_dict() == {"a": 3, "b": 3, "c": 1}
     assert found.loc["a", "agreement"] == 1
     assert found.loc["b", "agreement"] == pytest.approx(1 / 6)
@@ -153,24 +153,24 @@ def test_class_agreement():
 def test_keeping_a_label_undoes_a_relabel():
     listed = pd.DataFrame({"image_id": ["a", "b"], "path": ["a", "b"], "split": "train"})
     table = tables.new_table(listed.assign(given=["x", "y"]).astype(object))
-    table.loc[0, ["label", "stage", "reason"]] = ["y", "03_fine", "label: taken"]
-    said = pd.DataFrame({"decision": ["keep"], "label": [""]}, index=["a"])
-    kept = rules.apply_decisions(table, said, "03_fine")
-    assert kept.loc[0, ["label", "reason"]].tolist() == ["x", "human: kept"]
+    table.loc[0, ["label", "stage", "by", "cause"]] = ["y", "03_fine", "rule", "relabelled"]
+    made = pd.DataFrame({"decision": ["keep"], "label": [""]}, index=["a"])
+    kept = rules.apply_decisions(table, made, "03_fine")
+    assert kept.loc[0, ["label", "by", "cause"]].tolist() == ["x", "human", "confirmed"]
 
 
-def test_what_an_audit_says():
-    assert "unknown" in rules.audit_summary({})
-    said = rules.audit_summary({"a": "normal", "b": "noise", **dict.fromkeys("cdefgh", "normal")})
-    low, high = rules.audit_interval(1, 8)
-    assert said.startswith(f"8 looks, 1 noise; residual noise {low:.1%} to {high:.1%}")
-    assert f"{rules.audit_bound(1, 8):.1%}" in said
-    assert rules.count_decisions({"a": "noise", "b": "normal", "c": "noise"}) == (
+def test_the_summary_of_an_audit():
+    assert "unknown" in audit.audit_summary({})
+    line = audit.audit_summary({"a": "normal", "b": "noise", **dict.fromkeys("cdefgh", "normal")})
+    low, high = audit.audit_interval(1, 8)
+    assert line.startswith(f"8 looks, 1 noise; residual noise {low:.1%} to {high:.1%}")
+    assert f"{audit.audit_bound(1, 8):.1%}" in line
+    assert audit.count_decisions({"a": "noise", "b": "normal", "c": "noise"}) == (
         "2 noise, 1 normal"
     )
 
 
-def test_looks_beside_what_the_rule_had_said():
+def test_looks_beside_what_the_rule_had_decided():
     made = [
         ("drop", "keep", "", "drop: rose  p 0.40 → lily 0.50, fern 0.30"),
         ("drop", "relabel", "lily", "drop: rose  p 0.40 → lily 0.50, fern 0.30"),

@@ -1,13 +1,12 @@
 """Cross-training on features whose classes are known: real heads, planted mistakes."""
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
+from small_crossing import CLASSES, CROSS, SETTINGS, Small, here
 from small_jobs import draw_pictures
 
-from fgvc_utils.cleaning import noise, posterior, rules
+from fgvc_utils.cleaning import noise, posterior, rounds, rules
 from fgvc_utils.cleaning.asking import review_order, suggestions
 from fgvc_utils.cleaning.crossing import Crossing, pull_back, within
 from fgvc_utils.cleaning.judging import judge_labels, once_more, only_of_their_class
@@ -24,83 +23,9 @@ from fgvc_utils.cleaning.verdicts import (
 )
 from fgvc_utils.contest import copies, tables
 from fgvc_utils.contest.parameters import ParameterError
-from fgvc_utils.hardware.distributed import Processes
-from fgvc_utils.hardware.progress import Progress
 from fgvc_utils.jobs import predictions
-from fgvc_utils.jobs.done import is_done
-from fgvc_utils.jobs.records import Job
 from fgvc_utils.jobs.reduction import Reduced, reduce_block
-from fgvc_utils.jobs.running import write_job
 from fgvc_utils.training.feed import Targets
-from fgvc_utils.training.worker import carry_out
-
-CLASSES = ["ant", "bee", "cat", "dog"]
-EACH, WIDTH = 30, 16
-SETTINGS = {
-    "run": "small", "data_root": ".", "seed": 0, "processes": 1, "nodes": 1, "node_rank": 0,
-    "rendezvous": "", "device": "cpu", "threads": 1, "workers": 0, "backbone": "drawn",
-    "weights": "none", "size": 32, "test_ratio": 1.15, "fit": "head", "epochs": 12, "rate": 0.02,
-    "optimiser": "lbfgs", "lbfgs_steps": 60,
-    "sgd_rate": 0.05, "weight_decay": 0.05, "global_batch": 16, "micro_batch": 16,
-}  # fmt: skip
-CROSS = {
-    "further_backbones": [], "top": 1, "rule": "rank", "folds": 3,
-    "rounds": [{"optimiser": "sgd"}, {"optimiser": "adam", "mirror": False}], "max_rounds": 4,
-    "recheck_positives": False, "trust": 0.2, "sharpness": 1.5, "posterior_rounds": 2,
-    "averaged_rounds": 1,
-    "relabel": True, "relabel_bar": 0.7, "planted_share": 0.2, "look_share": 0.1,
-    "require_review": False,
-}  # fmt: skip
-
-
-def here(jobs, cfg, name):
-    """Carry jobs out in this process."""
-    for job, rows in jobs:
-        write_job(job, rows)
-        if not is_done(job):
-            carry_out(job, Processes(), Progress(None))
-
-
-class Small:
-    """Four clusters of images, every sixth under the next class, and a cloud of noise."""
-
-    def __init__(self, folder: Path):
-        random = np.random.default_rng(0)
-        centres = random.normal(size=(len(CLASSES), WIDTH)) * 2
-        true = np.repeat(np.arange(len(CLASSES)), EACH)
-        given = np.where(np.arange(len(true)) % 6 == 5, (true + 1) % len(CLASSES), true)
-        clouds = random.normal(size=(24, WIDTH)) + np.resize([4, -4], WIDTH)
-        features = np.concatenate([centres[true] + random.normal(size=(len(true), WIDTH)), clouds])
-        self.true = [CLASSES[n] for n in true] + [""] * len(clouds)
-        labels = [CLASSES[n] for n in given] + list(np.resize(CLASSES, len(clouds)))
-        ids = [f"{n:03d}" for n in range(len(labels))]
-        listed = pd.DataFrame({"image_id": ids, "path": ids, "split": "train", "given": labels})
-        self.table = tables.new_table(listed.astype(object))
-        self.inventory = pd.DataFrame({"image_id": ids, "file": ids, "cached": ids})
-        self.is_noise = pd.Series(self.true) == ""
-        self.outputs = folder
-        self.features = Job(
-            name="drawn", folder=str(folder / "drawn"), rows="", classes=[], fit="none",
-            backbone="drawn",
-        )  # fmt: skip
-        writer = predictions.ShardWriter(self.features.store, 0, ids)
-        for kind in ("features", "mirror"):
-            jitter = random.normal(size=features.shape) * 0.1
-            writer.write(kind, 0, (features + jitter).astype(np.float16))
-        writer.close()
-        predictions.finish_store(self.features.store, [], 1)
-
-    def cross(self, table, asked, **changes):
-        cfg = CrossParams(**SETTINGS, **{**CROSS, **changes}, outputs=str(self.outputs))
-        made = Crossing(
-            cfg, "03_fine", table, self.inventory, asked, asked.astype(int), [self.features], here
-        )
-        made.fold = recut(made, 0)
-        return made
-
-    @property
-    def is_wrong(self):
-        return (self.table["given"] != pd.Series(self.true)) & ~self.is_noise
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +35,7 @@ def small(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def after_noise(small):
-    return tables.leave_out(small.table, small.is_noise, "01_noise", "noise: p > 0.9")
+    return tables.leave_out(small.table, small.is_noise, "01_noise", "noise", "p > 0.9")
 
 
 @pytest.fixture(scope="module")
@@ -175,7 +100,7 @@ def test_by_posterior_wrong_labels_are_put_right(small, learnt):
     after = apply(cross.table, decided, "03_fine", relabel=True)
     wrong = small.is_wrong
     assert (after.loc[wrong, "label"] == pd.Series(small.true)[wrong]).mean() > 0.9
-    assert (after.loc[wrong, "reason"] == "label: taken from the posterior").mean() > 0.9
+    assert (after.loc[wrong, "cause"] == "relabelled").mean() > 0.9
     right = ~wrong & ~small.is_noise
     assert (after.loc[right, "status"] == "keep").mean() > 0.97
     assert (after.loc[right, "stage"] == "").mean() > 0.97
@@ -192,7 +117,7 @@ def test_without_relabel_a_better_label_is_only_suggested(small, learnt):
 
 def test_noise_that_01_missed_is_none_of_the_classes(small):
     missed = small.is_noise & (np.arange(len(small.is_noise)) % 4 == 0)
-    table = tables.leave_out(small.table, small.is_noise & ~missed, "01_noise", "noise: p > 0.9")
+    table = tables.leave_out(small.table, small.is_noise & ~missed, "01_noise", "noise", "p > 0.9")
     asked, none = judged_and_none(table)
     assert none.sum() == 18 and asked[missed].all()
     cross = small.cross(table, asked, rule="posterior", posterior_rounds=1)
@@ -200,14 +125,14 @@ def test_noise_that_01_missed_is_none_of_the_classes(small):
     result = posterior_rounds(cross, tables.kept(table), none, nobody)
     after = apply(table, decisions(cross, result), "03_fine", relabel=True)
     assert (after.loc[missed, "status"] == "drop").all()
-    assert (after.loc[missed, "reason"] == "label: no class").all()
+    assert (after.loc[missed, "cause"] == "no_class").all()
 
 
-def test_a_persons_word_stands_above_the_posterior(small, after_noise):
+def test_a_persons_decision_stands_above_the_posterior(small, after_noise):
     asked, none = judged_and_none(after_noise)
     row = asked.index[small.is_wrong][0]
     table = after_noise.copy()
-    table.loc[row, ["stage", "reason"]] = ["02_coarse", "human: kept"]
+    table.loc[row, ["stage", "by", "cause"]] = ["02_coarse", "human", "confirmed"]
     known = confirmed_classes(table)
     assert known[known != ""].to_dict() == {row: table.loc[row, "label"]}
     cross = small.cross(table, asked, rule="posterior", posterior_rounds=0)
@@ -220,17 +145,13 @@ def test_the_last_rounds_are_averaged(small, after_noise, monkeypatch):
     asked, none = judged_and_none(after_noise)
     cross = small.cross(after_noise, asked, rule="posterior", averaged_rounds=2)
     nobody, each = pd.Series("", index=asked.index), []
-    real = posterior.label_posterior
-    monkeypatch.setattr(
-        posterior,
-        "label_posterior",
-        lambda *given, **more: each.append(real(*given, **more)) or each[-1],
-    )
+    real = rounds.label_posterior
+    monkeypatch.setattr(rounds, "label_posterior", lambda case: each.append(real(case)) or each[-1])
     result = posterior_rounds(cross, tables.kept(after_noise), none, nobody)
     assert len(each) == 3
     image_ids = after_noise.loc[asked, "image_id"]
     by_hand = posterior.mean(
-        [one.rows(result.said.image_ids.get_indexer(image_ids)) for one in each[1:]]
+        [one.rows(result.predictions.image_ids.get_indexer(image_ids)) for one in each[1:]]
     )
     got = result.of(image_ids)
     assert (got.best() == by_hand.best()).all()
@@ -257,9 +178,9 @@ def judged(cross, none=None, known=None, earlier=None):
 
 @pytest.mark.parametrize("rule", ["rank", "posterior"])
 def test_a_second_pass_goes_on_with_what_a_person_decided(small, after_noise, rule):
-    asked = tables.kept(after_noise)
+    asked, (_, none) = tables.kept(after_noise), judged_and_none(after_noise)
     cross = small.cross(after_noise, asked, rule=rule, max_rounds=1, posterior_rounds=1)
-    first = judged(cross)
+    first = judged(cross, none)
     out = first.verdict.index[first.verdict["verdict"] != "keep"]
     said = pd.DataFrame({"decision": ["keep", "drop"], "label": ""}, index=out[:2])
     table = rules.apply_decisions(after_noise, said, "03_fine")
@@ -275,7 +196,7 @@ def with_labels(small, given):
     """The table of the small set under other labels, its noise left out."""
     listed = small.table[["image_id", "path", "split"]].assign(given=given)
     table = tables.new_table(listed.astype(object))
-    return tables.leave_out(table, small.is_noise, "01_noise", "noise: p > 0.9")
+    return tables.leave_out(table, small.is_noise, "01_noise", "noise", "p > 0.9")
 
 
 @pytest.mark.parametrize("rule", ["rank", "posterior"])
@@ -291,7 +212,9 @@ def test_the_only_image_of_a_class_stays(small, rule):
 
 @pytest.mark.parametrize("rule", ["rank", "posterior"])
 def test_a_class_without_any_image_takes_none(small, after_noise, rule):
-    table = tables.leave_out(after_noise, after_noise["given"] == "dog", "01_noise", "gone")
+    table = tables.leave_out(
+        after_noise, after_noise["given"] == "dog", "01_noise", "dropped", "gone"
+    )
     asked = tables.kept(table)
     result = judged(small.cross(table, asked, rule=rule, posterior_rounds=1))
     assert "dog" not in set(result.verdict.loc[result.verdict["verdict"] != "drop", "suggested"])
@@ -341,23 +264,23 @@ def test_of_an_image_in_two_classes_the_right_label_stays(small, after_noise, ru
 
 
 def test_with_all_images_noise_the_stage_says_so(small):
-    table = tables.leave_out(small.table, small.is_noise | True, "01_noise", "noise: p > 0.9")
+    table = tables.leave_out(small.table, small.is_noise | True, "01_noise", "noise", "p > 0.9")
     asked = tables.kept(table)
     cross = small.cross(table, asked)
     with pytest.raises(ValueError, match="no image is left for 03_fine"):
         judged(cross)
 
 
-def test_a_review_begins_with_what_was_seen_and_then_goes_by_worth(learnt):
+def test_a_review_begins_with_what_was_seen_and_then_goes_by_value(learnt):
     cross, _, result = learnt
     decided = decisions(cross, result)
-    by_worth, wanted = review_order(decided, [], 0.5)
-    assert len(by_worth) == (decided["verdict"] != "keep").sum()
-    assert (decided.loc[by_worth, "verdict"] != "keep").all()
-    assert wanted == round(len(by_worth) * 0.5)
-    seen = [decided.index[decided["verdict"] == "keep"][0], by_worth[2]]
+    by_value, wanted = review_order(decided, [], 0.5)
+    assert len(by_value) == (decided["verdict"] != "keep").sum()
+    assert (decided.loc[by_value, "verdict"] != "keep").all()
+    assert wanted == round(len(by_value) * 0.5)
+    seen = [decided.index[decided["verdict"] == "keep"][0], by_value[2]]
     order, wanted = review_order(decided, seen, 0.5)
-    assert order == [*seen, *(image for image in by_worth if image not in seen)]
+    assert order == [*seen, *(image for image in by_value if image not in seen)]
     assert wanted == round(len(order) * 0.5)
     assert review_order(decided, seen, 0.0)[1] == 2
 
@@ -442,15 +365,15 @@ def test_whole_networks_judge_through_the_same_store_and_ledger(tmp_path):
         "fit": "full", "optimiser": "radam", "backbone": "test_convnext", "epochs": 12,
         "rate": 0.004, "weight_decay": 0.0,
     }  # fmt: skip
-    rounds = [{"optimiser": "adam", "colour_jitter": 0.1}]
-    settings = SETTINGS | CROSS | whole | {"rounds": rounds, "max_rounds": 1, "folds": 2}
+    recipes = [{"optimiser": "adam", "colour_jitter": 0.1}]
+    settings = SETTINGS | CROSS | whole | {"rounds": recipes, "max_rounds": 1, "folds": 2}
     cfg = CrossParams(**settings, outputs=str(tmp_path))
     cross = Crossing(cfg, "02_coarse", table, inventory, asked, asked.astype(int), run=here)
     cross.fold = recut(cross, 0)
     result = judged(cross)
-    assert result.said.image_ids.tolist() == drawn["image_id"].tolist()
-    assert set(result.said.classes) == {"ant", "bee", "cat", "dog"}
-    assert (result.said.label_rank == 0).mean() > 0.6
+    assert result.predictions.image_ids.tolist() == drawn["image_id"].tolist()
+    assert set(result.predictions.classes) == {"ant", "bee", "cat", "dog"}
+    assert (result.predictions.label_rank == 0).mean() > 0.6
     ledger = write_ledger(cfg, "02_coarse", result.rounds)
     assert ledger["recipe"].iloc[0] == "2 folds" and ledger["kept"].iloc[-1] > 58
     if len(ledger) > 1:

@@ -1,19 +1,37 @@
-"""Posteriors of labels against sums done by hand, decisions, worth of looks, planted errors."""
+"""Posteriors of labels against sums done by hand, decisions, value of looks, planted errors."""
+
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
+from small_crossing import CROSS, SETTINGS
 
-from fgvc_utils.cleaning import posterior
+from fgvc_utils.cleaning import deciding, planting, posterior, views
+from fgvc_utils.cleaning.params import CrossParams
 from fgvc_utils.cleaning.posterior import SparsePosterior
 from fgvc_utils.jobs.reduction import Reduced, reduce_block
 
 
-def reduced(said, labels, top=99):
-    said = np.asarray(said, np.float32)
-    ids = pd.Index([str(n) for n in range(len(said))], dtype=object)
-    classes = [*map(str, range(said.shape[1] - 1)), posterior.NONE]
-    return Reduced(ids, classes, **reduce_block(said, np.asarray(labels), top))
+def reduced(predicted, labels, top=99):
+    predicted = np.asarray(predicted, np.float32)
+    ids = pd.Index([str(n) for n in range(len(predicted))], dtype=object)
+    classes = [*map(str, range(predicted.shape[1] - 1)), posterior.NONE]
+    return Reduced(ids, classes, **reduce_block(predicted, np.asarray(labels), top))
+
+
+def settings(trust=0.2, sharpness=1.5, relabel_bar=0.7):
+    changes = {"trust": trust, "sharpness": sharpness, "relabel_bar": relabel_bar}
+    return CrossParams(**SETTINGS | CROSS | changes, outputs="nowhere")
+
+
+def weighed(predictions, labels, trust, sharpness, known=None):
+    labels = np.asarray(labels)
+    known = np.full(len(labels), -1) if known is None else known
+    nothing = np.zeros(len(labels), int)
+    cfg = settings(trust, sharpness)
+    case = views.Case(cfg, predictions, labels, known, nothing, nothing, [])
+    return views.label_posterior(case)
 
 
 def sparse(value, labels):
@@ -33,20 +51,20 @@ def dense(value, width):
     return out
 
 
-def full_posterior(said, labels, trust, sharpness):
+def full_posterior(predicted, labels, trust, sharpness):
     """The definition, over all classes."""
-    classes = said.shape[1] - 1
-    value = said**sharpness * (1 - trust) / classes
-    value[:, classes] = said[:, classes] ** sharpness / classes
+    classes = predicted.shape[1] - 1
+    value = predicted**sharpness * (1 - trust) / classes
+    value[:, classes] = predicted[:, classes] ** sharpness / classes
     rows = np.arange(len(labels))
-    value[rows, labels] = said[rows, labels] ** sharpness * trust
+    value[rows, labels] = predicted[rows, labels] ** sharpness * trust
     return value / value.sum(axis=1, keepdims=True)
 
 
 def test_the_posterior_is_bayes_rule():
-    said = np.array([[0.6, 0.3, 0.1], [0.2, 0.5, 0.3]])
+    predicted = np.array([[0.6, 0.3, 0.1], [0.2, 0.5, 0.3]])
     labels = np.array([1, 0])
-    got = posterior.label_posterior(reduced(said, labels), labels, trust=0.4, sharpness=1)
+    got = weighed(reduced(predicted, labels), labels, trust=0.4, sharpness=1)
     # Two classes: a label is right with 0.4, each class gets (1 - 0.4) / 2 besides, none 1 / 2.
     by_hand = np.array([[0.6 * 0.3, 0.3 * 0.4, 0.1 * 0.5], [0.2 * 0.4, 0.5 * 0.3, 0.3 * 0.5]])
     by_hand /= by_hand.sum(axis=1, keepdims=True)
@@ -55,7 +73,7 @@ def test_the_posterior_is_bayes_rule():
 
 
 def test_sharpness_is_a_power():
-    squared = posterior.label_posterior(reduced([[0.5, 0.3, 0.2]], [0]), np.array([0]), 0.4, 2)
+    squared = weighed(reduced([[0.5, 0.3, 0.2]], [0]), [0], 0.4, 2)
     by_hand = np.array([0.25 * 0.4, 0.09 * 0.3, 0.04 * 0.5])
     np.testing.assert_allclose(dense(squared, 3)[0], by_hand / by_hand.sum(), rtol=2e-3)
 
@@ -63,9 +81,9 @@ def test_sharpness_is_a_power():
 @pytest.mark.parametrize("top", [5, 13])
 def test_the_top_gives_the_posterior_over_all_classes(top):
     random = np.random.default_rng(0)
-    said, labels = random.dirichlet(np.full(13, 0.3), 200), random.integers(0, 12, 200)
-    got = posterior.label_posterior(reduced(said, labels, top), labels, 0.2, 1.5)
-    full = full_posterior(said, labels, 0.2, 1.5)
+    predicted, labels = random.dirichlet(np.full(13, 0.3), 200), random.integers(0, 12, 200)
+    got = weighed(reduced(predicted, labels, top), labels, 0.2, 1.5)
+    full = full_posterior(predicted, labels, 0.2, 1.5)
     own = np.abs(got.of(labels) - full[np.arange(200), labels])
     assert own.max() < 3e-3 if top == 13 else own.mean() < 0.01
     assert (got.best() == full.argmax(axis=1)).mean() > 0.98
@@ -84,10 +102,10 @@ def test_the_mean_of_posteriors_is_class_by_class():
 
 
 def test_the_mean_of_different_classes_keeps_the_likeliest():
-    said = [np.array([[0.5, 0.3, 0.2, 0, 0]]), np.array([[0, 0, 0.2, 0.7, 0.1]])]
+    predicted = [np.array([[0.5, 0.3, 0.2, 0, 0]]), np.array([[0, 0, 0.2, 0.7, 0.1]])]
     narrow = [
-        SparsePosterior(np.array([[0, 1, 2]]), said[0][:, :3].astype(np.float32)),
-        SparsePosterior(np.array([[3, 2, 4]]), said[1][:, [3, 2, 4]].astype(np.float32)),
+        SparsePosterior(np.array([[0, 1, 2]]), predicted[0][:, :3].astype(np.float32)),
+        SparsePosterior(np.array([[3, 2, 4]]), predicted[1][:, [3, 2, 4]].astype(np.float32)),
     ]
     together = posterior.mean(narrow)
     assert together.columns.tolist() == [[3, 0, 2]]
@@ -97,28 +115,32 @@ def test_the_mean_of_different_classes_keeps_the_likeliest():
 
 
 def test_labels_may_be_others_than_those_judged():
-    said, other = np.array([[0.6, 0.3, 0.1]]), np.array([1])
-    read = reduced(said, [0])
-    got = posterior.label_posterior(read, other, 0.4, 1, read.probability_of(other))
-    np.testing.assert_allclose(dense(got, 3), full_posterior(said, other, 0.4, 1), rtol=3e-3)
+    predicted, other = np.array([[0.6, 0.3, 0.1]]), np.array([1])
+    read = reduced(predicted, [0])
+    read = replace(read, label_probability=read.probability_of(other))
+    got = weighed(read, other, 0.4, 1)
+    np.testing.assert_allclose(dense(got, 3), full_posterior(predicted, other, 0.4, 1), rtol=3e-3)
 
 
 @pytest.mark.parametrize(("labels", "trust"), [([2], 0.5), ([-1], 0.5), ([0], 1.0)])
 def test_wrong_labels_and_trust_are_refused(labels, trust):
-    said = reduced(np.full((1, 3), 1 / 3), [0])
-    with pytest.raises(ValueError, match="labels must lie|trust is"):
-        posterior.label_posterior(said, np.array(labels), trust, 1)
+    predictions = reduced(np.full((1, 3), 1 / 3), [0])
+    with pytest.raises(ValueError, match="labels must lie|trust = 1.0"):
+        weighed(predictions, labels, trust, 1)
 
 
 def test_a_known_class_is_certain():
-    fixed = sparse(np.full((3, 4), 0.25), [0, 0, 0]).fixed(np.array([-1, 2, 3]))
+    known, equal = np.array([-1, 2, 3]), np.full((3, 4), 0.25)
+    fixed = sparse(equal, [0, 0, 0]).fixed(known)
     assert dense(fixed, 4).tolist() == [[0.25] * 4, [0, 0, 1, 0], [0, 0, 0, 1]]
+    got = weighed(reduced(equal, [0, 0, 0]), [0, 0, 0], 0.5, 1, known)
+    assert got.best().tolist()[1:] == [2, 3] and got.values.max(axis=1).tolist()[1:] == [1, 1]
 
 
 def test_decide():
     value = np.array([[0.6, 0.3, 0.1], [0.1, 0.8, 0.1], [0.3, 0.5, 0.2], [0.1, 0.1, 0.8]])
     labels = np.zeros(4, int)
-    decided = posterior.decide(sparse(value, labels), labels, 2, relabel_bar=0.7)
+    decided = deciding.decide(sparse(value, labels), labels, 2, settings(relabel_bar=0.7))
     assert decided["verdict"].tolist() == ["keep", "relabel", "drop", "drop"]
     assert decided["best"].tolist() == [0, 1, 1, 2]
     np.testing.assert_allclose(decided["own"], [0.6, 0.1, 0.3, 0.1], rtol=1e-6)
@@ -129,14 +151,14 @@ def test_a_look_pays_where_it_is_likely_to_change_what_is_taught():
     rows = [("drop", 0.65, 0.1), ("drop", 0.3, 0.25), ("relabel", 0.95, 0.0), ("drop", 0.9, 0.9)]
     frame = pd.DataFrame(rows, columns=["verdict", "sure", "none"])
     by_hand = [0.9 * 0.675, 0.75 * 0.85, 0.05, 0.1 * 0.55]
-    np.testing.assert_allclose(posterior.worth(frame), by_hand)
+    np.testing.assert_allclose(deciding.review_value(frame), by_hand)
 
 
 def test_planted_errors_are_errors_of_both_kinds():
     random = np.random.default_rng(0)
     value = random.dirichlet(np.ones(6), 400)
     labels = value[:, :5].argmax(axis=1)
-    planted = posterior.plant_errors(labels, sparse(value, labels), 5, 0.25, 0.5, seed=3)
+    planted = planting.plant_errors(labels, sparse(value, labels), 5, 0.25, 0.5, seed=3)
     changed = np.flatnonzero(planted.labels != labels)
     assert changed.tolist() == planted.rows.tolist() and len(changed) == 100
     without_own = value[:, :5].copy()
@@ -148,20 +170,20 @@ def test_planted_errors_are_errors_of_both_kinds():
 
 def test_a_planted_error_is_never_the_likely_truth_of_a_wrong_label():
     value, labels = np.tile([0.1, 0.7, 0.15, 0.05], (50, 1)), np.zeros(50, int)
-    planted = posterior.plant_errors(labels, sparse(value, labels), 3, 1.0, 0.5, seed=0)
+    planted = planting.plant_errors(labels, sparse(value, labels), 3, 1.0, 0.5, seed=0)
     assert set(planted.labels) == {2}
 
 
 def test_a_drawn_class_is_any_but_two():
     random = np.random.default_rng(0)
     own, barred = np.repeat([1, 3, 0, 4], 500), np.repeat([3, 1, -1, 0], 500)
-    drawn = posterior._any_but(own, barred, 5, random).reshape(4, 500)
+    drawn = planting._any_but(own, barred, 5, random).reshape(4, 500)
     assert [sorted(set(row)) for row in drawn] == [[0, 2, 4], [0, 2, 4], [1, 2, 3, 4], [1, 2, 3]]
 
 
 def test_two_classes_leave_no_room_for_an_error_where_the_other_is_likelier():
     value, labels = np.tile([0.2, 0.7, 0.1], (20, 1)), np.zeros(20, int)
-    planted = posterior.plant_errors(labels, sparse(value, labels), 2, 1.0, 0.5, seed=0)
+    planted = planting.plant_errors(labels, sparse(value, labels), 2, 1.0, 0.5, seed=0)
     assert not len(planted.rows) and (planted.labels == 0).all()
 
 
@@ -172,17 +194,17 @@ def test_the_table_recovers_what_was_built_in():
     wrong = random.random(n) < share
     planted = random.random(n) < 0.2
     doubt = np.where(wrong | planted, random.beta(5, 1, n), random.beta(1, 8, n))
-    table = posterior.planted_table(doubt, planted).set_index("threshold")
+    table = planting.planted_table(doubt, planted).set_index("threshold")
     assert table["wrong_share"].iloc[0] == pytest.approx(share, abs=0.02)
     for threshold in (0.2, 0.5, 0.8):
         flagged = doubt[~planted] > threshold
         true_precision = wrong[~planted][flagged].mean()
         assert table.loc[threshold, "precision"] == pytest.approx(true_precision, abs=0.03)
-    estimate = posterior.planted_estimate(doubt > 0.2, planted, table["wrong_share"].iloc[0])
+    estimate = planting.planted_estimate(doubt > 0.2, planted, table["wrong_share"].iloc[0])
     fine = ((doubt > 0.2) & ~wrong & ~planted).sum()
     assert estimate["fine"] == pytest.approx(fine, rel=0.2)
 
 
 def test_nothing_planted_is_refused():
     with pytest.raises(ValueError, match="planted_share"):
-        posterior.planted_table(np.zeros(4), np.zeros(4, bool))
+        planting.planted_table(np.zeros(4), np.zeros(4, bool))

@@ -3,26 +3,17 @@
 import sys
 from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 
 from fgvc_utils.answers.params import EnsembleParams, SubmitParams
+from fgvc_utils.cleaning.params import LowQualityParams
+from fgvc_utils.contest.contest_file import notebook_defaults
 from fgvc_utils.contest.parameters import ParameterError, accumulation
 from fgvc_utils.contest.places import PROJECT, data_root
-from fgvc_utils.training.params import DistillParams
+from fgvc_utils.training.params import DistillParams, TrainParams
 
-SHARED = {
-    "run": "demo",
-    "outputs": "outputs",
-    "data_root": "demo",
-    "seed": 0,
-    "processes": 1,
-    "nodes": 1,
-    "node_rank": 0,
-    "rendezvous": "",
-    "device": "auto",
-    "threads": 0,
-    "workers": 0,
-}
+SHARED = {"contest": "", "run": "demo", "outputs": "outputs", "data_root": "demo", "seed": 0}
 SUBMIT = SHARED | {
     "table": "04_lowq",
     "rule": "cap",
@@ -261,13 +252,143 @@ def test_usual_names_of_networks_and_models_are_taken():
         assert DistillParams(**(DISTILL | {"name": name, "backbone": name})).name == name
 
 
+def read(monkeypatch=None, injected="", **changes):
+    """40's parameters as its notebook reads them, with other names of the notebook beside them."""
+    if injected:
+        kernel(monkeypatch, [f"# Parameters\n{injected}\n"])
+    names = notebook_defaults("40_submit") | {"contest": "", "pd": pd, "STAGE": "40_submit"}
+    return SubmitParams.read(names | changes, "40_submit")
+
+
+def test_declared_names_alone_are_read():
+    cfg = read(rule="plain", anything=1)
+    assert cfg.rule == "plain" and cfg.slack == 1.25 and cfg.processes == 1
+
+
+def test_a_parameter_that_is_missing_is_named():
+    names = notebook_defaults("40_submit")
+    del names["slack"]
+    with pytest.raises(ParameterError, match="slack: .*give it a value in the parameters cell"):
+        SubmitParams.read(names | {"contest": ""}, "40_submit")
+
+
+def test_a_name_that_a_cell_took_for_a_table_is_said_in_short():
+    with pytest.raises(ParameterError) as error:
+        read(ensemble=pd.DataFrame({"a": range(1000)}))
+    assert "ensemble = " in str(error.value) and len(str(error.value)) < 400
+
+
 def test_names_that_papermill_injected_are_checked(monkeypatch):
-    known = "# Parameters\nrun = 'demo'\nslack = 1.25\n"
-    kernel(monkeypatch, ["import os", known, "anything = 1"])
-    assert submit().run == "demo"
-    kernel(monkeypatch, [known + "slcak = 1.5\n"])
-    with pytest.raises(ParameterError, match="slcak.*no such parameter: check the spelling"):
-        submit()
+    assert read(monkeypatch, "run = 'mine'\nslack = 1.25", run="mine").run == "mine"
+    with pytest.raises(ParameterError, match="slcak = 1.5.*no such parameter: check the spelling"):
+        read(monkeypatch, "slcak = 1.5", slcak=1.5)
+
+
+@pytest.mark.parametrize("injected", [True, False], ids=["injected", "by hand"])
+def test_hardware_is_taken_from_the_names_though_no_cell_lists_it(monkeypatch, injected):
+    assert read(monkeypatch, "processes = 2" if injected else "", processes=2).processes == 2
+    with pytest.raises(ParameterError, match="device = 'tpu'"):
+        read(device="tpu")
+
+
+CONTEST_TEXT = """
+run: mine
+data_root: mine
+processes: 3
+test_ratios: []
+10_train:
+  - {name: one, epochs: 6}
+  - {name: two, epochs: 7, balance: prior}
+20_distill: {epochs: 2}
+40_submit: {known_count: 4, rule: sinkhorn}
+"""
+
+
+@pytest.fixture
+def contest(tmp_path):
+    """A contest file, as a notebook names it."""
+    (tmp_path / "mine.yaml").write_text(CONTEST_TEXT)
+    return str(tmp_path / "mine.yaml")
+
+
+def test_a_notebook_takes_its_section_and_the_shared_values(contest, capsys):
+    cfg = read(contest=contest)
+    assert (cfg.known_count, cfg.rule, cfg.run, cfg.processes) == (4, "sinkhorn", "mine", 3)
+    # 40 has no test ratios.
+    assert capsys.readouterr().out == (
+        f"{contest}, 40_submit: run 'mine', data_root 'mine', processes 3, known_count 4, "
+        "rule 'sinkhorn'\n"
+    )
+
+
+def test_what_is_set_in_the_cell_beats_the_file_and_is_said_once(contest, capsys):
+    cfg = read(contest=contest, known_count=5, slack=2.0, processes=1)
+    assert (cfg.known_count, cfg.slack, cfg.rule, cfg.processes) == (5, 2.0, "sinkhorn", 1)
+    first, second = capsys.readouterr().out.splitlines()
+    assert "known_count" not in first and "rule 'sinkhorn'" in first
+    assert second == (
+        "set here, not as in the file: processes 1 (there 3), known_count 5 (there 4), "
+        "slack 2.0 (there 1.25)"
+    )
+
+
+def test_a_value_that_equals_the_default_is_set_where_papermill_injected_it(
+    contest, capsys, monkeypatch
+):
+    assert read(contest=contest, rule="cap").rule == "sinkhorn"
+    assert read(monkeypatch, "rule = 'cap'", contest=contest, rule="cap").rule == "cap"
+    assert "set here, not as in the file: rule 'cap' (there 'sinkhorn')" in capsys.readouterr().out
+
+
+def train(contest, **changes):
+    names = notebook_defaults("10_train") | {"contest": contest}
+    return TrainParams.read(names | changes, "10_train")
+
+
+def test_the_name_chooses_among_the_sections_of_a_stage(contest):
+    first = train(contest)
+    assert (first.name, first.epochs, first.test_ratios) == ("one", 6, [])
+    second = train(contest, name="two")
+    assert (second.name, second.epochs, second.balance) == ("two", 7, "prior")
+    own = train(contest, name="b0", epochs=3)
+    assert (own.name, own.epochs, own.balance, own.run) == ("b0", 3, "none", "mine")
+    usual = notebook_defaults("10_train")["name"]
+    assert train(contest).name != usual
+
+
+def test_a_stage_that_the_file_does_not_name_takes_the_shared_values(contest):
+    names = notebook_defaults("04_lowq") | {"contest": contest}
+    assert LowQualityParams.read(names, "04_lowq").run == "mine"
+
+
+def test_a_relative_contest_lies_in_the_project_whatever_the_working_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert read(contest="params/demo.yaml").known_count == 10
+
+
+def test_a_contest_file_that_is_not_there_is_named():
+    with pytest.raises(ParameterError) as error:
+        read(contest="params/gone.yaml")
+    text = str(error.value)
+    assert f"{PROJECT}/params/gone.yaml is not there" in text and "params/" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("40_submit: {rule: best}", "section 40_submit: .*rule = 'best'"),
+        ("40_submit: {ruel: cap}", "section 40_submit: .*near it is 'rule'"),
+        ("runn: mine", "'runn' is neither a stage"),
+        ("40_submit: {contest: a.yaml}", "a contest file names no contest"),
+        ("contest: a.yaml", "'contest' is neither a stage"),
+        ("40_submit: [{rule: cap}]", "40_submit runs once"),
+        ("10_train: 3", "section 10_train is 3, not names"),
+    ],
+)
+def test_what_is_wrong_in_the_file_is_said_with_its_name(tmp_path, text, said):
+    (tmp_path / "bad.yaml").write_text(text)
+    with pytest.raises(ParameterError, match=f"(?s)bad.yaml.*{said}"):
+        read(contest=str(tmp_path / "bad.yaml"), rule="plain")
 
 
 def test_parameters_do_not_change_after_the_check():

@@ -1,7 +1,5 @@
 """The label table keeps its promises, or says which one it breaks."""
 
-import json
-
 import pandas as pd
 import pytest
 
@@ -57,8 +55,15 @@ def test_a_missing_table_names_the_notebook_to_run(tmp_path):
 
 @pytest.mark.parametrize("column", tables.COLUMNS)
 def test_a_missing_column_is_named(table, column):
-    with pytest.raises(ValueError, match=rf"here lacks the column\(s\) {column};"):
+    with pytest.raises(ValueError, match=rf"here lacks the column\(s\) {column}[;:]"):
         tables.check_table(table.drop(columns=column), "here")
+
+
+def test_a_table_of_before_the_codes_says_to_run_from_the_first_stage(table, tmp_path):
+    path = tmp_path / "02_coarse.parquet"
+    table.drop(columns=["by", "cause"]).to_parquet(path)
+    with pytest.raises(ValueError, match="lacks.* by, cause: an earlier version.* from 01_noise"):
+        tables.read_table(path)
 
 
 @pytest.mark.parametrize("column", tables.TEXT_COLUMNS)
@@ -78,6 +83,11 @@ def test_values_that_are_not_text_are_named(table, column, value):
         (3, "given", "7", "a test row has a label"),
         (0, "given", "", "a train row has an empty label"),
         (0, "status", "drop", "image 'a' is left out without a stage and a reason"),
+        (0, "by", "Ann", "column by holds 'Ann'"),
+        (0, "cause", "noise: p > 0.9", "column cause holds 'noise: p > 0.9'"),
+        (0, "cause", "noise", "image 'a' is kept, and its cause is one of images left out"),
+        (0, "cause", "confirmed", "image 'a' was decided on by nobody and has a cause"),
+        (1, "by", "rule", "image 'b' was decided on .* by somebody and has none"),
     ],
 )
 def test_broken_rows_are_named(table, row, column, value, message):
@@ -88,43 +98,44 @@ def test_broken_rows_are_named(table, row, column, value, message):
 
 def test_leave_out_marks_a_copy_with_one_reason_or_one_each(table):
     first = table["image_id"] == "a"
-    out = tables.leave_out(table, first, "01_noise", "model: p 0.97")
-    assert out.loc[0, ["status", "stage", "reason"]].tolist() == [
+    out = tables.leave_out(table, first, "01_noise", "noise", "p 0.97")
+    assert out.loc[0, ["status", "stage", "by", "cause", "reason"]].tolist() == [
         "drop",
         "01_noise",
-        "model: p 0.97",
+        "rule",
+        "noise",
+        "p 0.97",
     ]
     assert (table["status"] == "keep").all(), "the given table must not change"
     reasons = "rank " + table["image_id"]
-    both = tables.leave_out(table, table["given"] == "0012", "02_coarse", reasons)
+    both = tables.leave_out(table, table["given"] == "0012", "02_coarse", "label", reasons)
     assert both["reason"].tolist() == ["rank a", "rank b", "", ""]
     tables.check_table(both, "left out")
+    by_hand = tables.leave_out(table, first, "04_lowq", "small_class", by="human")
+    assert by_hand.loc[0, ["by", "reason"]].tolist() == ["human", tables.CAUSES["small_class"]]
+
+
+@pytest.mark.parametrize("cause", tables.DROPPED)
+def test_every_cause_of_leaving_out_makes_a_sound_table(table, cause):
+    tables.check_table(tables.leave_out(table, table["image_id"] == "a", "01_noise", cause), "out")
 
 
 def test_emptied_classes_keep_their_index(table):
-    out = tables.leave_out(table, table["given"] == "7", "04_lowq", "rule")
+    out = tables.leave_out(table, table["given"] == "7", "04_lowq", "small_class")
     assert tables.classes_of(out) == tables.classes_of(table) == ["0012", "7"]
     assert tables.emptied_classes(table) == [] and tables.emptied_classes(out) == ["7"]
     relabelled = table.assign(label=["7", "7", "7", ""])
     assert tables.emptied_classes(relabelled) == ["0012"]
 
 
-def test_dropped_by_counts_train_images_by_the_reason_before_its_colon(table):
-    out = tables.leave_out(table, table["image_id"] == "a", "01_noise", "model: p 0.97")
-    out = tables.leave_out(out, table["image_id"] == "b", "01_noise", "model: p 0.91")
-    counts = tables.dropped_by(out).set_index(["status", "stage", "reason"])["images"]
-    assert counts.to_dict() == {("drop", "01_noise", "model"): 2, ("keep", "", ""): 1}
-
-
-def test_a_report_keeps_its_other_sections(tmp_path):
-    path = tmp_path / "report.json"
-    tables.update_report(path, "10_train", {"top1": 0.5})
-    tables.update_report(path, "01_noise", {"noise": 3})
-    tables.update_report(path, "10_train", {"top1": 0.6})
-    assert json.loads(path.read_text()) == {"01_noise": {"noise": 3}, "10_train": {"top1": 0.6}}
-    path.write_text("{")
-    with pytest.raises(ValueError, match="report.json is not valid JSON"):
-        tables.update_report(path, "10_train", {})
+def test_dropped_by_counts_train_images_by_their_codes(table):
+    out = tables.leave_out(table, table["image_id"] == "a", "01_noise", "noise", "p 0.97")
+    out = tables.leave_out(out, table["image_id"] == "b", "01_noise", "noise", "p: 0.91")
+    counts = tables.dropped_by(out).set_index(["status", "stage", "by", "cause"])["images"]
+    assert counts.to_dict() == {
+        ("drop", "01_noise", "rule", "noise"): 2,
+        ("keep", "", "web", ""): 1,
+    }
 
 
 def two_versions():

@@ -14,7 +14,6 @@ Prints a table by kind, and as its last line JSON: `fuzz_inputs`, `fuzz_unhandle
 """
 
 import argparse
-import functools
 import io
 import json
 import multiprocessing
@@ -30,7 +29,6 @@ from collections import Counter
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pandas as pd
@@ -335,7 +333,7 @@ def take(kind: str, file: Path) -> str:
         "listing.parquet": lambda: list_images(file.parent, file.name, ""),
         "table.parquet": lambda: tables.classes_of(tables.read_table(file)),
         "journal.csv": lambda: (Journal(file).latest(), Journal(file).disagreements()),
-        "contest.yaml": lambda: _pipeline().read_contest(file),
+        "contest.yaml": lambda: _read_contest(file),
     }
     try:
         readers[kind]()
@@ -347,13 +345,10 @@ def take(kind: str, file: Path) -> str:
     return "used"
 
 
-@functools.cache
-def _pipeline() -> ModuleType:
-    """The pipeline, which keeps the notebooks' defaults: reading them would be most of the time."""
-    from fgvc_utils.pipeline import contest_file
+def _read_contest(file: Path) -> None:
+    from fgvc_utils.pipeline.contest_file import read_contest
 
-    contest_file.notebook_defaults = functools.cache(contest_file.notebook_defaults)
-    return contest_file
+    read_contest(file)
 
 
 def _take_image(file: Path) -> str:

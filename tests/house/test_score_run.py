@@ -48,11 +48,12 @@ def make_run(folder: Path, call=lambda path: path, changes: bool = True) -> tupl
     # Rows in another order than the truth: they are matched by path, not by place.
     table = new_table(images).iloc[::-1].reset_index(drop=True)
     if changes:
-        for stage, names in (("01_noise", "ci"), ("02_coarse", "bh")):
+        for stage, cause, names in (("01_noise", "noise", "ci"), ("02_coarse", "label", "bh")):
             hit = table["path"].map(lambda p, names=names: Path(p).stem in names)
-            table = leave_out(table, hit, stage, "a rule")
+            table = leave_out(table, hit, stage, cause)
         g = table["path"] == "train/01/g.jpg"
-        table.loc[g, ["label", "stage", "reason"]] = ["00", "03_fine", "a person"]
+        columns = ["label", "stage", "by", "cause"]
+        table.loc[g, columns] = ["00", "03_fine", "human", "relabelled"]
     write_table(table, run / "tables" / "04_lowq.parquet")
     answers = [(call(path), label) for (path, _), label in zip(TEST, SUBMITTED, strict=True)]
     answers = pd.DataFrame(answers[::-1], columns=["file", "label"])

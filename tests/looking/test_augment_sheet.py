@@ -15,10 +15,10 @@ from fgvc_utils.looking.augment_sheet import (
     LABEL,
     LINE,
     TILE,
-    changes_of,
+    lines_of,
     sheet,
-    strengths,
 )
+from fgvc_utils.training.changes import CHANGES, MIXES, strengths
 
 RECIPE = {
     "colour_jitter": 0.2, "flip_probability": 0.5, "quality_probability": 0.1,
@@ -30,6 +30,7 @@ ALONE = [
     "Random crop", "Shrink and paste", "Tile shuffle", "Colour jitter", "Low resolution", "JPEG",
     "Mirror", "Quarter turn", "CutMix", "Mixup",
 ]  # fmt: skip
+GRADED = 6
 
 
 def recipe(folder, **changes):
@@ -57,7 +58,7 @@ class Sheet:
         self.pixels = np.asarray(image.convert("RGB"), int)
 
     def _top(self, line):
-        heads = 1 + (line >= 6) + (line >= len(ALONE))
+        heads = 1 + (line >= GRADED) + (line >= len(ALONE))
         return HEAD * heads + LINE * line
 
     def tile(self, line, column):
@@ -93,9 +94,9 @@ def test_strengths_are_half_own_and_double_within_the_range():
 
 
 def test_every_change_has_the_recipes_own_settings_in_the_middle(tmp_path):
-    changes = changes_of(recipe(tmp_path))
+    changes = lines_of(recipe(tmp_path))
     assert [change.name for change in changes] == ALONE
-    labels = {change.name: [step.label for step in change.steps] for change in changes[:6]}
+    labels = {change.name: [step.label for step in change.steps] for change in changes[:GRADED]}
     assert labels == {
         "Random crop": ["ratio 1.07", "ratio 1.15", "ratio 1.3"],
         "Shrink and paste": [f"down to {share}% of a side" for share in (70, 40, 10)],
@@ -105,7 +106,7 @@ def test_every_change_has_the_recipes_own_settings_in_the_middle(tmp_path):
         "Low resolution": [f"to {span}% of a side" for span in ("80–100", "40–50", "20–25")],
         "JPEG": ["quality 65–98", "quality 30–95", "quality 1–90"],
     }
-    own = {change.name: change.steps[1].settings for change in changes[:6]}
+    own = {change.name: change.steps[1].settings for change in changes[:GRADED]}
     assert own["JPEG"] == {"jpeg_probability": 1, "jpeg_low": 30, "jpeg_high": 95}
     assert own["Low resolution"]["quality_low"] == pytest.approx(0.4)
     often = {change.name: change.often for change in changes}
@@ -115,8 +116,24 @@ def test_every_change_has_the_recipes_own_settings_in_the_middle(tmp_path):
     assert off == ["Tile shuffle", "Quarter turn", "Mixup"]
 
 
+def test_every_change_of_the_registry_is_on_the_sheet_and_says_whether_it_is_on(tmp_path):
+    on = {change.switch: 0.5 for change in CHANGES} | {
+        name: value for change in CHANGES for name, value in change.usual.items()
+    }
+    lines = {line.name: line for line in lines_of(small_job(tmp_path, augmentation=on))}
+    off = {line.name: line for line in lines_of(small_job(tmp_path))}
+    assert len(lines) == 1 + len(CHANGES) + len(MIXES), "two changes have one name"
+    for change in CHANGES:
+        assert lines[change.name].often and not off[change.name].often
+        assert lines[change.name].graded == bool(change.strengths)
+        assert {step.place for step in lines[change.name].steps} >= {1}
+    for mix in MIXES:
+        mixed = {line.name: line for line in lines_of(small_job(tmp_path, mix=mix.kind))}
+        assert mixed[mix.name].often and not off[mix.name].often
+
+
 def test_a_crop_without_margin_shows_what_the_usual_one_would_do(tmp_path):
-    crop = changes_of(recipe(tmp_path, train_ratio=1.0))[0]
+    crop = lines_of(recipe(tmp_path, train_ratio=1.0))[0]
     assert [(step.place, step.label) for step in crop.steps] == [(1, "ratio 1"), (2, "ratio 1.15")]
 
 

@@ -37,10 +37,10 @@ def test_images_come_in_the_order_of_their_scores(table, inventory):
     shown = candidates.of_images(table, inventory, scores, "p", looks=2)
     assert shown["item"].tolist() == ["c", "b"]
     assert shown["image"].tolist() == ["/cache/c.jpg", "/cache/b.jpg"]
-    assert shown["caption"].tolist() == ["lily  p 0.25", "lily  p 0.50"]
+    assert shown["caption"].tolist() == ["lily\np 0.25", "lily\np 0.50"]
     assert shown["suggested"].tolist() == ["rose", ""]
     given = candidates.of_images(table, inventory, scores, "p", given=True)
-    assert given["caption"].tolist() == ["lily  p 0.25", "rose  p 0.50", "rose"]
+    assert given["caption"].tolist() == ["lily\np 0.25", "rose\np 0.50", "rose"]
     assert given["label"].tolist() == ["lily", "rose", "rose"]
     check_candidates(given)
 
@@ -82,7 +82,7 @@ def test_classes_a_row(table, inventory):
         ["/cache/c.jpg", "/cache/d.jpg"],
         ["/cache/a.jpg", "/cache/b.jpg"],
     ]
-    assert rows["caption"].tolist()[0] == "lily: 2 images, agreement 0.10"
+    assert rows["caption"].tolist()[0] == "lily\n2 images, agreement 0.10"
     check_candidates(rows)
 
 

@@ -11,7 +11,7 @@ import papermill
 import pytest
 from PIL import Image
 
-from fgvc_utils.looking.gallery import Gallery
+from fgvc_utils.looking.gallery import Gallery, Grid
 
 CHOICES = {"k": "keep", "d": "drop"}
 
@@ -36,6 +36,10 @@ class Browser:
     def send(self, **message):
         defaults = {"id": "me/1", "ask": "me/1", "view": self.now["view"]}
         self.grid._handle_custom_msg({**defaults, "cursor": self.now["cursor"], **message}, [])
+
+    def decide(self, places, decision, **more):
+        self.send(type="decide", places=places, decision=decision, **more)
+        assert self.now["error"] == ""
 
     def ask(self, **message):
         """The answer to a question: its content and its photos."""
@@ -62,27 +66,27 @@ def brightness(jpeg):
     return float(np.asarray(Image.open(io.BytesIO(jpeg))).mean())
 
 
-def test_decision_is_in_the_journal_and_the_next_undecided_is_selected(candidates, journal):
-    gallery = make(candidates, journal)
-    assert gallery.selected == "0000" and gallery.progress == "decided 0 of 7"
-    gallery.decide("0000", "relabel")
-    gallery.decide(["0002", "0003"], "drop")
-    assert gallery.selected == "0004"
-    gallery.decide("0001", "keep")
-    assert gallery.selected == "0004" and gallery.progress.startswith("decided 4 of 7")
+def test_decision_is_in_the_journal_and_the_next_undecided_is_selected(
+    candidates, journal, browser
+):
+    page = browser(make(candidates, journal))
+    assert page.now["cursor"] == 0 and page.now["progress"] == "decided 0 of 7"
+    page.decide([0], "relabel")
+    page.decide([2, 3], "drop")
+    assert page.now["cursor"] == 4
+    page.decide([1], "keep")
+    assert page.now["cursor"] == 4 and page.now["progress"].startswith("decided 4 of 7")
     lines = journal.read()
     assert lines["item"].tolist() == ["0000", "0002", "0003", "0001"]
     assert lines["label"].tolist() == ["0012", "", "", ""]
     assert set(lines["reviewer"]) == {"ann"}
-    with pytest.raises(ValueError, match="'stranger' is not among the 7"):
-        gallery.decide("stranger", "keep")
 
 
-def test_journal_is_written_before_the_screen_changes(candidates, journal):
-    gallery = make(candidates, journal)
+def test_journal_is_written_before_the_screen_changes(candidates, journal, browser):
+    page = browser(make(candidates, journal))
     on_disk = []
-    gallery.grid.observe(lambda _: on_disk.append(journal.latest().index.tolist()), "now")
-    gallery.decide("0000", "keep")
+    page.grid.observe(lambda _: on_disk.append(journal.latest().index.tolist()), "now")
+    page.decide([0], "keep")
     assert on_disk == [["0000"]]
 
 
@@ -91,8 +95,6 @@ def test_decision_that_cannot_be_written_is_not_shown(candidates, journal, brows
     page = browser(gallery)
     journal.path.parent.mkdir()
     journal.path.mkdir()
-    with pytest.raises(OSError):
-        gallery.decide("0000", "keep")
     page.send(type="decide", places=[1], decision="keep", id="me/7")
     assert gallery.decisions == {} and page.now["changes"] == {}
     assert "02_coarse.csv" in page.now["error"] and page.now["answer"] == "me/7"
@@ -106,7 +108,7 @@ def test_actions_of_the_browser(candidates, journal, browser):
     assert page.now["cursor"] == 3 and set(page.now["changes"]) == {"0001", "0002"}
     assert page.now["changes"]["0001"]["decision"] == "drop"
     page.send(type="undo", id="me/2")
-    assert gallery.selected == "0001" and gallery.decisions == {}
+    assert page.now["cursor"] == 1 and gallery.decisions == {}
     assert page.now["changes"]["0002"]["decision"] == ""
     page.send(type="redo", id="me/3")
     assert gallery.decisions == {"0001": "drop", "0002": "drop"}
@@ -144,10 +146,10 @@ def test_what_was_seen_is_what_is_decided(candidates, journal, browser):
 def test_tiles_come_as_asked(candidates, journal, browser):
     journal.append("0003", "drop")
     page = browser(make(candidates, journal, thumbnail_side=64))
-    told, jpegs = page.ask(type="tiles", **{"from": 2, "to": 5}, ask="me/9")
-    assert (told["ask"], told["begin"]) == ("me/9", 2)
-    assert [tile["item"] for tile in told["tiles"]] == ["0002", "0003", "0004"]
-    assert [tile["now"]["decision"] for tile in told["tiles"]] == ["", "drop", ""]
+    content, jpegs = page.ask(type="tiles", **{"from": 2, "to": 5}, ask="me/9")
+    assert (content["ask"], content["begin"]) == ("me/9", 2)
+    assert [tile["item"] for tile in content["tiles"]] == ["0002", "0003", "0004"]
+    assert [tile["now"]["decision"] for tile in content["tiles"]] == ["", "drop", ""]
     assert Image.open(io.BytesIO(jpegs[0])).size == (64, 32)
     assert [round(brightness(jpeg) / 30) for jpeg in jpegs] == [2, 3, 4]
     page.got.clear()
@@ -161,10 +163,10 @@ def test_a_look_brings_exemplars_of_the_class_and_of_the_suggestions(candidates,
     candidates["suggestions"] = [[("viola", 0.75), ("rosa", 0.2)]] * 7
     exemplars = {"rosa": paths[:3], "viola": paths[4:6]}
     page = browser(make(candidates.drop(columns="suggested"), journal, exemplars=exemplars))
-    told, jpegs = page.ask(type="look", place=1)
-    assert told["given"]["label"] == "rosa"
-    assert [one["label"] for one in told["suggestions"]] == ["viola", "rosa"]
-    assert [one["score"] for one in told["suggestions"]] == [0.75, 0.2]
+    content, jpegs = page.ask(type="look", place=1)
+    assert content["given"]["label"] == "rosa"
+    assert [one["label"] for one in content["suggestions"]] == ["viola", "rosa"]
+    assert [one["score"] for one in content["suggestions"]] == [0.75, 0.2]
     # Itself, its class without itself, then the classes it may be instead.
     assert [round(brightness(jpeg) / 30) for jpeg in jpegs] == [1, 0, 2, 4, 5, 0, 2]
     page.got.clear()
@@ -182,45 +184,90 @@ def test_zoom_brings_the_full_photo_or_what_there_is(candidates, journal, browse
     assert Image.open(io.BytesIO(jpeg)).size == (200, 100)
 
 
+def test_zoom_brings_the_suggestions_too(candidates, journal, browser):
+    paths = candidates["image"].tolist()
+    candidates["label"] = "rosa"
+    candidates["suggestions"] = [[("viola", 0.75), ("rosa", 0.2)]] * 7
+    exemplars = {"rosa": paths[:3], "viola": paths[4:6]}
+    page = browser(make(candidates.drop(columns="suggested"), journal, exemplars=exemplars))
+    zoom, jpegs = page.ask(type="zoom", place=1)
+    look, _ = page.ask(type="look", place=1)
+    assert zoom["suggestions"] == look["suggestions"] and zoom["given"] == look["given"]
+    assert [one["label"] for one in zoom["suggestions"]] == ["viola", "rosa"]
+    assert [round(brightness(jpeg) / 30) for jpeg in jpegs] == [1, 0, 2, 4, 5, 0, 2]
+
+
+def test_best_suggestion_that_is_the_given_label_is_shown_as_unsure(candidates, journal, browser):
+    candidates["label"] = ["0012", "", *["rose"] * 5]
+    candidates["suggestions"] = [[("0012", 0.6), ("0007", 0.3)], [], *[[("0007", 0.9)]] * 5]
+    page = browser(make(candidates.drop(columns="suggested"), journal))
+    content, _ = page.ask(type="tiles", **{"from": 0, "to": 3})
+    shown = [(tile["suggested"], tile["score"]) for tile in content["tiles"]]
+    assert shown == [("unsure", ""), ("", ""), ("→ 0007", "0.90")]
+
+
+def test_tiles_have_a_line_for_each_line_of_text(candidates, rows, journal):
+    two_lines = candidates.assign(caption="rose\np 0.50")
+    plain = candidates.drop(columns="suggested")
+    lines = [
+        make(table, journal).grid.setup["lines"] for table in (candidates, two_lines, plain, rows)
+    ]
+    assert lines == [2, 3, 1, 1]
+
+
+def test_the_widget_reads_as_a_sentence(candidates, journal):
+    """What is seen of it where nothing draws a widget."""
+    gallery = make(candidates, journal)
+    assert repr(gallery.grid) == repr(gallery)
+    assert gallery.grid._repr_mimebundle_()[0]["text/plain"] == repr(gallery)
+    assert repr(Grid()) == "A gallery; open it in JupyterLab."
+
+
 def test_search_finds_classes_and_the_found_one_is_taken(candidates, journal, browser):
     classes = [f"class {number:04d}" for number in range(5000)]
     exemplars = {"class 0042": candidates["image"].tolist()[:1]}
     gallery = make(candidates, journal, classes=classes, exemplars=exemplars)
     page = browser(gallery)
-    told, jpegs = page.ask(type="search", text="004")
-    assert [one["label"] for one in told["found"]][:3] == ["class 0040", "class 0041", "class 0042"]
-    assert len(told["found"]) == 15 and len(jpegs) == 1
+    content, jpegs = page.ask(type="search", text="004")
+    assert [one["label"] for one in content["found"]][:3] == [
+        "class 0040",
+        "class 0041",
+        "class 0042",
+    ]
+    assert len(content["found"]) == 15 and len(jpegs) == 1
     page.send(type="decide", places=[0], decision="relabel", label="class 0042")
     assert journal.latest().loc["0000", "label"] == "class 0042"
     page.send(type="decide", places=[1], decision="relabel", label="class 9999")
     assert "no class of this contest" in page.now["error"]
 
 
-def test_relabel_is_no_decision_where_there_is_nothing_to_take(candidates, journal):
+def test_relabel_is_no_decision_where_there_is_nothing_to_take(candidates, journal, browser):
     plain = candidates.drop(columns="suggested")
-    with pytest.raises(ValueError, match="'relabel' is not one of"):
-        make(plain, journal).decide("0000", "relabel", "rosa")
-    make(plain, journal, classes=["rosa"]).decide("0000", "relabel", "rosa")
+    page = browser(make(plain, journal))
+    page.send(type="decide", places=[0], decision="relabel", label="rosa")
+    assert "'relabel' is not one of" in page.now["error"]
+    browser(make(plain, journal, classes=["rosa"])).decide([0], "relabel", label="rosa")
+    assert journal.latest()["label"].to_dict() == {"0000": "rosa"}
 
 
 def test_row_of_photos_is_decided_as_one(rows, journal, browser):
     gallery = make(rows, journal)
     page = browser(gallery)
     assert gallery.grid.setup["rows"]
-    told, jpegs = page.ask(type="tiles", **{"from": 0, "to": 9})
-    assert [len(tile["images"]) for tile in told["tiles"]] == [4, 3] and len(jpegs) == 7
-    told, jpegs = page.ask(type="zoom", place=0)
-    assert len(told["images"]) == len(jpegs) == 4
-    gallery.decide("rosa", "drop")
+    content, jpegs = page.ask(type="tiles", **{"from": 0, "to": 9})
+    assert [len(tile["images"]) for tile in content["tiles"]] == [4, 3] and len(jpegs) == 7
+    content, jpegs = page.ask(type="zoom", place=0)
+    assert len(content["images"]) == len(jpegs) == 4
+    page.decide([0], "drop")
     assert journal.latest()["decision"].to_dict() == {"rosa": "drop"}
-    assert gallery.selected == "lilium"
+    assert page.now["cursor"] == 1
 
 
 def test_long_rows_say_how_many_more_there_are(rows, journal, browser):
     rows["image"] = [paths * 5 for paths in rows["image"]]
     page = browser(make(rows, journal))
-    told, jpegs = page.ask(type="tiles", **{"from": 0, "to": 9})
-    assert [tile["more"] for tile in told["tiles"]] == [10, 5] and len(jpegs) == 20
+    content, jpegs = page.ask(type="tiles", **{"from": 0, "to": 9})
+    assert [tile["more"] for tile in content["tiles"]] == [10, 5] and len(jpegs) == 20
     assert len(page.ask(type="zoom", place=0)[1]) == 20
 
 
@@ -234,26 +281,35 @@ def test_another_reviewers_decisions_arrive_with_the_next_action(candidates, jou
     assert page.now["changes"]["0000"]["disputed"] == "ann: keep, bob: drop"
 
 
-def test_summary_follows_the_decisions(candidates, journal):
-    gallery = make(candidates, journal, summary=lambda made: f"{len(made)} so far")
-    assert gallery.grid.now["note"] == "0 so far"
-    gallery.decide("0000", "keep")
-    assert gallery.grid.now["note"] == "1 so far"
+def test_summary_follows_the_decisions(candidates, journal, browser):
+    page = browser(make(candidates, journal, summary=lambda made: f"{len(made)} so far"))
+    assert page.now["note"] == "0 so far"
+    page.decide([0], "keep")
+    assert page.now["note"] == "1 so far"
 
 
-def test_review_that_is_required(candidates, journal):
+def test_review_that_is_required(candidates, journal, browser):
     gallery = make(candidates, journal, asked=2)
     gallery.require(False)
     with pytest.raises(RuntimeError, match="2 of 2 candidates.*require_review"):
         gallery.require(True)
     journal.append("0000", "keep", reviewer="bob")
-    gallery.decide("0001", "keep")
+    browser(gallery).decide([1], "keep")
     gallery.require(True)
 
 
 @pytest.mark.parametrize(
     "choices",
-    [{}, {"keep": "keep"}, {"u": "unsure"}, {"1": "one"}, {"K": "k"}, {"x": "undo"}, {" ": "k"}],
+    [
+        {},
+        {"keep": "keep"},
+        {"u": "unsure"},
+        {"1": "one"},
+        {"?": "what"},
+        {"K": "k"},
+        {"x": "undo"},
+        {" ": "k"},
+    ],
 )
 def test_keys_that_cannot_be_used_are_refused(candidates, journal, choices):
     with pytest.raises(ValueError, match="choices"):
@@ -337,8 +393,8 @@ def test_photos_outside_of_the_contests_folders_are_not_shown(
     named += [tmp_path / "root" / name for name in ("link.jpg", "circle.jpg", "a\0b.jpg", "gone")]
     candidates["image"] = [str(path) for path in named]
     page = browser(make(candidates, journal, folders=[tmp_path / "root"]))
-    told, jpegs = page.ask(type="tiles", **{"from": 0, "to": 7})
-    problems = [tile["images"][0]["problem"] for tile in told["tiles"]]
+    content, jpegs = page.ask(type="tiles", **{"from": 0, "to": 7})
+    problems = [tile["images"][0]["problem"] for tile in content["tiles"]]
     outside = "not shown: outside of the contest's folders"
     assert problems == ["", outside, outside, outside, outside, outside, "missing"]
     assert [bool(jpeg) for jpeg in jpegs] == [True] + 6 * [False]
@@ -360,13 +416,13 @@ def test_zoom_falls_back_to_the_cache_where_the_raw_photo_lies_elsewhere(
 
 def test_gallery_without_candidates(candidates, journal, browser):
     gallery = make(candidates.head(0), journal)
-    assert gallery.selected is None and "no candidates" in repr(gallery)
+    assert "no candidates" in repr(gallery)
     page = browser(gallery)
     assert page.ask(type="tiles", **{"from": 0, "to": 9})[0]["tiles"] == []
     gallery.require(True)
 
 
-def test_cut_lines_are_told(candidates, journal):
+def test_cut_lines_are_mentioned(candidates, journal):
     journal.append("0000", "keep")
     with open(journal.path, "a") as file:
         file.write("0001,ke")
@@ -408,7 +464,7 @@ def test_executed_notebook_shows_a_sheet_and_says_how_to_decide(candidates, jour
     executed = papermill.execute_notebook(
         tmp_path / "in.ipynb", tmp_path / "out.ipynb", store_widget_state=False
     )
-    shown = [output.data for output in executed.cells[0].outputs if "data" in output]
-    (sheet,) = [data for data in shown if "image/png" in data]
+    (sheet,) = [output.data for output in executed.cells[0].outputs if "data" in output]
+    assert set(sheet) == {"text/plain", "image/png"}
     assert "7 candidates, 1 of them decided" in sheet["text/plain"]
     assert "JupyterLab" in sheet["text/plain"]

@@ -117,12 +117,12 @@ def test_the_sheet_shows_the_photo_and_beside_it_an_example_of_the_predicted_cla
         ["01"],
         ["02", "00"],
     ]
-    assert shown["caption"][0] == "cat 0.05 → dog 0.95"
+    assert shown["caption"][0] == "cat 0.05\n→ dog 0.95"
     sheet = np.asarray(contact_sheet(shown, columns=2, across=2).convert("L"), int)
-    assert sheet.shape == (26 + 2 * 122, 2 * (2 * 104 + 16))
+    assert sheet.shape == (26 + 2 * 136, 2 * (2 * 104 + 16))
     middles = [sheet[26 + 52, x + 52] for x in (0, 104, 224, 328)]
     assert middles == pytest.approx([80, 140, 20, 255], abs=4)
-    assert sheet[26 + 122 + 52, 52] == pytest.approx(40, abs=4)
+    assert sheet[26 + 136 + 52, 52] == pytest.approx(40, abs=4)
 
 
 def test_without_examples_a_mistake_is_its_photo_alone():

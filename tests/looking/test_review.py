@@ -5,7 +5,7 @@ from small_candidates import photos
 
 from fgvc_utils.contest.journal import Journal
 from fgvc_utils.looking import review as review_module
-from fgvc_utils.looking.review import Review, check_candidates
+from fgvc_utils.looking.review import Review, best_suggestion, check_candidates
 
 CHOICES = ["keep", "drop", "relabel"]
 
@@ -125,6 +125,8 @@ def test_arrangements(candidates, journal):
     assert review.arranged("class") == [1, 4, 0, 2, 5, 3, 6]
     assert review.arranged(text="VIOLA") == [3, 6]
     assert review.arranged("certainty", text="0012") == [0]
+    # The second suggestion of the first one, the only one of the others that have any.
+    assert review.arranged(text="0007") == [0, 2, 3, 4, 5, 6]
     review.decide([1, 3], "drop")
     assert review.arranged("class", show="undecided") == [4, 0, 2, 5, 6]
     assert review.arranged(show="drop") == [1, 3] and review.arranged(show="keep") == []
@@ -203,6 +205,25 @@ def test_defaults_of_candidates(tmp_path):
     assert table["label"].eq("").all() and table["full"].equals(table["image"])
     assert table["shown"].tolist()[:2] == ["rose · p 0.0 → 0012", "rose · p 0.1"]
     assert check_candidates(photos(tmp_path).assign(shown="seen"))["shown"].eq("seen").all()
+
+
+def test_the_journal_notes_a_caption_in_one_line(candidates):
+    noted = check_candidates(candidates.assign(caption="rose\np 0.31"))["shown"]
+    assert noted.tolist()[:2] == ["rose  p 0.31 → 0012,  → 0007", "rose  p 0.31"]
+
+
+@pytest.mark.parametrize(
+    ("label", "suggestions", "shown"),
+    [
+        ("rosa", [], ("", "")),
+        ("rosa", [("viola", 0.756), ("rosa", 0.1)], ("→ viola", "0.76")),
+        ("rosa", [("viola", float("nan"))], ("→ viola", "")),
+        ("rosa", [("rosa", 0.4), ("viola", 0.3)], ("unsure", "")),
+        ("", [("rosa", 0.4)], ("→ rosa", "0.40")),
+    ],
+)
+def test_best_suggestion(label, suggestions, shown):
+    assert best_suggestion(label, suggestions) == shown
 
 
 def test_decision_that_another_makes_at_the_same_moment_is_taken_up(candidates, journal):

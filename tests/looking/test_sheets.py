@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from PIL import ImageColor
+from PIL import ImageColor, ImageDraw
 
-from fgvc_utils.looking.sheets import contact_sheet, decision_colour
+from fgvc_utils.looking.sheets import contact_sheet, decision_colour, fitted, font
 
 
 def shows_colour(sheet, colour):
@@ -63,8 +63,52 @@ def test_colours_are_stable_and_distinct():
     assert decision_colour("unsure") == decision_colour("unsure")
 
 
-def test_empty_sheet_and_wrong_sizes(candidates):
-    assert contact_sheet(candidates.head(0), title="Nothing").size[1] > 20
+def texts_of(monkeypatch, *arguments, **options):
+    """What a sheet writes, in order."""
+    written = []
+    plain = ImageDraw.ImageDraw.text
+    monkeypatch.setattr(
+        ImageDraw.ImageDraw,
+        "text",
+        lambda pen, spot, text, *a, **k: (written.append(text), plain(pen, spot, text, *a, **k)),
+    )
+    contact_sheet(*arguments, **options)
+    return written
+
+
+def test_sheet_without_candidates_says_so_in_one_line(candidates, monkeypatch):
+    assert texts_of(monkeypatch, candidates.head(0), title="Nothing") == ["Nothing: none"]
+    assert texts_of(monkeypatch, candidates.head(0)) == ["no candidates"]
+    assert contact_sheet(candidates.head(0)).height < 30
+
+
+def test_long_names_are_cut_in_the_middle_and_scores_stay_whole(candidates, monkeypatch):
+    name = "Lesser mountain fritillary of the north"
+    long = candidates.head(1).assign(caption=f"{name}\np(given) 0.31", label="rose")
+    long["suggestions"] = [[(name, 0.875)]]
+    head, label, score, suggestion = texts_of(
+        monkeypatch, long.drop(columns="suggested"), side=96, title="t"
+    )
+    assert head == "t (1 of 1)" and score == "p(given) 0.31"
+    assert label.startswith("Lesser") and "…" in label and label.endswith("north")
+    assert suggestion.startswith("→ Le") and suggestion.endswith("0.88")
+    assert all(font(11).getlength(text) <= 98 for text in (label, score, suggestion))
+
+
+def test_best_suggestion_that_is_the_given_label_is_shown_as_unsure(candidates, monkeypatch):
+    table = candidates.head(2).assign(label=["0012", "rose"], suggested="0012")
+    assert texts_of(monkeypatch, table)[1:] == ["rose · p 0.0", "unsure", "rose · p 0.1", "→ 0012"]
+
+
+@pytest.mark.parametrize("width", [20, 40, 60, 98, 200])
+def test_cut_text_fits_and_keeps_its_end(width):
+    cut = fitted("an exceedingly long name 0.98", font(11), width)
+    assert font(11).getlength(cut) <= width
+    assert cut.endswith("0.98") or width < 60
+    assert fitted("short", font(11), 200) == "short"
+
+
+def test_wrong_sizes(candidates):
     with pytest.raises(ValueError, match="side is 0"):
         contact_sheet(candidates, side=0)
 

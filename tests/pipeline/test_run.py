@@ -19,8 +19,8 @@ from fgvc_utils.contest.journal import Journal
 from fgvc_utils.contest.parameters import ParameterError, accumulation
 from fgvc_utils.jobs.predictions import Store
 from fgvc_utils.jobs.rows import fitted_images
+from fgvc_utils.pipeline.checking import check
 from fgvc_utils.pipeline.contest_file import read_contest
-from fgvc_utils.pipeline.running import check
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def test_the_vote_scores_held_out_images_too_so_that_40_can_judge_its_rules(fini
     held_out = voted[voted["split"] == "train"]
     assert len(held_out) and set(held_out["fold"]) == {0} and set(held_out["status"]) == {"keep"}
     report = json.loads((run / "report.json").read_text())["40_submit"]
-    assert set(report["worth"]) == {"as assumed", "as estimated"}
+    assert set(report["gain"]) == {"as assumed", "as estimated"}
 
 
 @pytest.mark.slow
@@ -69,7 +69,7 @@ def test_each_table_is_complete_and_says_why_images_are_left_out(finished):
         assert (table["split"] == "train").sum() == len(files)
         dropped = table[table["status"] == "drop"]
         assert (dropped["reason"] != "").all() and (dropped["stage"] <= stage).all()
-    unreadable = table[table["reason"].str.startswith("unreadable")]
+    unreadable = table[table["cause"] == "unreadable"]
     truth = pd.read_csv(finished / "data/tiny/truth/train.csv", dtype=str)
     assert set(unreadable["path"]) == set(truth.loc[truth["kind"] == "corrupt", "path"])
 
@@ -195,6 +195,43 @@ def test_only_and_from_choose_the_stages(finished):
     assert chosen == ["30_ensemble", "40_submit"]
 
 
+def by_hand(folder: Path, stage: str, *parameters: str) -> str:
+    """Run a notebook alone, with the contest's file and nothing else named; what it printed."""
+    executed = folder / "alone.ipynb"
+    command = [
+        sys.executable, "-m", "papermill", f"notebooks/{stage}.ipynb", str(executed),
+        "-p", "contest", str(folder / "tiny.yaml"), "--no-progress-bar", *parameters,
+    ]  # fmt: skip
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        cwd=PROJECT,
+        env=environment(folder),
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return "".join(out.get("text", "") for out in outputs_of(executed))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", [name for name in TINY_CONTEST if name[:2].isdigit()])
+def test_looking_at_a_finished_run_by_hand_changes_nothing(finished, stage):
+    """No job runs, no second submission is written, and no step becomes stale."""
+    run = finished / "outputs/tiny"
+    work = {p: p.stat().st_mtime_ns for p in run.rglob("done.json")}
+    kept = {p: p.read_bytes() for p in run.glob("tables/*.parquet")}
+    kept |= {p: p.read_bytes() for p in [*run.glob("submission*.csv"), run / "ledger.csv"]}
+    printed = by_hand(finished, stage)
+    assert "not as in the file" not in printed
+    assert {p: p.stat().st_mtime_ns for p in run.rglob("done.json")} == work
+    assert {p: p.read_bytes() for p in run.glob("tables/*.parquet")}.items() <= kept.items()
+    assert len(list(run.glob("submission*.csv"))) == 2, "one submission, and the list of them"
+    assert all(p.read_bytes() == content for p, content in kept.items())
+    dry = run_pipeline(finished, "--dry-run").stdout
+    assert dry.count("skip, done before") == len(read_contest(finished / "tiny.yaml"))
+
+
 @pytest.mark.slow
 def test_a_human_decision_beats_the_rule_when_the_notebook_runs_alone(finished):
     folder = finished / "outputs" / "tiny"
@@ -202,24 +239,10 @@ def test_a_human_decision_beats_the_rule_when_the_notebook_runs_alone(finished):
     image = before.loc[before["stage"] == "03_fine", "image_id"].iloc[0]
     journal = Journal(folder / "decisions/03_fine.csv")
     journal.append(image, "keep", reviewer="test")
-    command = [
-        sys.executable, "-m", "papermill", "notebooks/03_fine.ipynb", str(finished / "alone.ipynb"),
-        "-p", "run", "tiny", "-p", "data_root", "tiny", "-p", "outputs", str(finished / "outputs"),
-        "-p", "size", "96", "-p", "folds", "3", "-p", "global_batch", "8", "-p", "micro_batch", "8",
-        "--no-progress-bar",
-    ]  # fmt: skip
-    done = subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        cwd=PROJECT,
-        env=environment(finished),
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    by_hand(finished, "03_fine")
     after = tables.read_table(folder / "tables/03_fine.parquet").set_index("image_id")
     assert after.loc[image, "status"] == "keep"
-    assert after.loc[image, "reason"] == "human: kept"
+    assert after.loc[image, ["by", "cause"]].tolist() == ["human", "confirmed"]
     assert len(journal.read()) == 1
 
 
@@ -284,7 +307,7 @@ def test_a_number_written_as_text_is_that_number(tmp_path):
 def test_the_whole_contest_is_checked_before_anything_runs(tmp_path, monkeypatch):
     monkeypatch.setenv("FGVC_DATA", str(tmp_path / "nowhere"))
     text = "run: a\n10_train:\n  backbone: no_such_net\n20_distill:\n  micro_batch: 7\n"
-    problems = check(read_contest(contest_file(tmp_path, text)))
+    problems = check(read_contest(contest_file(tmp_path, text))).errors
     assert "FGVC_DATA" in problems[0]
     assert "10_train: backbone 'no_such_net'" in problems[1]
     assert "20_distill: global_batch 32 is not a multiple" in problems[2]

@@ -1,13 +1,16 @@
 """When a stage is done: stamps, plans and locks, with notebooks that only write a line each."""
 
 import json
+import shutil
 import subprocess
 import sys
 import time
 
+import nbformat
 import pytest
 import yaml
 
+from fgvc_utils.contest.places import NOTEBOOKS
 from fgvc_utils.core import locks
 from fgvc_utils.core.files import read_json, write_json
 from fgvc_utils.jobs import sources
@@ -179,6 +182,57 @@ def test_where_a_run_lies_and_how_its_machine_is_used_changes_nothing(contest, t
     assert set(planned(steps).values()) == {"skip"}
 
 
+def older(step, drop):
+    """Let a step's stamp be one of before a parameter, or a field of one, was there."""
+    stamp = read_json(step.stamp)
+    drop(stamp["parameters"])
+    write_json(stamp, step.stamp)
+
+
+def test_a_parameter_that_a_stamp_does_not_know_counts_by_its_neutral_default(contest):
+    contest()
+    for step in contest.read():
+        if step.stage == "40_submit":
+            older(step, lambda parameters: parameters.pop("slack"))
+        if step.stage == "03_fine":
+            older(step, lambda parameters: [each.pop("seed") for each in parameters["rounds"]])
+    assert set(planned(contest.read()).values()) == {"skip"}
+    plan = planned(contest.read(**{"40_submit": CONTEST["40_submit"] | {"slack": 2.0}}))
+    assert plan["40_submit"] == "run: changed: slack"
+    rounds = [{"optimiser": "radam", "seed": 1}, {"optimiser": "adam", "mirror": False}]
+    assert planned(contest.read(**{"03_fine": {"rounds": rounds}}))["03_fine"] == (
+        "run: changed: rounds"
+    )
+
+
+def test_a_parameter_that_a_stage_no_longer_has_makes_nothing_stale(contest):
+    contest()
+    for step in contest.read():
+        older(step, lambda parameters: parameters.update(gone=1))
+    assert set(planned(contest.read()).values()) == {"skip"}
+
+
+def test_parameters_cell_and_prose_of_a_notebook_make_nothing_stale(contest, monkeypatch, tmp_path):
+    contest()
+    changed = tmp_path / "notebooks"
+    shutil.copytree(NOTEBOOKS, changed)
+    for path in changed.glob("*.ipynb"):
+        notebook = nbformat.read(path, as_version=4)
+        for cell in notebook.cells:
+            if cell.cell_type == "markdown":
+                cell.source += "\n\nMore prose."
+            if "parameters" in cell.metadata.get("tags", []):
+                cell.source += "\nlater: int = 3  # a parameter to come"
+        nbformat.write(notebook, path)
+    before = code_of("03_fine")
+    monkeypatch.setattr(stamps, "NOTEBOOKS", changed)
+    assert code_of("03_fine") == before
+    assert set(planned(contest.read()).values()) == {"skip"}
+    path = changed / "03_fine.ipynb"
+    path.write_text(path.read_text().replace("cfg.seed + cfg.top", "cfg.seed"))
+    assert planned(contest.read())["03_fine"] == "run: changed code: notebook"
+
+
 def test_other_versions_are_told_and_make_nothing_run(contest, monkeypatch, capsys):
     contest()
     monkeypatch.setattr(sources, "versions", lambda: {"torch": "99.0"})
@@ -249,7 +303,7 @@ def test_a_lock_tells_who_holds_it_and_is_free_once_its_holder_is_killed(tmp_pat
 def test_a_second_pipeline_says_who_holds_the_run(contest, tmp_path, capsys, monkeypatch):
     contest.read()
     lock = contest.folder / ".pipeline.lock"
-    monkeypatch.setattr(running, "say_check", lambda steps: [])
+    monkeypatch.setattr(running, "print_check", lambda steps: True)
     command = [sys.executable, "-c", HOLD, str(lock)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         holder.stdout.readline()

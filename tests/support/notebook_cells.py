@@ -9,8 +9,14 @@ from types import SimpleNamespace
 import nbformat
 
 
-def run_cells(notebook: Path, parameters: Mapping[str, object]) -> tuple[str, SimpleNamespace]:
-    """Run all code cells with some parameters set; what they printed, and the names they leave."""
+def run_cells(
+    notebook: Path, parameters: Mapping[str, object], again: bool = False
+) -> tuple[str, SimpleNamespace]:
+    """Run all code cells with some parameters set; what they printed, and the names they leave.
+
+    Without a `contest` among the parameters none is read. With `again` the cells after the
+    parameters are then run once more, the last one first: each may be run by hand after all others.
+    """
     cells = [c for c in nbformat.read(notebook, as_version=4).cells if c.cell_type == "code"]
     names: dict = {}
     printed = io.StringIO()
@@ -18,5 +24,7 @@ def run_cells(notebook: Path, parameters: Mapping[str, object]) -> tuple[str, Si
         for number, cell in enumerate(cells):
             exec(cell.source, names)
             if number == 1:
-                names.update(parameters)
+                names.update({"contest": ""} | dict(parameters))
+        for cell in reversed(cells[2:]) if again else ():
+            exec(cell.source, names)
     return printed.getvalue(), SimpleNamespace(**names)

@@ -8,7 +8,14 @@ import pandas as pd
 import simplejpeg
 
 from fgvc_utils.jobs.records import Job
+from fgvc_utils.training.changes import CHANGES
 
+# Every random change of the registry, half the time where it has a probability.
+WHOLE = {
+    name: value
+    for change in CHANGES
+    for name, value in ({change.switch: 0.5} | change.usual).items()
+}
 CLASSES = ["ant", "bee", "cat", "dog"]
 SIDE = 48
 

@@ -13,17 +13,10 @@ from fgvc_utils.training.augment import (
     ScaledPaste,
     random_changes,
 )
+from fgvc_utils.training.changes import CHANGES
 
-# Each change alone, its switch first, so strong that it shows.
-CHANGES = [
-    {"flip_probability": 1.0},
-    {"quarter_turn_probability": 1.0},
-    {"paste_probability": 1.0, "paste_smallest": 0.4},
-    {"shuffle_probability": 1.0, "shuffle_most": 4},
-    {"colour_jitter": 0.4},
-    {"quality_probability": 1.0, "quality_low": 0.2, "quality_high": 0.3},
-    {"jpeg_probability": 1.0, "jpeg_low": 10, "jpeg_high": 20},
-]
+# Each change alone, its switch first, always made.
+ALONE = [{change.switch: 1.0} | change.usual for change in CHANGES]
 
 
 @pytest.fixture
@@ -70,7 +63,7 @@ def test_the_train_view_crops_at_random():
     assert any(not torch.equal(views[0], other) for other in views[1:])
 
 
-@pytest.mark.parametrize("settings", CHANGES, ids=name)
+@pytest.mark.parametrize("settings", ALONE, ids=name)
 def test_size_and_type_stay_and_the_same_seed_gives_the_same(settings, picture):
     change = random_changes(settings)
     before = picture.clone()
@@ -84,7 +77,7 @@ def test_size_and_type_stay_and_the_same_seed_gives_the_same(settings, picture):
     assert torch.equal(picture, before), "the picture itself must not change"
 
 
-@pytest.mark.parametrize("settings", CHANGES, ids=name)
+@pytest.mark.parametrize("settings", ALONE, ids=name)
 def test_a_change_at_zero_is_off(settings, picture):
     assert torch.equal(random_changes({**settings, name(settings): 0})(picture), picture)
 

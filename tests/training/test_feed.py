@@ -8,17 +8,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from small_jobs import WHOLE
 
 from fgvc_utils.contest.decoded import Decoded, decode_once
 from fgvc_utils.training import augment, feed
 from fgvc_utils.training.balance import oversample
 from fgvc_utils.training.feed import GlobalBatches, InTurn, Pictures, StoredFeatures, item_seed
-
-RECIPE = {"flip_probability": 0.5, "quarter_turn_probability": 0.5, "colour_jitter": 0.3}
-RECIPE |= {"paste_probability": 0.5, "paste_smallest": 0.4}
-RECIPE |= {"shuffle_probability": 0.5, "shuffle_most": 3}
-RECIPE |= {"quality_probability": 0.5, "quality_low": 0.4, "quality_high": 0.5}
-RECIPE |= {"jpeg_probability": 0.5, "jpeg_low": 30, "jpeg_high": 95}
 
 
 def steps_of(rows, micro, accumulate, processes, epoch=0):
@@ -111,7 +106,7 @@ def test_a_picture_is_the_same_in_any_batch_and_another_in_the_next_epoch(files)
 
 def changed(files, mix="none", **more):
     """Pictures with the whole recipe."""
-    changes = feed.Changes(augment.random_changes(RECIPE), 1, mix, 1.0)
+    changes = feed.Changes(augment.random_changes(WHOLE), 1, mix, 1.0)
     view = augment.train_view(12, 1.3)
     return Pictures(files, torch.eye(4), view, 1, changes, **more)
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
-from small_jobs import CLASSES, draw_pictures, small_job
+from small_jobs import CLASSES, WHOLE, draw_pictures, small_job
 
 from fgvc_utils.core.files import read_json
 from fgvc_utils.hardware.distributed import Processes, workers_of
@@ -31,10 +31,6 @@ from fgvc_utils.training.recipes import (
     view_jobs,
 )
 from fgvc_utils.training.worker import carry_out
-
-WHOLE = {"flip_probability": 0.5, "colour_jitter": 0.3, "jpeg_probability": 0.5, "jpeg_low": 30}
-WHOLE |= {"jpeg_high": 95, "paste_probability": 0.5, "paste_smallest": 0.5}
-
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

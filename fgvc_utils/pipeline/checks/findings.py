@@ -7,9 +7,6 @@ from typing import Any
 
 import pandas as pd
 
-# So many of several like problems are named, the others counted.
-NAMED = 3
-
 
 @dataclass
 class Findings:
@@ -58,9 +55,3 @@ class Contest:
     def folds(self) -> int:
         """Into how many folds 01 cuts the train images, 0 where it is no part of the contest."""
         return next((step.cfg.folds for step in self.of("01_noise")), 0)
-
-
-def first_few(values: Sequence[str]) -> str:
-    """The first few of some names, and how many more there are."""
-    shown = ", ".join(repr(value) for value in values[:NAMED])
-    return shown + (f" and {len(values) - NAMED} more" if len(values) > NAMED else "")

@@ -12,7 +12,9 @@ import pandas as pd
 from fgvc_utils.contest import images, listing, tables
 from fgvc_utils.contest.places import data_root
 from fgvc_utils.core.files import nearest_existing
-from fgvc_utils.pipeline.checks.findings import Contest, Findings, first_few
+from fgvc_utils.pipeline.checks.findings import Contest, Findings
+from fgvc_utils.pipeline.naming import first_quoted
+from fgvc_utils.pipeline.stages import making
 
 # How long images are opened, train and test together, and how long a listing's paths are sought.
 LOOK_SECONDS = 4.0
@@ -83,7 +85,7 @@ def check_listing(contest: Contest, found: Findings) -> None:
 
 def _images_of_tables(contest: Contest, found: Findings) -> pd.DataFrame | None:
     """The images as the tables of an earlier run list them, where 01 is no part of the contest."""
-    for name in ("01_noise", "02_coarse", "03_fine", "04_lowq"):
+    for name in making("table"):
         path = contest.steps[0].cfg.table_path(name)
         if path.is_file():
             try:
@@ -138,14 +140,14 @@ def _left_out_folders(place: Path, split: str, found: Findings) -> None:
     hidden = [e.name for e in inside if e.name.startswith(".") and e.is_dir()]
     if hidden:
         found.warnings.append(
-            f"{split}: folders whose name begins with a dot are left out: {first_few(hidden)}"
+            f"{split}: folders whose name begins with a dot are left out: {first_quoted(hidden)}"
         )
     if split == "train":
         folders = [e for e in inside if e.is_dir() and not e.name.startswith(".")]
         empty = [entry.name for entry in folders if not any(os.scandir(entry.path))]
         if empty:
             found.warnings.append(
-                f"train: class folders without any image are no classes: {first_few(empty)}"
+                f"train: class folders without any image are no classes: {first_quoted(empty)}"
             )
 
 
@@ -185,7 +187,7 @@ def check_class_names(contest: Contest, found: Findings) -> None:
     if single and len(sizes) > 1:
         found.warnings.append(
             f"{len(single)} of {len(sizes)} classes have one image, which nothing can be held "
-            f"against: {first_few(sorted(single))}"
+            f"against: {first_quoted(sorted(single))}"
         )
     alike: dict[str, list[str]] = {}
     for name in sorted(sizes.index):
@@ -194,7 +196,7 @@ def check_class_names(contest: Contest, found: Findings) -> None:
     if twins:
         found.warnings.append(
             f"{len(twins)} class names differ in nothing but case or blanks, first "
-            f"{first_few(twins[0])}; they are different classes here"
+            f"{first_quoted(twins[0])}; they are different classes here"
         )
 
 

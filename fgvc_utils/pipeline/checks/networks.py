@@ -5,7 +5,8 @@ from typing import Any
 
 from fgvc_utils.contest.parameters import ParameterError, accumulation
 from fgvc_utils.jobs.running import hardware
-from fgvc_utils.pipeline.checks.findings import Contest, Findings, first_few
+from fgvc_utils.pipeline.checks.findings import Contest, Findings
+from fgvc_utils.pipeline.naming import first_quoted
 from fgvc_utils.training import backbones
 
 
@@ -26,7 +27,7 @@ def check_networks(contest: Contest, found: Findings) -> None:
     found.errors += [f"{', '.join(names)}: {problem}" for problem, names in unfit.items()]
     if hub:
         found.warnings.append(
-            f"weights hub of {first_few(list(hub))} are not on this machine yet: they are "
+            f"weights hub of {first_quoted(list(hub))} are not on this machine yet: they are "
             "downloaded when they are first used, which needs a connection"
         )
 

@@ -9,8 +9,9 @@ from fgvc_utils.contest import tables
 from fgvc_utils.contest.journal import Journal
 from fgvc_utils.core.files import read_json
 from fgvc_utils.jobs.predictions import INDEX
-from fgvc_utils.pipeline.checks.findings import Contest, Findings, first_few
-from fgvc_utils.pipeline.stages import TABLE_BEFORE
+from fgvc_utils.pipeline.checks.findings import Contest, Findings
+from fgvc_utils.pipeline.naming import first_quoted
+from fgvc_utils.pipeline.stages import STAGES, VOTE, making, vote_folder
 
 
 def check_made_before(contest: Contest, found: Findings) -> None:
@@ -19,34 +20,25 @@ def check_made_before(contest: Contest, found: Findings) -> None:
     models = {done.parent.name for done in contest.folder.glob("models/*/done.json")}
     old = dict.fromkeys(sorted(models))
     for step in contest.steps:
-        cfg = step.cfg
+        stage = STAGES[step.stage]
         _tables_there(step, made, found)
-        if step.stage in ("01_noise", *TABLE_BEFORE):
+        for parameter in stage.model_parameters:
+            _models_there(step, parameter, models, found)
+        if stage.vote_parameter:
+            _vote_there(step, getattr(step.cfg, stage.vote_parameter), made, found)
+        if stage.makes == "table":
             made.add(step.stage)
-        if step.stage in ("10_train", "20_distill"):
-            old.pop(cfg.name, None)
-        if step.stage == "20_distill":
-            _models_there(step, "teachers", models, found)
-        if step.stage in ("10_train", "20_distill"):
-            models.add(cfg.name)
-        if step.stage == "30_ensemble":
-            _models_there(step, "models", models, found)
-            _models_there(step, "seen_models", models, found)
-            made.add("vote")
-        if step.stage == "40_submit":
-            _vote_there(step, made, found)
+        elif stage.makes == "model":
+            old.pop(step.cfg.name, None)
+            models.add(step.cfg.name)
+        elif stage.makes == "vote":
+            made.add(VOTE)
     _same_classes(contest, list(old), found)
 
 
-def _tables_of(step: Any) -> list[str]:
-    """The tables that a stage reads, each once."""
-    named = [getattr(step.cfg, name, "") for name in ("table", "fold_table")]
-    before = TABLE_BEFORE.get(step.stage)
-    return list(dict.fromkeys([before] if before else [name for name in named if name]))
-
-
 def _tables_there(step: Any, made: set[str], found: Findings) -> None:
-    for wanted in _tables_of(step):
+    stage = STAGES[step.stage]
+    for wanted in stage.tables_read(step.cfg):
         if wanted in made:
             continue
         try:
@@ -55,7 +47,7 @@ def _tables_there(step: Any, made: set[str], found: Findings) -> None:
             found.errors.append(
                 f"{step.name}: its table {wanted} is not there and no stage before it makes it; "
                 f"put {wanted} into the contest file"
-                + (", or name another table" if step.stage not in TABLE_BEFORE else "")
+                + (", or name another table" if stage.table_parameters else "")
             )
         except ValueError as error:
             found.errors.append(f"{step.name}: {error}")
@@ -66,22 +58,21 @@ def _models_there(step: Any, parameter: str, models: set[str], found: Findings) 
     missing = [name for name in named if name not in models]
     if missing:
         found.errors.append(
-            f"{step.name}: {parameter} names {first_few(missing)}, which no stage before it makes "
-            f"and outputs does not hold; there are {first_few(sorted(models)) or 'none'}"
+            f"{step.name}: {parameter} names {first_quoted(missing)}, which no stage before it "
+            f"makes and outputs does not hold; there are {first_quoted(sorted(models)) or 'none'}"
         )
-    elif not models and parameter != "seen_models":
+    elif not models and parameter == STAGES[step.stage].model_parameters[0]:
         found.errors.append(
-            f"{step.name}: no stage before it makes a model and outputs holds none; put 10_train "
-            "into the contest file"
+            f"{step.name}: no stage before it makes a model and outputs holds none; put "
+            f"{making('model')[0]} into the contest file"
         )
 
 
-def _vote_there(step: Any, made: set[str], found: Findings) -> None:
-    name = step.cfg.ensemble
-    if name not in made and not (step.cfg.folder / "ensemble" / name / INDEX).is_file():
+def _vote_there(step: Any, name: str, made: set[str], found: Findings) -> None:
+    if name not in made and not (vote_folder(step.cfg.folder, name) / INDEX).is_file():
         found.errors.append(
             f"{step.name}: ensemble {name!r} is not there and no stage before it makes it; put "
-            "30_ensemble into the contest file, which makes 'vote'"
+            f"{making('vote')[0]} into the contest file, which makes {VOTE!r}"
         )
 
 
@@ -90,8 +81,9 @@ def _same_classes(contest: Contest, old: list[str], found: Findings) -> None:
     if contest.images is None:
         return
     classes = contest.classes
-    for step in contest.of("30_ensemble"):
-        for name in [name for name in old if not step.cfg.models or name in step.cfg.models]:
+    for step in contest.of(*making("vote")):
+        named = STAGES[step.stage].models_named(step.cfg)
+        for name in [name for name in old if not named or name in named]:
             try:
                 known = read_json(contest.folder / "models" / name / "job.json")["classes"]
             except (OSError, ValueError, KeyError, TypeError) as error:
@@ -101,7 +93,7 @@ def _same_classes(contest: Contest, old: list[str], found: Findings) -> None:
                 odd = sorted(set(known) ^ set(classes))
                 found.errors.append(
                     f"{step.name}: model {name!r} of an earlier run was trained for other classes "
-                    f"({len(known)}, not {len(classes)}; first {first_few(odd[:1])}); name the "
+                    f"({len(known)}, not {len(classes)}; first {first_quoted(odd[:1])}); name the "
                     "models that it shall take, or choose another `run`"
                 )
 
@@ -109,7 +101,7 @@ def _same_classes(contest: Contest, old: list[str], found: Findings) -> None:
 def check_journals(contest: Contest, found: Findings) -> None:
     """The journals are journals, and they decide on images and classes of this contest."""
     table = None if contest.images is None else tables.new_table(contest.images)
-    for name in ("01_noise", "01_audit", "02_coarse", "03_fine", "04_lowq"):
+    for name, decides_on in [(n, s.decides_on) for s in STAGES.values() for n in s.journals]:
         journal = Journal(contest.steps[0].cfg.journal(name))
         try:
             decided = journal.latest()
@@ -124,7 +116,7 @@ def check_journals(contest: Contest, found: Findings) -> None:
         if table is None or decided.empty:
             continue
         try:
-            if name == "04_lowq":
+            if decides_on == "classes":
                 _known_classes(journal, decided, contest.classes)
             else:
                 apply_decisions(table, decided, name)

@@ -30,7 +30,7 @@ def check_submission(contest: Contest, found: Findings) -> None:
         except ValueError as error:
             found.errors.append(f"{step.name}: {error}")
         try:
-            if cfg.rule == "cap" and not cfg.prior:
+            if assignment.RULES[cfg.rule].capped and not cfg.prior:
                 assignment.cap_for(cfg.known_count, count, len(classes), cfg.slack)
         except ValueError as error:
             found.errors.append(f"{step.name}: {error}")

@@ -1,0 +1,77 @@
+"""From posteriors to decisions: which label is kept, replaced or not believed."""
+
+import numpy as np
+import pandas as pd
+
+from fgvc_utils.cleaning.posterior import SparsePosterior
+from fgvc_utils.contest.parameters import Parameters, Share
+
+
+class DecisionParams(Parameters):
+    """The parameters of `decide` and of what follows from it."""
+
+    relabel: bool
+    relabel_bar: Share
+
+
+def decide(
+    posterior: SparsePosterior, labels: np.ndarray, classes: int, cfg: DecisionParams
+) -> pd.DataFrame:
+    """What becomes of each image, given the posterior of its class.
+
+    Parameters
+    ----------
+    posterior
+        A row an image.
+    labels
+        The labels the images came with, int (images,).
+    classes
+        The number of classes; as a class number it stands for "none of them".
+    cfg
+        The settings of the decision.
+
+    Returns
+    -------
+    pd.DataFrame
+        A row an image. `best` (int) is the likeliest class and `sure` its posterior, `own` the
+        posterior of the image's own label, `none` that of "none of them" (float32, 0 to 1).
+        `verdict` is `keep` where the own label is the likeliest, `relabel` where another class is,
+        and surer than `cfg.relabel_bar`, else `drop`.
+    """
+    best = posterior.best()
+    sure = posterior.values.max(axis=1)
+    verdict = np.where((best < classes) & (sure > cfg.relabel_bar), "relabel", "drop").astype(
+        object
+    )
+    verdict[best == labels] = "keep"
+    own = posterior.of(labels)
+    none = posterior.of(np.full(len(labels), classes))
+    return pd.DataFrame({"best": best, "sure": sure, "own": own, "none": none, "verdict": verdict})
+
+
+def review_value(decision: pd.DataFrame) -> np.ndarray:
+    """How much is gained when a person looks at an image: the larger, the more.
+
+    It is how likely the look is to change what the image teaches. A dropped image teaches nothing,
+    so a look changes that if the image shows any class; a relabelled one, if it shows another than
+    was taken. Among dropped ones, what the networks know half teaches them half as much.
+
+    Parameters
+    ----------
+    decision
+        As from `decide`: columns sure, none and verdict.
+
+    Returns
+    -------
+    np.ndarray
+        float64 (images,), 0 to 1.
+
+    References
+    ----------
+    Lewis and Gale, A sequential algorithm for training text classifiers (uncertainty sampling),
+    1994.
+    """
+    shows_one = 1 - decision["none"].to_numpy(dtype=np.float64)
+    sure = decision["sure"].to_numpy(dtype=np.float64)
+    dropped = (decision["verdict"] == "drop").to_numpy()
+    return np.where(dropped, shows_one * (1 - sure / 2), 1 - sure)

@@ -1,0 +1,184 @@
+"""The evidence about an image's class: which views there are, and what they say together.
+
+A label from the web is evidence, not truth: it is right with some probability and any other class
+otherwise. A view is a further source of evidence, such as the networks of other folds. Label and
+views together give a posterior over the classes and over "none of them" by Bayes' rule.
+
+A view is one entry of `VIEWS`. It names its parameters, which become fields of `ViewParams` and so
+of the records of 02 and 03; a parameter with a value of its own there is neutral, and a notebook
+need not name it. What rounds, decisions and the planted check know of the views comes from
+`label_posterior` alone, so that no view can be forgotten in one of them.
+
+References
+----------
+Bootkrajang and Kabán, Label-noise robust logistic regression and its applications, 2012: the
+symmetric noise channel.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import numpy as np
+import pandas as pd
+from pydantic import Field, create_model
+
+from fgvc_utils.cleaning.posterior import SparsePosterior
+from fgvc_utils.contest.parameters import Parameters, Positive
+from fgvc_utils.jobs.records import Job
+from fgvc_utils.jobs.reduction import Reduced
+
+
+@dataclass(frozen=True)
+class Case:
+    """The images whose class is asked for in one round, and all that a view may know of them.
+
+    Parameters
+    ----------
+    cfg
+        The stage's parameters, `ViewParams` among them.
+    predictions
+        Out-of-fold predictions of the images, with no prior of the classes in them; the last class
+        is "none of them". Its `label_probability` is that of `labels`.
+    labels
+        The labels that the images are judged under, int (images,). The planted check judges under
+        labels of which some were flipped; no view may read others.
+    known
+        The class of images about which nothing is asked, int (images,); -1 for the others.
+    groups
+        Images of one group are copies of each other, (images,).
+    fold
+        The fold of each image, int (images,). What is learnt from the labels must be learnt from
+        other folds.
+    features
+        The jobs whose stores hold the images' features; none where whole networks are trained.
+    """
+
+    cfg: "ViewParams"
+    predictions: Reduced
+    labels: np.ndarray
+    known: np.ndarray
+    groups: np.ndarray
+    fold: np.ndarray
+    features: Sequence[Job]
+
+
+@dataclass(frozen=True)
+class View:
+    """A source of evidence about the class of each image.
+
+    Parameters
+    ----------
+    weight
+        The parameter that is the power of the view's likelihood. At 0 the view is switched off.
+    caption
+        What the view is, in a few words, for the notebook.
+    parameters
+        Its parameters: name → (type with its range, neutral value); `...` in place of the value
+        means that each notebook must give one.
+    likelihood
+        Takes a case and class numbers, int32 (images, width); returns how likely it is that an
+        image of that class looks to this view as this one does, float32 (images, width), not
+        negative, up to one factor a row. The number of classes stands for "none of them".
+    needs_features
+        Whether it reads `Case.features`.
+    held_bytes
+        Memory that it takes, in bytes for each value of a feature.
+    """
+
+    weight: str
+    caption: str
+    parameters: Mapping[str, tuple[Any, Any]]
+    likelihood: Callable[[Case, np.ndarray], np.ndarray]
+    needs_features: bool = False
+    held_bytes: int = 0
+
+
+def predicted(case: Case, columns: np.ndarray) -> np.ndarray:
+    """The probabilities that the networks of other folds give the classes in question.
+
+    Regularised networks are less sure than they are right, which a power above 1 mends. `columns`
+    are the label and the likeliest classes, as `label_posterior` takes them from the predictions.
+    """
+    own = case.predictions.label_probability[:, None]
+    top = case.predictions.top_probabilities
+    return np.concatenate([own.astype(np.float32), top.astype(np.float32)], axis=1)
+
+
+VIEWS = (
+    View(
+        weight="sharpness",
+        caption="networks that learnt from the other folds",
+        parameters={"sharpness": (Positive, ...)},
+        likelihood=predicted,
+    ),
+)
+
+
+class _LabelParams(Parameters):
+    """The parameter of the label's own evidence."""
+
+    trust: Annotated[float, Field(gt=0, lt=1)]
+
+
+ViewParams = create_model(
+    "ViewParams",
+    __base__=_LabelParams,
+    **{name: kind for view in VIEWS for name, kind in view.parameters.items()},
+)
+
+
+def views_in_use(cfg: "ViewParams") -> list[View]:
+    """The views that have a weight."""
+    return [view for view in VIEWS if getattr(cfg, view.weight)]
+
+
+def described(cfg: "ViewParams") -> pd.DataFrame:
+    """The sources of evidence in use, for the notebook: columns source, parameter and value."""
+    rows = [("the label the image came with", "trust", cfg.trust)]
+    rows += [(view.caption, view.weight, getattr(cfg, view.weight)) for view in views_in_use(cfg)]
+    return pd.DataFrame(rows, columns=["source", "parameter", "value"]).set_index("source")
+
+
+def held_bytes(cfg: Any) -> int:
+    """The most memory that a view in use takes, in bytes for each value of a feature."""
+    return max((v.held_bytes for v in VIEWS if getattr(cfg, v.weight, 0)), default=0)
+
+
+def label_posterior(case: Case) -> SparsePosterior:
+    """The posterior of the likely classes of each image, of the label first.
+
+    A label names the class that the picture shows with the probability `cfg.trust`, before anything
+    is known of the picture; what is left is spread over all classes, and an image of none of them
+    comes under any label. Each view's likelihood counts to the power of its weight. What lies under
+    the top of the predictions counts as nothing. Where `case.known` names a class, it is certain.
+
+    Parameters
+    ----------
+    case
+        The images, their labels and their predictions.
+
+    Returns
+    -------
+    SparsePosterior
+        A row an image of the case, 1 + top wide.
+
+    Raises
+    ------
+    ValueError
+        A label is no class.
+    """
+    classes = len(case.predictions.classes) - 1
+    labels, top = case.labels, case.predictions.top_classes
+    if labels.min(initial=0) < 0 or labels.max(initial=0) >= classes:
+        raise ValueError(f"labels must lie in 0 to {classes - 1}")
+    trust = case.cfg.trust
+    columns = np.concatenate([labels[:, None].astype(np.int32), top], axis=1)
+    values = np.where(columns == classes, 1 / classes, (1 - trust) / classes).astype(np.float32)
+    values[:, 0] = trust
+    # The label stands first; among the top it would count twice.
+    values[:, 1:][top == labels[:, None]] = 0
+    for view in views_in_use(case.cfg):
+        values *= view.likelihood(case, columns) ** np.float32(getattr(case.cfg, view.weight))
+    total = np.maximum(values.sum(axis=1, keepdims=True), 1e-30)
+    return SparsePosterior(columns, values / total).fixed(case.known)

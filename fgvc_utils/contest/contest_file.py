@@ -1,0 +1,183 @@
+"""A contest file: YAML with values that all stages share and a section a stage."""
+
+import ast
+import copy
+import functools
+import reprlib
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from fgvc_utils.contest import machines
+from fgvc_utils.contest.parameters import ParameterError, near_name
+from fgvc_utils.contest.places import NOTEBOOKS, PROJECT
+from fgvc_utils.core.files import read_json
+from fgvc_utils.core.reading import UnreadableFile, read_text
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """A YAML loader that refuses a key that stands twice; YAML itself keeps the last one."""
+
+
+def _mapping(loader: _UniqueKeys, node: yaml.MappingNode) -> dict:
+    keys = [key.value for key, _ in node.value]
+    for key in keys:
+        if not isinstance(key, str):
+            raise ParameterError(
+                f"line {node.start_mark.line + 1}: a list or a mapping stands where a name must"
+            )
+        if keys.count(key) > 1:
+            raise ParameterError(f"line {node.start_mark.line + 1}: {key!r} stands twice")
+    loader.flatten_mapping(node)
+    return dict(loader.construct_pairs(node, deep=True))
+
+
+_UniqueKeys.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+
+
+def read_yaml(path: Path) -> Any:
+    """A YAML file as plain data.
+
+    Raises
+    ------
+    ParameterError
+        Naming the file, where it is not valid YAML or a key stands twice.
+    """
+    try:
+        return yaml.load(read_text(path), _UniqueKeys)
+    except ParameterError as error:
+        raise ParameterError(f"{path}, {error}") from None
+    except UnreadableFile as error:
+        raise ParameterError(str(error)) from None
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+        # Dates and numbers that are none, and brackets without end, raise what Python raises.
+        hint = "; indent with spaces, not with tabs" if "'\\t'" in str(error) else ""
+        raise ParameterError(f"{path} is not valid YAML: {error}{hint}") from None
+
+
+def stage_names() -> list[str]:
+    """The names of all stages in their order: those of the notebooks."""
+    return sorted(path.stem for path in NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
+
+
+def notebook_defaults(stage: str) -> dict[str, Any]:
+    """The values in the parameters cell of a stage's notebook, by name.
+
+    Values of the hardware are not among them: their defaults stand in `machines`.
+    """
+    path = NOTEBOOKS / f"{stage}.ipynb"
+    return copy.deepcopy(_parameters_cell(path, path.stat().st_mtime_ns))
+
+
+@functools.lru_cache(maxsize=64)
+def _parameters_cell(path: Path, changed: int) -> dict[str, Any]:
+    cells = read_json(path)["cells"]
+    cell = next(cell for cell in cells if "parameters" in cell["metadata"].get("tags", []))
+    return {
+        node.target.id: ast.literal_eval(node.value)
+        for node in ast.parse("".join(cell["source"])).body
+        if isinstance(node, ast.AnnAssign)
+    }
+
+
+def find_contest(contest: str) -> Path | None:
+    """The contest file that a notebook's `contest` names, None where it is empty.
+
+    A notebook's working folder depends on who runs it, so a relative path lies in the project.
+
+    Raises
+    ------
+    ParameterError
+        Where there is no such file.
+    """
+    if not contest:
+        return None
+    path = PROJECT / Path(contest).expanduser()
+    if not path.is_file():
+        raise ParameterError(
+            f"contest = {contest!r}: {path} is not there; contest files lie in params/, a relative "
+            'path lies in the project, and contest = "" takes no file'
+        )
+    return path
+
+
+def shown_path(path: Path) -> str:
+    """A contest file as a notebook's `contest` names it: relative where it lies in the project."""
+    path = Path(path).absolute()
+    return str(path.relative_to(PROJECT) if path.is_relative_to(PROJECT) else path)
+
+
+@dataclass(frozen=True)
+class ContestFile:
+    """What stands in a contest file: values that all stages share, and sections by stage."""
+
+    path: Path
+    shared: dict[str, Any]
+    sections: dict[str, list[dict[str, Any]]]
+    # Stages whose sections stand in a list.
+    listed: frozenset[str]
+
+    def section(self, stage: str, name: str | None = None) -> dict[str, Any]:
+        """The section of a stage, empty where it has none.
+
+        Of several the one called `name` is taken, without a name the first one. Where no section
+        is called so, none is taken.
+        """
+        usual, sections = notebook_defaults(stage), self.sections.get(stage, [])
+        if name is not None and "name" in usual:
+            sections = [s for s in sections if s.get("name", usual["name"]) == name]
+        return sections[0] if sections else {}
+
+    def values(self, section: dict[str, Any], fields: Collection[str]) -> dict[str, Any]:
+        """A section's values, before them those shared values that are among `fields`."""
+        return {name: value for name, value in self.shared.items() if name in fields} | section
+
+
+def read_contest_file(path: Path) -> ContestFile:
+    """Read a contest file and check its form and its names.
+
+    Raises
+    ------
+    ParameterError
+        Naming the file and what is wrong with it: no file, no YAML, an unknown name, a section
+        that holds no names with values.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ParameterError(f"{path} is not there; contest files lie in params/")
+    contest = read_yaml(path)
+    if not isinstance(contest, dict):
+        raise ParameterError(f"{path} holds no parameters")
+    stages = stage_names()
+    shared = {key: value for key, value in contest.items() if key not in stages}
+    known = {name for stage in stages for name in notebook_defaults(stage)} | machines.NAMES
+    strangers = sorted(set(map(str, shared)) - (known - {"contest"}))
+    if strangers:
+        raise ParameterError(
+            f"{path}: {strangers[0]!r} is neither a stage ({', '.join(stages)}) nor a "
+            "parameter of any; check the spelling"
+            f"{near_name(strangers[0], [*stages, *sorted(known)])}"
+        )
+    sections, listed = {}, set()
+    for stage in stages:
+        if stage not in contest:
+            continue
+        given = contest[stage]
+        if isinstance(given, list):
+            listed.add(stage)
+            if "name" not in notebook_defaults(stage):
+                raise ParameterError(
+                    f"{path}: {stage} runs once, so its section is names with values, no list"
+                )
+        sections[stage] = given if isinstance(given, list) else [given or {}]
+        for section in sections[stage]:
+            if not isinstance(section, dict) or not all(isinstance(n, str) for n in section):
+                raise ParameterError(
+                    f"{path}: section {stage} is {reprlib.repr(section)}, not names with values"
+                )
+            if "contest" in section:
+                raise ParameterError(f"{path}, section {stage}: a contest file names no contest")
+    return ContestFile(path, shared, sections, frozenset(listed))
