@@ -1,6 +1,6 @@
 """Write what the pages take from the code: python docs/generate.py [--check].
 
-The table of parameters, the table of stages, the columns of the label table and the drawn
+The tables of parameters, stages, columns, codes and random changes and the drawing of the
 structure are read from notebooks, records and imports, so that no page has to be kept in step by
 hand. With --check nothing is written and files that are out of date are named.
 """
@@ -18,8 +18,10 @@ from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from fgvc_utils.contest import tables
 from fgvc_utils.contest.places import PROJECT
 from fgvc_utils.pipeline import stages
+from fgvc_utils.training import changes
 
 DOCS = PROJECT / "docs"
 PACKAGE = PROJECT / "fgvc_utils"
@@ -102,7 +104,7 @@ def parameters_page() -> str:
     for stage, record in stages.STAGES.items():
         cell = parameters_cell(PROJECT / f"notebooks/{stage}.ipynb")
         in_cell = {each.name: each for each in parameters_of(cell)}
-        for name, field in record.model_json_schema()["properties"].items():
+        for name, field in record.parameters.model_json_schema()["properties"].items():
             # What no cell names has its default and its help in the record.
             own = Parameter(name, json.dumps(field.get("default")), field.get("description", ""))
             own = in_cell.get(name, own)
@@ -122,19 +124,28 @@ def parameters_page() -> str:
 
 
 def stages_block() -> str:
-    """The stages, each with what it reads and writes by the first lines of its notebook."""
-    rows = []
-    for stage, record in stages.STAGES.items():
-        notebook = json.loads((PROJECT / f"notebooks/{stage}.ipynb").read_text("utf-8"))
-        text = "".join(notebook["cells"][0]["source"]).split("\n", 1)[1].strip()
-        rows.append([f"`{stage}`", f"`{record.__name__}`", text.split("\n\n")[0]])
-    return _table(["notebook", "record", "what it reads and writes"], rows)
+    """What each stage does, reads and writes, from the records of the stages."""
+    return stages.stage_table() + "\n"
 
 
 def columns_block() -> str:
-    """The columns of the label table, from the docstring of the module that checks them."""
+    """The columns of the label table and the codes in them, from the module that checks both."""
     text = ast.get_docstring(ast.parse((PACKAGE / "contest/tables.py").read_text("utf-8")))
-    return "\n".join(line for line in text.splitlines() if line.startswith("|")) + "\n"
+    columns = "\n".join(line for line in text.splitlines() if line.startswith("|"))
+    codes = [[f"`{code}`", "left out", what] for code, what in tables.DROPPED.items()]
+    codes += [[f"`{code}`", "kept", what] for code, what in tables.KEPT.items()]
+    return f"{columns}\n\n{_table(['cause', 'status', 'meaning'], codes)}"
+
+
+def changes_block() -> str:
+    """The random changes with their parameters, from their registry."""
+    rows = [
+        [change.name, ", ".join(f"`{name}`" for name in change.types), change.what]
+        for change in changes.CHANGES
+    ]
+    mixing = "`mix`, `mix_probability`, `mix_alpha`"
+    rows += [[f"{mix.name} (`mix: {mix.kind}`)", mixing, mix.what] for mix in changes.MIXES]
+    return _table(["change", "parameters", "what it does"], rows)
 
 
 # Structure
@@ -304,8 +315,10 @@ def generated() -> dict[Path, str]:
     method = (DOCS / "method.md").read_text("utf-8")
     method = filled(filled(method, "stages", stages_block()), "columns", columns_block())
     develop = (DOCS / "develop.md").read_text("utf-8")
+    recipe = (DOCS / "recipe.md").read_text("utf-8")
     return {
         DOCS / "parameters.md": parameters_page(),
+        DOCS / "recipe.md": filled(recipe, "changes", changes_block()),
         DOCS / "method.md": method,
         DOCS / "develop.md": filled(develop, "structure", structure_block()),
         DOCS / "structure.svg": structure_picture(),
