@@ -52,19 +52,33 @@ KEEPS_MEMORY = dict.fromkeys(("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"
 
 @dataclasses.dataclass(frozen=True)
 class Hardware:
-    """What a launch runs on; raises ValueError naming the parameter that cannot be.
+    """What a launch runs on.
 
-    processes: ranks a node; on CUDA one a GPU.
-    nodes, node_rank: how many machines, and which of them this one is (node 0 runs the notebook).
-    rendezvous: "host:port" on node 0 that the other nodes can reach; for one node it stays empty.
-    threads: CPU threads a rank; 0 shares the cores among the ranks.
-    device: "cpu", "cuda", or "auto" for CUDA where there is one.
-    timeout_minutes: how long nodes wait for each other at the start; the worker uses it for its
-        collective operations too.
-    workers: processes a rank that prepare pictures; 0 lets the rank do it itself, -1 does so on a
-        CPU and shares the cores among the ranks on CUDA.
-    hang_minutes: a rank that shows no progress for so long is ended, and the launch fails; 0 lets
-        it be.
+    Parameters
+    ----------
+    processes
+        Ranks a node; on CUDA one a GPU.
+    nodes, node_rank
+        How many machines, and which of them this one is; node 0 runs the notebook.
+    rendezvous
+        `host:port` on node 0 that the other nodes can reach; empty for one node.
+    threads
+        CPU threads a rank; 0 shares the cores among the ranks.
+    device
+        `cpu`, `cuda`, or `auto` for CUDA where there is one.
+    timeout_minutes
+        How long nodes wait for each other at the start; the worker uses it for its collective
+        operations too.
+    workers
+        Processes a rank that prepare pictures. With 0 the rank prepares them itself, -1 does so on
+        a CPU and shares the cores among the ranks on CUDA.
+    hang_minutes
+        A rank that shows no progress for so long is ended, and the launch fails; 0 never ends one.
+
+    Raises
+    ------
+    ValueError
+        Naming the parameter that cannot be.
     """
 
     processes: int = 1
@@ -116,11 +130,22 @@ class Hardware:
 
 @dataclasses.dataclass(frozen=True)
 class Launch:
-    """A launch as `launch.json` tells it to the ranks and to the other nodes.
+    """A launch, as `launch.json` hands it to the ranks and to the other nodes.
 
-    name: unique; jobs: absolute paths of the job files, in order; events: the file rank 0 writes
-    its progress to; logs: the folder of this launch's logs, a folder a rank; entry:
-    "module:function", called in each rank with the path of `launch.json`.
+    Attributes
+    ----------
+    name
+        Unique.
+    jobs
+        Absolute paths of the job files, in order.
+    events
+        The file that rank 0 writes its progress to.
+    logs
+        The folder of this launch's logs, with a folder a rank.
+    entry
+        `module:function`, called in each rank with the path of `launch.json`.
+    hardware
+        What it runs on.
     """
 
     name: str
@@ -163,9 +188,31 @@ def launch(
     figure of the `figures` events so far, shown under the bar (`progress.follow`). Interrupting the
     cell, an error in a rank, a rank that hangs, or the end of this process ends all ranks.
 
-    Raises ValueError for wrong input before anything is started; RuntimeError where another
-    launch runs in the same folder; RankFailed with a failing rank's number and traceback;
-    TimeoutError where the other nodes do not come; KeyboardInterrupt when interrupted.
+    Parameters
+    ----------
+    job_files
+        The jobs, in order.
+    folder
+        Where the launch writes.
+    hardware
+        What it runs on; node 0 of it.
+    entry
+        `module:function` that every rank calls with the path of `launch.json`.
+    picture
+        Makes a matplotlib figure of the `figures` events so far.
+
+    Raises
+    ------
+    ValueError
+        Wrong input, before anything is started.
+    RuntimeError
+        Another launch runs in the same folder.
+    RankFailed
+        With a failing rank's number and traceback.
+    TimeoutError
+        The other nodes do not come.
+    KeyboardInterrupt
+        The cell was interrupted.
     """
     jobs = _checked_jobs(job_files)
     if hardware.node_rank != 0:
@@ -202,7 +249,15 @@ def launch(
 
 
 def join(launch_file: Path | str, node_rank: int) -> None:
-    """Run node `node_rank`'s share of the launch that node 0 has started; see `launch`."""
+    """Run another node's share of the launch that node 0 has started; see `launch`.
+
+    Parameters
+    ----------
+    launch_file
+        The `launch.json` that the cell on node 0 names.
+    node_rank
+        This node's number, from 1.
+    """
     launch_file = Path(launch_file).absolute()
     hardware = dataclasses.replace(read_launch(launch_file).hardware, node_rank=node_rank)
     if node_rank == 0:
@@ -322,7 +377,7 @@ def _run_ranks(launch_file: Path, plan: Launch | None, node_rank: int) -> None:
             nproc_per_node=hardware.processes,
             run_id=plan.name,
             role="rank",
-            # The static rendezvous alone numbers the nodes as they were told: rank 0 is on node 0.
+            # The static rendezvous alone numbers the nodes as they are given: rank 0 is on node 0.
             rdzv_backend="static",
             rdzv_endpoint=f"{host}:{store.port}",
             rdzv_configs={"rank": node_rank, "timeout": round(hardware.timeout_minutes * 60)},

@@ -82,7 +82,7 @@ class Meaning:
         if isinstance(node, ast.Expr) and self._is_message(node.value):
             return self._work_in([node.value])
         if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
-            given = [*node.exc.args, *(word.value for word in node.exc.keywords)]
+            given = [*node.exc.args, *(each.value for each in node.exc.keywords)]
             return [["Raise", self._plain(node.exc.func), self._work_in(given)]]
         if isinstance(node, ast.Assert):
             return [["Assert", self._plain(node.test)]]

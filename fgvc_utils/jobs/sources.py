@@ -7,8 +7,8 @@ How the digest of code is taken
 1. Start from what runs: the cells of a notebook, or `carry_out` for a job. Take every top-level
    definition of the package that is named there, and so on from each of them: through imports,
    re-exports, decorators, annotations and entry points in strings (`fgvc_utils.wing.module:name`).
-2. What cannot be told counts whole: all of a module that is passed around, imported with a star or
-   asked for a name that it does not define; and what a module does when it is imported.
+2. What cannot be resolved counts whole: all of a module that is passed around, imported with a star
+   or asked for a name that it does not define; and what a module does when it is imported.
 3. A definition's digest is that of its syntax without docstrings, comments, layout, annotations and
    messages: what raise, print, warnings, logging, display and the wing `looking` are given.
 4. Fields of parameter records are left out, since their values are compared themselves; so is each
