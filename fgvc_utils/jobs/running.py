@@ -11,7 +11,8 @@ from fgvc_utils.contest.config import Shared
 from fgvc_utils.contest.parameters import accumulation
 from fgvc_utils.core.files import write_json
 from fgvc_utils.core.locks import only_one
-from fgvc_utils.hardware.launch import Hardware, launch
+from fgvc_utils.hardware.launch import launch
+from fgvc_utils.hardware.plan import Hardware
 from fgvc_utils.jobs.done import is_done, why_not_done
 from fgvc_utils.jobs.records import DONE, Job, as_written
 from fgvc_utils.jobs.rows import ROW_COLUMNS, Rows, write_rows

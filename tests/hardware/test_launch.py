@@ -20,7 +20,8 @@ from papermill.exceptions import PapermillExecutionError
 from fgvc_utils.core import processes
 from fgvc_utils.core.processes import memory_kills
 from fgvc_utils.hardware import progress
-from fgvc_utils.hardware.launch import Hardware, Launch, join, launch, read_launch
+from fgvc_utils.hardware.launch import join, launch
+from fgvc_utils.hardware.plan import Hardware, Launch, read_launch
 from fgvc_utils.hardware.progress import Follower, Progress, follow, line_for, read_events
 from fgvc_utils.hardware.ranks import (
     RankFailed,

@@ -18,7 +18,8 @@ from launch_workers import listening
 
 from fgvc_utils.contest.places import PROJECT
 from fgvc_utils.hardware import launch as launching
-from fgvc_utils.hardware.launch import Hardware, launch
+from fgvc_utils.hardware.launch import launch
+from fgvc_utils.hardware.plan import Hardware
 
 
 def is_loopback(addresses: list[str]) -> bool:
