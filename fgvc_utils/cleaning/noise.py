@@ -39,7 +39,7 @@ def noise_rounds(
     table
         The label table.
     inventory
-        What 01 noted of each file, in the order of the table's rows.
+        What 01 noted of each file.
     features
         The job whose store holds the frozen features.
     picks

@@ -209,7 +209,7 @@ def read_table(path: Path) -> pd.DataFrame:
 
 
 def kept(table: pd.DataFrame) -> pd.Series:
-    """Which rows train a model, boolean by the table's index: train images that are kept."""
+    """Which rows train a model, boolean by image_id: train images that are kept."""
     return (table["split"] == "train") & (table["status"] == "keep")
 
 
@@ -267,13 +267,13 @@ def leave_out(
     table
         The label table; it stays as it is.
     images
-        Which rows, boolean by the table's index.
+        Which rows, boolean by image_id.
     stage
         The stage that leaves them out.
     cause
         Why, a code of `DROPPED`.
     reason
-        The same in words, one text or one a row by the table's index; by default what the code
+        The same in words, one text or one a row by image_id; by default what the code
         means.
     by
         Who decided, `rule` or `human`.
@@ -286,7 +286,7 @@ def leave_out(
     Raises
     ------
     ValueError
-        Naming an image of the table that `images` lacks.
+        `images` lacks an image; the message names it.
     """
     missing = table.index[~table.index.isin(images.index)]
     if len(missing):

@@ -49,10 +49,10 @@ def learnt(small, after_noise):
 def test_by_rank_wrong_labels_are_left_out_and_right_ones_stay(small, after_noise):
     asked = tables.kept(after_noise)
     cross = small.cross(after_noise, asked)
-    said = cross.judge("fold", Round(), asked, crossed=True)
-    assert set(said.image_ids) == set(after_noise.loc[asked, "image_id"])
-    first = asked & within(said, after_noise, 1)
-    kept, latest, rounds, _ = pull_back(cross, first, asked & False, said)
+    predicted = cross.judge("fold", Round(), asked, crossed=True)
+    assert set(predicted.image_ids) == set(after_noise.loc[asked, "image_id"])
+    first = asked & within(predicted, after_noise, 1)
+    kept, latest, rounds, _ = pull_back(cross, first, asked & False, predicted)
     assert not (kept & small.is_wrong).any()
     assert (kept | ~asked | small.is_wrong).mean() > 0.97
     assert rounds[-1]["returned"] == 0 or len(rounds) == cross.cfg.max_rounds
@@ -68,8 +68,8 @@ def test_what_was_left_out_by_mistake_returns(small, after_noise):
     right = asked & ~small.is_wrong
     by_mistake = right & (np.arange(len(right)) % 10 == 0)
     cross = small.cross(after_noise, asked)
-    said = cross.judge("fold", Round(), asked, crossed=True)
-    kept, _, rounds, _ = pull_back(cross, right & ~by_mistake, asked & False, said)
+    predicted = cross.judge("fold", Round(), asked, crossed=True)
+    kept, _, rounds, _ = pull_back(cross, right & ~by_mistake, asked & False, predicted)
     assert kept[by_mistake].all() and rounds[0]["returned"] == by_mistake.sum()
 
 
@@ -77,12 +77,12 @@ def test_what_was_left_out_by_mistake_returns(small, after_noise):
 def test_positives_leave_only_where_they_are_judged_again(small, after_noise, recheck):
     asked = tables.kept(after_noise)
     cross = small.cross(after_noise, asked, recheck_positives=recheck)
-    said = cross.judge("fold", Round(), asked, crossed=True)
+    predicted = cross.judge("fold", Round(), asked, crossed=True)
     one_wrong = asked & (asked.index == asked.index[small.is_wrong][0])
     start = (asked & ~small.is_wrong) | one_wrong
-    kept, *_ = pull_back(cross, start, asked & False, said)
+    kept, *_ = pull_back(cross, start, asked & False, predicted)
     assert kept[one_wrong].all() != recheck
-    confirmed, *_ = pull_back(cross, start, one_wrong, said)
+    confirmed, *_ = pull_back(cross, start, one_wrong, predicted)
     assert confirmed[one_wrong].all()
 
 
@@ -90,8 +90,8 @@ def test_a_top_beyond_the_classes_still_leaves_the_worst_out():
     listed = pd.DataFrame({"image_id": list("abc"), "path": list("abc"), "split": "train"})
     table = tables.new_table(listed.assign(given=["x", "x", "y"]).astype(object))
     block = reduce_block(np.array([[0.0, 0.6, 0.4]] * 3), np.array([0, 1, 2]), 9)
-    said = Reduced(pd.Index(list("abc"), dtype=object), ["x", "y", "z"], **block)
-    assert within(said, table, 5).tolist() == [False, True, True]
+    predicted = Reduced(pd.Index(list("abc"), dtype=object), ["x", "y", "z"], **block)
+    assert within(predicted, table, 5).tolist() == [False, True, True]
 
 
 def test_by_posterior_wrong_labels_are_put_right(small, learnt):
@@ -182,8 +182,8 @@ def test_a_second_pass_goes_on_with_what_a_person_decided(small, after_noise, ru
     cross = small.cross(after_noise, asked, rule=rule, max_rounds=1, posterior_rounds=1)
     first = judged(cross, none)
     out = first.verdict.index[first.verdict["verdict"] != "keep"]
-    said = pd.DataFrame({"decision": ["keep", "drop"], "label": ""}, index=out[:2])
-    table = rules.apply_decisions(after_noise, said, "03_fine")
+    looked = pd.DataFrame({"decision": ["keep", "drop"], "label": ""}, index=out[:2])
+    table = rules.apply_decisions(after_noise, looked, "03_fine")
     second = once_more(cross, table, first)
     assert second.verdict.loc[out[0], "verdict"] == "keep"
     assert out[1] not in second.verdict.index

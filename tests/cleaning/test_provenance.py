@@ -21,7 +21,7 @@ def test_an_unreadable_file_that_says_noise_is_no_noise(small, tmp_path):
     """A web page saved as a picture: its first bytes come back in the error that 01 notes."""
     (tmp_path / "raw").mkdir()
     (tmp_path / "raw" / "page.jpg").write_bytes(b"<title>noise complaints</title>" * 9)
-    listed = small.table.loc[["000"], ["image_id", "split", "given"]].assign(path="page.jpg")
+    listed = small.table.iloc[:1][["image_id", "split", "given"]].assign(path="page.jpg")
     (error,) = images.take_in(listed, tmp_path / "raw", tmp_path / "cache", 64)["error"]
     assert "noise" in error
     broken = small.table["image_id"] == "000"
@@ -70,7 +70,7 @@ def test_what_teaches_none_and_what_is_confirmed_go_by_codes(small):
 
 def decided(table, row, suggested, verdict):
     values = {"suggested": suggested, "sure": 0.9, "verdict": verdict}
-    return pd.DataFrame(values, index=[row])
+    return pd.DataFrame(values, index=[table["image_id"].iloc[row]])
 
 
 @pytest.mark.parametrize("relabel", [True, False])
@@ -95,6 +95,6 @@ def test_each_verdict_of_the_rule_has_its_code(small, before, suggested, verdict
     table = small.table
     if before == "drop":
         table = tables.leave_out(table, table["image_id"] == "000", "02_coarse", "label")
-    after = apply(table, decided(table, "000", suggested, verdict), "03_fine", relabel=True)
+    after = apply(table, decided(table, 0, suggested, verdict), "03_fine", relabel=True)
     assert after.loc["000", ["status", "stage", "by", "cause"]].tolist() == codes
     tables.check_table(after, "after")
