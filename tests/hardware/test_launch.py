@@ -402,7 +402,7 @@ def test_a_rank_that_hangs_is_ended_and_told_where_it_was(tmp_path: Path, job: P
 
 
 @pytest.mark.slow
-def test_a_slow_rank_that_shows_progress_is_let_be(tmp_path: Path, job: Path):
+def test_a_slow_rank_that_shows_progress_goes_on(tmp_path: Path, job: Path):
     hardware = Hardware(processes=1, device="cpu", hang_minutes=2 / 60)
     launch([job], tmp_path, hardware, entry=f"{PLAIN}:epochs")
 

@@ -131,6 +131,43 @@ def test_captions_of_a_notebook_make_nothing_stale(package):
 
 
 @pytest.mark.parametrize(
+    "cell",
+    [
+        "print(f'{len(a)} images')",
+        "display(table.head(10), plots.show(a))",
+        "plots.show(a, 'a title')",
+        "sheet(a, limit=12)",
+        "sheet(a) if len(a) else 'nothing to see'",
+        "if a:\n    print('b')",
+        "for a in b:\n    if a:\n        plots.show(a)",
+        "'a text'",
+    ],
+)
+def test_a_cell_that_only_shows_is_as_if_it_were_not_there(package, cell):
+    head = "from IPython.display import display\nfrom fgvc_utils.looking import plots\n"
+    head += "from fgvc_utils.looking.plots import show as sheet\n"
+    assert changes(package, {}, NOTEBOOK + head + cell) == []
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "table = stage.run(table)",
+        "review.require(True)",
+        "reason = 'noise'",
+        "stage.run(a) if a else None",
+        "shown[a] = 1 - b",
+        "if a:\n    b = 1",
+        "for a in b:\n    c.append(a)",
+        "print(stage.run(2))",
+        "if stage.run(3):\n    print('b')",
+    ],
+)
+def test_a_cell_that_may_act_counts(package, cell):
+    assert changes(package, {}, NOTEBOOK + cell) == ["notebook"]
+
+
+@pytest.mark.parametrize(
     ("name", "old", "new", "expected"),
     [
         ("work.stage", "return 1", "return 2", ["work.stage.helper"]),
