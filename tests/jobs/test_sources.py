@@ -55,6 +55,7 @@ MODULES = {
         "def launch(how, entry='fgvc_utils.work.worker:run'):\n    losses.focal()\n"
     ),
 }  # fmt: skip
+mark_of = sources.read_package(sources.PACKAGE).mark
 NOTEBOOK = "from fgvc_utils.work import stage\n# a comment\nstage.run(1)\n"
 REACHED = [
     "notebook",
@@ -276,7 +277,7 @@ def test_what_counts_in_no_digest_says_so_in_one_form_of_words():
         # The module that explains the line quotes it.
         if line and name != "jobs.sources":
             assert re.fullmatch(rf"{sources.MARK}({sources.SHOWS})?\.", line[0]), name
-    shows = {name for name in docstrings if sources.marked(name) == "shows"}
+    shows = {name for name in docstrings if mark_of(name) == "shows"}
     assert {name.split(".")[0] for name in shows} == {"looking", "hardware"}
     assert {name for name in shows if name.startswith("hardware")} == {"hardware.progress"}
 
@@ -296,7 +297,7 @@ def test_what_counts_in_no_digest_says_so_in_one_form_of_words():
     ],
 )
 def test_what_works_counts_and_what_shows_or_starts_does_not(name, expected):
-    assert sources.marked(name) == expected
+    assert mark_of(name) == expected
 
 
 def test_stages_depend_on_the_code_that_they_run():
