@@ -82,17 +82,23 @@ class Meaning:
         return found
 
     def _statement(self, node: ast.stmt) -> list[Any]:
-        if isinstance(node, ast.Expr) and self._is_message(node.value):
+        if isinstance(node, ast.Expr) and self._only_shows(node.value):
             return self._work_in([node.value])
         if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
-            given = [*node.exc.args, *(word.value for word in node.exc.keywords)]
+            given = [*node.exc.args, *(each.value for each in node.exc.keywords)]
             return [["Raise", self._plain(node.exc.func), self._work_in(given)]]
         if isinstance(node, ast.Assert):
             return [["Assert", self._plain(node.test)]]
-        if isinstance(node, ast.If) and not (self.of(node.body) or self.of(node.orelse)):
-            # It only chose between messages.
-            return self._work_in([node.test])
+        if isinstance(node, ast.If | ast.For) and not self.of([*node.body, *node.orelse]):
+            # It only chose or repeated messages.
+            return self._work_in([node.test if isinstance(node, ast.If) else node.iter])
         return [self._plain(node)]
+
+    def _only_shows(self, node: ast.expr) -> bool:
+        """Whether an expression that stands alone is a message, or one of two, or none."""
+        if isinstance(node, ast.IfExp):
+            return all(self._only_shows(side) for side in (node.body, node.orelse))
+        return isinstance(node, ast.Constant) or self._is_message(node)
 
     def _is_message(self, node: ast.AST) -> bool:
         """Whether an expression is a call that only shows or reports what it is given."""
