@@ -428,7 +428,8 @@ def under_photo(caption: str, label: str, suggestions: Sequence[tuple[str, float
     name, score = suggestions[0]
     if name == label:
         return UnderPhoto(first, UNSURE, scores)
-    if score == score:
+    # The score of the caption may be the likeliest class's own, which need not stand there twice.
+    if score == score and not scores.endswith(f"{score:.2f}"):
         scores = f"{scores} → {score:.2f}".strip()
         if len(scores) > WIDEST_SCORES:
             # The number alone, without what it is called.

@@ -322,7 +322,7 @@ def test_reloaded_browser_page_goes_on(notebook, journal):
     assert journal.read()["item"].tolist() == ["0008", "0009", "0011"]
 
 
-def test_write_that_fails_is_told(notebook, journal):
+def test_write_that_fails_is_shown(notebook, journal):
     journal.path.parent.mkdir(exist_ok=True)
     journal.path.write_text("another,file\n")
     screen = Screen(notebook)

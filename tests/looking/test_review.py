@@ -236,6 +236,10 @@ def test_where_two_scores_are_too_wide_they_stand_without_their_name():
     assert under_photo("rosa\np(given) 0.31", "", []).scores == "p(given) 0.31"
 
 
+def test_a_score_does_not_stand_there_twice():
+    assert under_photo("rosa\np 0.50", "", [("viola", 0.5)]).scores == "p 0.50"
+
+
 def test_decision_that_another_makes_at_the_same_moment_is_taken_up(candidates, journal):
     review = make(candidates, journal)
     review.decide([0], "keep")
