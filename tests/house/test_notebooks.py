@@ -265,17 +265,7 @@ def test_what_binds_no_name_of_a_cell_is_left_alone():
     assert bound(ast.parse(source)) == {"a", "f", "g"}
 
 
-# Their bodies are being rewritten; the list shrinks to nothing.
-STILL_BOUND = {"10_train", "20_distill"}
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=pytest.mark.xfail(strict=False) if name in STILL_BOUND else ())
-        for name in NAMES
-    ],
-)
+@every_notebook
 def test_no_cell_takes_the_name_of_a_parameter_for_something_else(name):
     """So that any cell, the one that reads the parameters too, can be run again."""
     parameters_cell = code_cells(name)[1]
