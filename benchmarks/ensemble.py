@@ -37,7 +37,7 @@ from fgvc_utils.answers.params import EnsembleParams
 from fgvc_utils.contest import tables
 from fgvc_utils.contest.config import Shared
 from fgvc_utils.contest.contest_file import notebook_defaults
-from fgvc_utils.contest.inventory import read_inventory
+from fgvc_utils.contest.inventory import read_inventory, readable
 from fgvc_utils.contest.places import data_root
 from fgvc_utils.core.files import read_json, write_json
 from fgvc_utils.demo import drawing
@@ -268,7 +268,7 @@ def asked_images(cfg: EnsembleParams) -> pd.Series:
     """The ids of the images that 30 asks its members about."""
     table, inventory = tables.read_table(cfg.table_path(cfg.table)), read_inventory(cfg)
     held_out = tables.kept(table) & (table["fold"] == cfg.held_out_fold)
-    asked = (held_out | (table["split"] == "test")) & (inventory["cached"] != "")
+    asked = (held_out | (table["split"] == "test")) & readable(inventory, table)
     return table.loc[asked, "image_id"]
 
 

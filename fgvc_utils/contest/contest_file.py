@@ -1,4 +1,7 @@
-"""A contest file: YAML with values that all stages share and a section a stage."""
+"""A contest file: YAML with values that all stages share and a section a stage.
+
+Counts in no digest.
+"""
 
 import ast
 import copy

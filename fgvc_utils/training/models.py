@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from fgvc_utils.contest.config import Shared
@@ -108,11 +107,11 @@ def mean_probabilities(models: Sequence[Path], image_ids: pd.Series) -> pd.DataF
 
 
 def taught_cleanly(teachers: Sequence[Path], image_ids: pd.Series) -> pd.Series:
-    """Whether at least one teacher was not trained on an image, boolean, in the images' order."""
-    clean = np.zeros(len(image_ids), dtype=bool)
+    """Whether at least one teacher was not trained on an image, boolean, by `image_ids`' index."""
+    clean = pd.Series(False, index=image_ids.index)
     for teacher in teachers:
-        clean |= ~image_ids.isin(fitted_images(teacher)).to_numpy()
-    return pd.Series(clean, index=image_ids.index)
+        clean |= ~image_ids.isin(fitted_images(teacher))
+    return clean
 
 
 def trained_on(models: Sequence[Path], image_ids: Sequence[str]) -> pd.Series:

@@ -6,6 +6,7 @@ from functools import cache
 import numpy as np
 import psutil
 
+from fgvc_utils.cleaning.views import held_bytes
 from fgvc_utils.core.files import SPARE_BYTES, in_gigabytes, nearest_existing
 from fgvc_utils.pipeline.checks.findings import Contest, Findings
 from fgvc_utils.pipeline.checks.networks import backbones_of
@@ -98,7 +99,8 @@ def memory_needed(contest: Contest) -> dict[str, int]:
         if getattr(step.cfg, "fit", "") == "head":
             width = sum(feature_width(name) for name in backbones_of(step.cfg))
             # Two views in half precision, once in full while they are standardised.
-            needed[step.name] = total * width * (2 * 2 + 4)
+            fitting = 2 * 2 + 4
+            needed[step.name] = total * width * max(fitting, held_bytes(step.cfg))
         if STAGES[step.stage].makes == "submission":
             # Scores, and their copy while they are balanced.
             needed[step.name] = 2 * 4 * test * len(contest.classes)
