@@ -20,7 +20,10 @@ from fgvc_utils.pipeline.checks.room import memory_needed
 
 
 class Neighbours:
-    """A view as a newcomer would add it: the nearest images' labels, each with one vote."""
+    """The labels of the nearest images.
+
+    A view as a newcomer would add it: each of them has one vote.
+    """
 
     def __init__(self):
         self.cases = []
@@ -43,7 +46,6 @@ class Weighed(CrossParams):
 def neighbours(monkeypatch):
     view = views.View(
         weight="neighbour_weight",
-        caption="labels of the nearest images",
         parameters={"neighbour_weight": (NotNegative, 0.0)},
         likelihood=Neighbours(),
         needs_features=True,
@@ -109,6 +111,7 @@ def test_a_views_likelihood_counts_to_the_power_of_its_weight(small, neighbours)
 def test_what_the_notebook_shows_of_the_views(neighbours):
     cfg = SimpleNamespace(trust=0.2, sharpness=1.5, neighbour_weight=0.5)
     assert views.described(cfg)["parameter"].tolist() == ["trust", "sharpness", "neighbour_weight"]
+    assert views.described(cfg).index[-1] == "The labels of the nearest images"
     cfg.neighbour_weight = 0.0
     assert len(views.described(cfg)) == 2
 
