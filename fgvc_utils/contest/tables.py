@@ -93,7 +93,8 @@ def new_table(images: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     pd.DataFrame
-        A label table. The label in force is the given one, and every image is its own group.
+        A label table, indexed by image_id. The label in force is the given one, and every image is
+        its own group.
     """
     table = by_image_id(images[["image_id", "path", "split", "given"]].copy())
     table["label"] = table["given"]

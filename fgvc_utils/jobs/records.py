@@ -175,7 +175,7 @@ def read_job(path: Path) -> Job:
 
     Parameters
     ----------
-    path
+    path : Path
         The file; places that it names lie relative to it.
 
     Returns

@@ -76,7 +76,7 @@ def decided(table, row, suggested, verdict):
 @pytest.mark.parametrize("relabel", [True, False])
 def test_what_a_person_relabelled_stays_theirs_in_the_next_stage(small, relabel):
     table = after_a_person(small.table, ("000", "relabel", "cat"))
-    after = apply(table, decided(table, 0, "cat", "relabel"), "03_fine", relabel)
+    after = apply(table, decided(table, "000", "cat", "relabel"), "03_fine", relabel)
     names = ["status", "label", "stage", "by", "cause"]
     assert after.loc["000", names].tolist() == ["keep", "cat", "02_coarse", "human", "relabelled"]
 
