@@ -15,6 +15,7 @@ Bootkrajang and Kabán, Label-noise robust logistic regression and its applicati
 symmetric noise channel.
 """
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -71,15 +72,14 @@ class View:
     ----------
     weight
         The parameter that is the power of the view's likelihood. At 0 the view is switched off.
-    caption
-        What the view is, in a few words, for the notebook.
     parameters
         Its parameters: name → (type with its range, neutral value); `...` in place of the value
         means that each notebook must give one.
     likelihood
         Takes a case and class numbers, int32 (images, width); returns how likely it is that an
         image of that class looks to this view as this one does, float32 (images, width), not
-        negative, up to one factor a row. The number of classes stands for "none of them".
+        negative, up to one factor a row. The number of classes stands for "none of them". The first
+        line of its docstring is the view's caption, so rewording one makes nothing stale.
     needs_features
         Whether it reads `Case.features`.
     held_bytes
@@ -87,18 +87,23 @@ class View:
     """
 
     weight: str
-    caption: str
     parameters: Mapping[str, tuple[Any, Any]]
     likelihood: Callable[[Case, np.ndarray], np.ndarray]
     needs_features: bool = False
     held_bytes: int = 0
 
+    @property
+    def caption(self) -> str:
+        """What the view is: the first line of its likelihood's docstring."""
+        return inspect.getdoc(self.likelihood).splitlines()[0].rstrip(".")
+
 
 def predicted(case: Case, columns: np.ndarray) -> np.ndarray:
-    """The probabilities that the networks of other folds give the classes in question.
+    """The networks that learnt from the other folds.
 
-    Regularised networks are less sure than they are right, which a power above 1 mends. `columns`
-    are the label and the likeliest classes, as `label_posterior` takes them from the predictions.
+    Their probabilities of the classes in question; regularised networks are less sure than they are
+    right, which a power above 1 mends. `columns` are the label and the likeliest classes, as
+    `label_posterior` takes them from the predictions.
     """
     own = case.predictions.label_probability[:, None]
     top = case.predictions.top_probabilities
@@ -108,7 +113,6 @@ def predicted(case: Case, columns: np.ndarray) -> np.ndarray:
 VIEWS = (
     View(
         weight="sharpness",
-        caption="networks that learnt from the other folds",
         parameters={"sharpness": (Positive, ...)},
         likelihood=predicted,
     ),
@@ -135,7 +139,7 @@ def views_in_use(cfg: "ViewParams") -> list[View]:
 
 def described(cfg: "ViewParams") -> pd.DataFrame:
     """The sources of evidence in use, for the notebook: columns source, parameter and value."""
-    rows = [("the label the image came with", "trust", cfg.trust)]
+    rows = [("The label that the image came with", "trust", cfg.trust)]
     rows += [(view.caption, view.weight, getattr(cfg, view.weight)) for view in views_in_use(cfg)]
     return pd.DataFrame(rows, columns=["source", "parameter", "value"]).set_index("source")
 

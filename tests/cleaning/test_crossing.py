@@ -344,13 +344,13 @@ def test_an_unknown_backbone_in_a_round_is_named(small):
 
 
 def test_soft_targets_are_named_by_their_content_and_teach_it(tmp_path):
-    told = posterior.SparsePosterior(np.array([[1, 0, 1]], np.int32), np.array([[0.1, 0.9, 0]]))
+    targets = posterior.SparsePosterior(np.array([[1, 0, 1]], np.int32), np.array([[0.1, 0.9, 0]]))
     store = tmp_path / "t" / "predictions"
-    write_targets(store, ["x", posterior.NONE], ["a"], told)
+    write_targets(store, ["x", posterior.NONE], ["a"], targets)
     first = (tmp_path / "t/done.json").read_text()
-    targets = Targets(np.array([0, -1]), 2, [predictions.Store(store)], [np.array([0, -1])])
-    np.testing.assert_allclose(targets[[0, 1]], [[1, 0, 0.9, 0.1], [0, 0, 0, 0]], atol=1e-3)
-    turned = posterior.SparsePosterior(told.columns, told.values[:, ::-1])
+    taught = Targets(np.array([0, -1]), 2, [predictions.Store(store)], [np.array([0, -1])])
+    np.testing.assert_allclose(taught[[0, 1]], [[1, 0, 0.9, 0.1], [0, 0, 0, 0]], atol=1e-3)
+    turned = posterior.SparsePosterior(targets.columns, targets.values[:, ::-1])
     write_targets(store, ["x", posterior.NONE], ["a"], turned)
     assert (tmp_path / "t/done.json").read_text() != first
 

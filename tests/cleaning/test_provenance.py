@@ -68,15 +68,16 @@ def test_what_teaches_none_and_what_is_confirmed_go_by_codes(small):
     assert confirmed[confirmed != ""].to_dict() == {"005": "cat"}
 
 
-def decided(table, row, suggested, verdict):
+def decided(suggested, verdict):
+    """A decision of the rule on image 000."""
     values = {"suggested": suggested, "sure": 0.9, "verdict": verdict}
-    return pd.DataFrame(values, index=[table["image_id"].iloc[row]])
+    return pd.DataFrame(values, index=["000"])
 
 
 @pytest.mark.parametrize("relabel", [True, False])
 def test_what_a_person_relabelled_stays_theirs_in_the_next_stage(small, relabel):
     table = after_a_person(small.table, ("000", "relabel", "cat"))
-    after = apply(table, decided(table, "000", "cat", "relabel"), "03_fine", relabel)
+    after = apply(table, decided("cat", "relabel"), "03_fine", relabel)
     names = ["status", "label", "stage", "by", "cause"]
     assert after.loc["000", names].tolist() == ["keep", "cat", "02_coarse", "human", "relabelled"]
 
@@ -95,6 +96,6 @@ def test_each_verdict_of_the_rule_has_its_code(small, before, suggested, verdict
     table = small.table
     if before == "drop":
         table = tables.leave_out(table, table["image_id"] == "000", "02_coarse", "label")
-    after = apply(table, decided(table, 0, suggested, verdict), "03_fine", relabel=True)
+    after = apply(table, decided(suggested, verdict), "03_fine", relabel=True)
     assert after.loc["000", ["status", "stage", "by", "cause"]].tolist() == codes
     tables.check_table(after, "after")

@@ -20,7 +20,10 @@ from fgvc_utils.pipeline.checks.room import memory_needed
 
 
 class Neighbours:
-    """A view as a newcomer would add it: the nearest images' labels, each with one vote."""
+    """The labels of the nearest images.
+
+    A view as a newcomer would add it: each of them has one vote.
+    """
 
     def __init__(self):
         self.cases = []
@@ -36,15 +39,14 @@ class Neighbours:
 class Weighed(CrossParams):
     """The record with the parameter of the new view, as `ViewParams` makes it of the entry."""
 
-    neighbour_weight: NotNegative = 0.0
+    nearest_weight: NotNegative = 0.0
 
 
 @pytest.fixture
 def neighbours(monkeypatch):
     view = views.View(
-        weight="neighbour_weight",
-        caption="labels of the nearest images",
-        parameters={"neighbour_weight": (NotNegative, 0.0)},
+        weight="nearest_weight",
+        parameters={"nearest_weight": (NotNegative, 0.0)},
         likelihood=Neighbours(),
         needs_features=True,
         held_bytes=10,
@@ -69,7 +71,7 @@ def small(tmp_path):
 
 
 def test_a_view_counts_in_every_round_and_in_the_planted_check(small, neighbours):
-    judgement, _ = judged(small, Weighed, neighbour_weight=0.5)
+    judgement, _ = judged(small, Weighed, nearest_weight=0.5)
     *rounds, targets, value = neighbours.likelihood.cases
     assert len(rounds) == len(judgement.rounds) == 2
     given = pd.Series(small.table["given"].to_numpy(), small.table["image_id"])
@@ -93,10 +95,10 @@ def test_a_view_that_is_off_changes_nothing_and_is_not_asked(small, neighbours, 
 
 
 def test_a_views_likelihood_counts_to_the_power_of_its_weight(small, neighbours):
-    judgement, _ = judged(small, Weighed, neighbour_weight=0.5)
+    judgement, _ = judged(small, Weighed, nearest_weight=0.5)
     case = neighbours.likelihood.cases[0]
     alone = views.label_posterior(
-        views.Case(**vars(case) | {"cfg": case.cfg.model_copy(update={"neighbour_weight": 0.0})})
+        views.Case(**vars(case) | {"cfg": case.cfg.model_copy(update={"nearest_weight": 0.0})})
     )
     together = views.label_posterior(case)
     factor = neighbours.likelihood(case, alone.columns) ** 0.5
@@ -107,24 +109,25 @@ def test_a_views_likelihood_counts_to_the_power_of_its_weight(small, neighbours)
 
 
 def test_what_the_notebook_shows_of_the_views(neighbours):
-    cfg = SimpleNamespace(trust=0.2, sharpness=1.5, neighbour_weight=0.5)
-    assert views.described(cfg)["parameter"].tolist() == ["trust", "sharpness", "neighbour_weight"]
-    cfg.neighbour_weight = 0.0
+    cfg = SimpleNamespace(trust=0.2, sharpness=1.5, nearest_weight=0.5)
+    assert views.described(cfg)["parameter"].tolist() == ["trust", "sharpness", "nearest_weight"]
+    assert views.described(cfg).index[-1] == "The labels of the nearest images"
+    cfg.nearest_weight = 0.0
     assert len(views.described(cfg)) == 2
 
 
 def test_a_view_that_reads_features_needs_heads(neighbours):
     whole = {"fit": "full", "optimiser": "radam", "rounds": [{"optimiser": "radam"}]}
     Weighed(**SETTINGS | CROSS | whole, outputs="nowhere")
-    with pytest.raises(ParameterError, match="neighbour_weight reads features, which fit: full"):
-        Weighed(**SETTINGS | CROSS | whole, outputs="nowhere", neighbour_weight=0.5)
+    with pytest.raises(ParameterError, match="nearest_weight reads features, which fit: full"):
+        Weighed(**SETTINGS | CROSS | whole, outputs="nowhere", nearest_weight=0.5)
 
 
 def test_the_check_counts_the_memory_of_a_view(neighbours, monkeypatch):
     monkeypatch.setattr("fgvc_utils.pipeline.checks.room.feature_width", lambda name: 100)
     steps, images = [], range(7)
     for weight in (0.0, 0.5):
-        cfg = Weighed(**SETTINGS | CROSS, outputs="nowhere", neighbour_weight=weight)
+        cfg = Weighed(**SETTINGS | CROSS, outputs="nowhere", nearest_weight=weight)
         steps.append(SimpleNamespace(stage="03_fine", name=f"weight {weight}", cfg=cfg))
     contest = SimpleNamespace(steps=steps, images=images, count=lambda split: 3)
     assert memory_needed(contest) == {"weight 0.0": 7 * 100 * 8, "weight 0.5": 7 * 100 * 10}
