@@ -120,7 +120,9 @@ def prepare(name: str, seed: int, work: Path) -> Contest:
     cfg = stage_parameters(name, work, seed, data)
     first, coarse, fine = cfg["01_noise"], cfg["02_coarse"], cfg["03_fine"]
     listed = listing.list_images(data, "train", "test")
-    inventory = images.take_in(listed, data, cache_folder(first), max(first.cache_side, 260))
+    inventory = tables.by_image_id(
+        images.take_in(listed, data, cache_folder(first), max(first.cache_side, 260))
+    )
     inventory["file"] = cached_files(first, inventory)
     table = tables.new_table(listed)
     table["group"] = copies.groups(inventory, first.copy_distance)
@@ -144,15 +146,14 @@ def prepare(name: str, seed: int, work: Path) -> Contest:
 
 def without_noise(contest: Contest, table: pd.DataFrame) -> pd.DataFrame:
     """01 without a human: propose picks, train the noise model, leave out what it is sure of."""
-    cfg, rows = contest.noise, contest.inventory["image_id"].isin(table["image_id"])
-    inventory = contest.inventory[rows.to_numpy()].reset_index(drop=True)
+    cfg, inventory = contest.noise, contest.inventory.loc[table["image_id"]]
     asked = tables.kept(table)
     vectors, order = read_features(contest.frozen, table.loc[asked, "image_id"])
     near = neighbours.nearest(vectors, table.loc[asked, "group"].to_numpy(), cfg.neighbours)
     disorder = pd.Series(
         neighbours.label_disorder(near, table.loc[asked, "given"].to_numpy()), index=order
     )
-    odd = ~images.is_three_channel(inventory["stored_as"]).set_axis(table["image_id"])
+    odd = ~images.is_three_channel(inventory["stored_as"])
     picks = rules.propose_picks(disorder, odd[order], cfg.propose_noise, cfg.propose_normal)
     probability, _ = noise.noise_rounds(
         cfg, "01_noise", table, inventory, contest.frozen, picks, in_this_process
@@ -162,7 +163,7 @@ def without_noise(contest: Contest, table: pd.DataFrame) -> pd.DataFrame:
         probability > cfg.threshold, pd.Series(agreement, order), cfg.noise_agreement
     )
     flagged = held.reindex(table["image_id"], fill_value=False)
-    return tables.leave_out(table, flagged.set_axis(table.index), "01_noise", "noise")
+    return tables.leave_out(table, flagged, "01_noise", "noise")
 
 
 def crossing_of(
@@ -351,12 +352,8 @@ def on_right_labels(contest: Contest) -> dict:
     """
     kind = contest.truth["kind"].reindex(contest.came["path"]).to_numpy()
     right = (contest.came["split"] == "test").to_numpy() | (kind == "ok")
-    rows = np.flatnonzero(right)
-    part = replace(
-        contest,
-        inventory=contest.inventory.iloc[rows].reset_index(drop=True),
-        came=contest.came.iloc[rows].reset_index(drop=True),
-    )
+    came = contest.came[right]
+    part = replace(contest, inventory=contest.inventory.loc[came["image_id"]], came=came)
     part.table = without_noise(part, part.came)
     coarse, _ = rank_stage(part, part.coarse, "clean_02", part.table)
     by_rank, _ = rank_stage(part, part.fine, "clean_03", coarse)

@@ -43,10 +43,10 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
 from fgvc_utils.contest import images
+from fgvc_utils.contest.contest_file import notebook_defaults
 from fgvc_utils.contest.decoded import Decoded, decode_once
 from fgvc_utils.contest.listing import list_images
 from fgvc_utils.contest.places import data_root
-from fgvc_utils.pipeline.contest_file import notebook_defaults
 from fgvc_utils.training import augment
 from fgvc_utils.training.changes import CHANGES, parameter_types
 from fgvc_utils.training.feed import Changes, GlobalBatches, Pictures, Targets, as_it_is, stack

@@ -22,6 +22,7 @@ from fgvc_utils.answers.ways import (
     without,
 )
 from fgvc_utils.contest import tables
+from fgvc_utils.contest.inventory import readable
 from fgvc_utils.core.files import require_space
 from fgvc_utils.jobs.predictions import ShardWriter, Store, finish_store, same_classes
 
@@ -141,9 +142,13 @@ def asked_images(table: pd.DataFrame, inventory: pd.DataFrame, held_out_fold: in
         That of `read_inventory`; its rows meet the table's by image_id.
     held_out_fold : int
         The fold whose kept images judge; -1 for none.
+
+    Raises
+    ------
+    KeyError
+        Naming an image of the table that the inventory does not know.
     """
-    readable = inventory.loc[inventory["cached"] != "", "image_id"]
-    there = table[table["image_id"].isin(readable)]
+    there = table[readable(inventory, table)]
     judged = there[tables.kept(there) & (there["fold"] == held_out_fold)].set_index("image_id")
     test = there.loc[there["split"] == "test", "image_id"].tolist()
     return Asked(judged.index.tolist(), test, judged["label"], judged["group"])

@@ -90,6 +90,8 @@ def soup_job(folder: Path, models: Sequence[Path], labels: pd.Series) -> Rows:
     ValueError
         Two models differ in a field of `ALIKE` (names both and the field), or one was trained on an
         image of `labels`.
+    KeyError
+        No model has a row of an image of `labels`, which is named.
 
     References
     ----------
@@ -118,6 +120,9 @@ def soup_job(folder: Path, models: Sequence[Path], labels: pd.Series) -> Rows:
     predicted = set(rows.loc[rows["predict"], "image_id"])
     # An image's row is that of a model that was trained on it, if one was.
     rows = rows.sort_values("fit", ascending=False, kind="stable").drop_duplicates("image_id")
+    strangers = labels.index[~labels.index.isin(rows["image_id"])]
+    if len(strangers):
+        raise KeyError(f"no model of {folder.name!r} has a row of image {strangers[0]!r}")
     judged = rows["image_id"].isin(labels.index)
     target = rows["image_id"].map(labels).where(judged, rows["target"])
     predict = rows["image_id"].isin(predicted)

@@ -1,6 +1,8 @@
 """The parameters of 30 and 40.
 
 No record has defaults: a default lives once, in the notebook's parameters cell.
+
+Counts in no digest.
 """
 
 from typing import Annotated, Literal

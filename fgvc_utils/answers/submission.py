@@ -87,7 +87,7 @@ def submission_text(
     names : pd.Series
         What the contest calls the test images, text; see `submission_ids`.
     labels : pd.Series
-        Their classes, text, in the same order.
+        Their classes, text, with the index of `names` in any order.
     classes : list of str
         All classes of the contest.
     columns : list of str
@@ -114,6 +114,9 @@ def submission_text(
         raise ValueError("there is no test image to submit")
     if len(names) != len(labels):
         raise ValueError(f"{len(names)} test images but {len(labels)} classes for them")
+    lacking = names.index[~names.index.isin(labels.index)]
+    if len(lacking):
+        raise ValueError(f"the test image {lacking[0]!r} has no class")
     for what, values in (("image", names), ("class", labels)):
         odd = [value for value in values if not isinstance(value, str) or not value]
         if odd:
@@ -126,7 +129,7 @@ def submission_text(
         raise ValueError(f"class {sorted(strangers)[0]!r} is not one of the contest's")
     if not allow_formulas:
         refuse_formulas((*columns, *names, *labels))
-    frame = pd.DataFrame({columns[0]: names.to_numpy(), columns[1]: labels.to_numpy()})
+    frame = pd.DataFrame({columns[0]: names, columns[1]: labels[names.index]})
     return frame.to_csv(index=False, lineterminator="\n")
 
 

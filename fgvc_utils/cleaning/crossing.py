@@ -37,11 +37,11 @@ class Crossing:
     table
         The label table.
     inventory
-        What 01 noted of each file, in the order of the table's rows.
+        What 01 noted of each file.
     asked
-        The images that are judged, boolean by the table's index.
+        The images that are judged, boolean by image_id.
     fold
-        The fold whose network judges each image, int by the table's index.
+        The fold whose network judges each image, int by image_id.
     features
         The jobs whose stores heads learn from.
     run
@@ -82,7 +82,7 @@ class Crossing:
         recipe
             How they train.
         fit
-            The rows they learn from, boolean by the table's index.
+            The rows they learn from, boolean by image_id.
         crossed
             Whether a job a fold learns from the other folds. Else one job predicts what it does
             not learn from.
@@ -134,7 +134,9 @@ class Crossing:
             for suffix, learnt_from, judged in pieces
         ]
         self.run(jobs, self.cfg, self.name)
-        return read_reduced([Store(job.store) for job, _ in jobs], self.table["image_id"])
+        judged = pd.concat([each[each].index.to_series() for _, _, each in pieces])
+        image_ids = self.table["image_id"][self.table["image_id"].isin(judged)]
+        return read_reduced([Store(job.store) for job, _ in jobs], image_ids)
 
     def case(self, predictions: Reduced, labels: np.ndarray, known: np.ndarray) -> Case:
         """What the views are asked about the images of some predictions.
@@ -146,9 +148,8 @@ class Crossing:
         labels, known
             As in `Case`, int (images,) in the order of the predictions.
         """
-        table = self.table.assign(fold=self.fold).set_index("image_id")
-        rows = table.loc[predictions.image_ids, ["group", "fold"]]
-        groups, fold = rows["group"].to_numpy(), rows["fold"].to_numpy()
+        groups = self.table.loc[predictions.image_ids, "group"].to_numpy()
+        fold = self.fold.loc[predictions.image_ids].to_numpy()
         return Case(self.cfg, predictions, labels, known, groups, fold, self.features)
 
 
@@ -170,7 +171,7 @@ def pull_back(
     crossing
         The cross-training of the stage.
     positive
-        The images whose label is believed so far, boolean by the table's index.
+        The images whose label is believed so far, boolean by image_id.
     confirmed
         The images whose label a person has confirmed; they always stay. Boolean.
     predictions
@@ -187,7 +188,7 @@ def pull_back(
     rounds : list of dict
         A ledger row a round.
     returned : pd.Series
-        What returned last, boolean by the table's index.
+        What returned last, boolean by image_id.
     """
     cfg, asked = crossing.cfg, crossing.asked
     rounds: list[dict] = []
@@ -233,8 +234,8 @@ def within(predictions: Reduced, table: pd.DataFrame, top: int) -> pd.Series:
     Returns
     -------
     pd.Series
-        Boolean by the table's index; false where an image was not predicted.
+        Boolean by image_id; false where an image was not predicted.
     """
     ranks = pd.Series(predictions.label_rank, predictions.image_ids)
     top = min(top, len(predictions.classes) - 1)
-    return (ranks.reindex(table["image_id"]) < top).set_axis(table.index)
+    return ranks.reindex(table["image_id"]).rename_axis(None) < top

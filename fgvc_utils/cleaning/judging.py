@@ -25,7 +25,7 @@ class Judgement:
     rounds
         A ledger row a round.
     returned
-        What came back last, boolean by the table's index.
+        What came back last, boolean by image_id.
     positive, predictions
         What the rule by rank goes on from; None by posterior.
     learnt
@@ -53,9 +53,9 @@ def judge_labels(
     crossing
         The cross-training of the stage.
     none
-        The images that 01 left out as noise, boolean by the table's index.
+        The images that 01 left out as noise, boolean by image_id.
     known
-        The class that a person has set or confirmed, else empty; text by the table's index.
+        The class that a person has set or confirmed, else empty; text by image_id.
     earlier
         A judgement that the rule goes on from: what a person has confirmed since teaches the rounds
         that follow.

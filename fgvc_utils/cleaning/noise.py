@@ -39,7 +39,7 @@ def noise_rounds(
     table
         The label table.
     inventory
-        What 01 noted of each file, in the order of the table's rows.
+        What 01 noted of each file.
     features
         The job whose store holds the frozen features.
     picks
@@ -62,13 +62,13 @@ def noise_rounds(
     for kind in ("noise", "normal"):
         if not (picks == kind).any():
             raise ValueError(f"the noise model needs picks of both kinds: no image is {kind!r}")
-    asked = table["image_id"].isin(picks.index)
+    asked = table["image_id"].isin(picks.index).set_axis(table["image_id"])
     rounds: list[dict] = []
     before = pd.Series(False, index=picks.index)
     while True:
         started = time.monotonic()
         number = len(rounds) + 1
-        target = picks.reindex(table["image_id"], fill_value="").set_axis(table.index)
+        target = picks.reindex(table["image_id"], fill_value="")
         job = cleaning_job(
             cfg,
             name,

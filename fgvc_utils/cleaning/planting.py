@@ -36,7 +36,7 @@ def planted_check(
     learnt
         What the rounds learnt of the real labels.
     none
-        The images that 01 left out as noise, boolean by the table's index.
+        The images that 01 left out as noise, boolean by image_id.
 
     Returns
     -------

@@ -43,10 +43,7 @@ class Posteriors:
 
     def of(self, image_ids: Sequence[str]) -> SparsePosterior:
         """The posterior of some images, in their order; raises KeyError naming a stranger."""
-        rows = self.predictions.image_ids.get_indexer(pd.Index(image_ids))
-        if (rows < 0).any():
-            raise KeyError(f"no posterior of image {list(image_ids)[int((rows < 0).argmax())]!r}")
-        return self.posterior.rows(rows)
+        return self.posterior.rows(self.predictions.rows_of(image_ids))
 
 
 def posterior_rounds(
@@ -67,7 +64,7 @@ def posterior_rounds(
     crossing
         The cross-training of the stage; its folds are cut anew.
     teaches
-        The images that teach in the first round, boolean by the table's index.
+        The images that teach in the first round, boolean by image_id.
     none
         The images that 01 left out as noise; they teach that they show no class. Boolean.
     known
@@ -88,7 +85,7 @@ def posterior_rounds(
     classes = [*classes_of(table), posterior.NONE]
     number_of = {name: number for number, name in enumerate(classes)}
     row_ids = table.loc[crossing.asked | none, "image_id"]
-    sure = known.where(known != "", pd.Series(np.where(none, posterior.NONE, ""), table.index))
+    sure = known.mask(none & (known == ""), posterior.NONE)
     sure_numbers = sure[row_ids.index].map(lambda name: number_of.get(name, -1)).to_numpy()
     given = table.loc[row_ids.index, "given"].map(number_of).to_numpy()
     taught, names = pd.Series("", index=table.index), np.array(classes, object)
@@ -142,7 +139,7 @@ def posterior_rounds(
 
 
 def recut(crossing: Crossing, number: int) -> pd.Series:
-    """The folds of another round, int by the table's index; -1 for test images.
+    """The folds of another round, int by image_id; -1 for test images.
 
     They are cut anew, so that an image does not stay with the same others.
     """

@@ -22,7 +22,7 @@ def judged_and_none(table: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
     Returns
     -------
     judged, none : pd.Series
-        Boolean by the table's index.
+        Boolean by image_id.
     """
     train, dropped = table["split"] == "train", table["status"] == "drop"
     by_hand = dropped & (table["by"] == HUMAN)
@@ -32,7 +32,7 @@ def judged_and_none(table: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
 
 
 def confirmed_classes(table: pd.DataFrame) -> pd.Series:
-    """The class that a person confirmed or set for an image, else empty; by the table's index."""
+    """The class that a person confirmed or set for an image, else empty; by image_id."""
     confirmed = (table["status"] == "keep") & (table["by"] == HUMAN)
     return table["label"].where(confirmed, "")
 
@@ -110,7 +110,7 @@ def rank_verdict(crossing: Crossing, predictions: Reduced, kept: pd.Series) -> p
     predictions
         The latest prediction of each image asked.
     kept
-        The images whose label is believed, boolean by the table's index.
+        The images whose label is believed, boolean by image_id.
 
     Returns
     -------

@@ -2,6 +2,8 @@
 
 A default lives once: in the notebook's parameters cell, those of the hardware in `machines`. So a
 notebook that lacks a parameter or has one too many fails before it works.
+
+Counts in no digest.
 """
 
 from collections.abc import Mapping

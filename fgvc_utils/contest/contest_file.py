@@ -1,4 +1,7 @@
-"""A contest file: YAML with values that all stages share and a section a stage."""
+"""A contest file: YAML with values that all stages share and a section a stage.
+
+Counts in no digest.
+"""
 
 import ast
 import copy
@@ -66,7 +69,8 @@ def stage_names() -> list[str]:
 def notebook_defaults(stage: str) -> dict[str, Any]:
     """The values in the parameters cell of a stage's notebook, by name.
 
-    Values of the hardware are not among them: their defaults stand in `machines`.
+    Parameters whose default stands in their record, such as those of the hardware in `machines`,
+    are not among them.
     """
     path = NOTEBOOKS / f"{stage}.ipynb"
     return copy.deepcopy(_parameters_cell(path, path.stat().st_mtime_ns))

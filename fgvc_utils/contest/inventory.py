@@ -6,6 +6,7 @@ import pandas as pd
 
 from fgvc_utils.contest.config import Shared
 from fgvc_utils.contest.places import data_root
+from fgvc_utils.contest.tables import by_image_id
 from fgvc_utils.core.reading import read_parquet
 
 
@@ -30,10 +31,10 @@ def inventory_path(cfg: Shared) -> Path:
 
 
 def read_inventory(cfg: Shared) -> pd.DataFrame:
-    """The inventory of all files with `file`, the absolute path in the cache.
+    """The inventory of all files with `file`, the absolute path in the cache; by image_id.
 
     Raises FileNotFoundError naming the notebook to run, or the cache where it was cleared, and
-    ValueError where the file is spoilt or no image at all could be read.
+    ValueError where the file is spoilt, names an image twice or no image at all could be read.
     """
     path = inventory_path(cfg)
     if not path.is_file():
@@ -42,7 +43,10 @@ def read_inventory(cfg: Shared) -> pd.DataFrame:
     lacking = {"image_id", "cached"} - set(inventory)
     if lacking:
         raise ValueError(f"{path} lacks the column {min(lacking)}: run the notebook 01_noise again")
-    inventory = inventory.astype({"image_id": object})
+    try:
+        inventory = by_image_id(inventory.astype({"image_id": object}))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}: run the notebook 01_noise again") from None
     inventory["file"] = cached_files(cfg, inventory)
     if not len(inventory) or (inventory["file"] == "").all():
         why = inventory["error"].iloc[0] if len(inventory) and "error" in inventory else "unknown"
@@ -60,3 +64,19 @@ def cached_files(cfg: Shared, inventory: pd.DataFrame) -> pd.Series:
     """Each image's absolute path in the cache, empty where it could not be read."""
     cached = inventory["cached"]
     return (str(cache_folder(cfg)) + "/" + cached).where(cached != "", "")
+
+
+def readable(inventory: pd.DataFrame, table: pd.DataFrame) -> pd.Series:
+    """Which images of a table have a picture in the cache: boolean by image_id, in its order.
+
+    Raises
+    ------
+    KeyError
+        Naming an image of the table that the inventory does not know.
+    """
+    there = (inventory["cached"] != "").set_axis(inventory["image_id"])
+    strangers = ~table["image_id"].isin(there.index)
+    if strangers.any():
+        first = table.loc[strangers, "image_id"].iloc[0]
+        raise KeyError(f"the inventory holds nothing of image {first!r}: run 01_noise again")
+    return there.loc[table["image_id"]].rename_axis(None)

@@ -2,6 +2,8 @@
 
 No notebook's parameters cell repeats them. A contest file sets them for all stages or in a stage's
 section, papermill by `-p processes 2`, a person by a line such as `processes = 2` in the cell.
+
+Counts in no digest.
 """
 
 from typing import Annotated, Literal

@@ -1,4 +1,7 @@
-"""The base of all stage records: types with their ranges, and errors that name the parameter."""
+"""The base of all stage records: types with their ranges, and errors that name the parameter.
+
+Counts in no digest.
+"""
 
 import ast
 import difflib

@@ -1,4 +1,7 @@
-"""Where things lie: the project, a contest's raw images, a file of weights."""
+"""Where things lie: the project, a contest's raw images, a file of weights.
+
+Counts in no digest.
+"""
 
 import os
 from pathlib import Path

@@ -1,4 +1,7 @@
-"""A run's report, plain JSON with a section a notebook, and the end of every notebook."""
+"""A run's report, plain JSON with a section a notebook, and the end of every notebook.
+
+Counts in no digest.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path

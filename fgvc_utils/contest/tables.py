@@ -1,4 +1,4 @@
-"""The label table: one row an image, complete after every stage.
+"""The label table: one row an image, complete after every stage, indexed by image_id.
 
 | column | meaning |
 |---|---|
@@ -65,6 +65,23 @@ KEPT = {
 CAUSES = {"": "it is as it came", **DROPPED, **KEPT}
 
 
+def by_image_id(frame: pd.DataFrame) -> pd.DataFrame:
+    """The same rows with their image ids as index, the column image_id kept.
+
+    Label tables and inventories are indexed so, and with them every mask and column taken from
+    them: pandas then joins them by image, whatever the order of their rows.
+
+    Raises
+    ------
+    ValueError
+        Where an image stands in more than one row.
+    """
+    repeated = frame["image_id"][frame["image_id"].duplicated()]
+    if len(repeated):
+        raise ValueError(f"image_id {repeated.iloc[0]!r} stands in more than one row")
+    return frame.set_axis(pd.Index(frame["image_id"].to_numpy(), dtype=object))
+
+
 def new_table(images: pd.DataFrame) -> pd.DataFrame:
     """Make the first table from a listing: every image is kept, as it came.
 
@@ -76,9 +93,10 @@ def new_table(images: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     pd.DataFrame
-        A label table. The label in force is the given one, and every image is its own group.
+        A label table, indexed by image_id. The label in force is the given one, and every image is
+        its own group.
     """
-    table = images[["image_id", "path", "split", "given"]].copy()
+    table = by_image_id(images[["image_id", "path", "split", "given"]].copy())
     table["label"] = table["given"]
     table["status"], table["by"] = "keep", WEB
     table["stage"] = table["cause"] = table["reason"] = table["suggested"] = ""
@@ -172,7 +190,7 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """Read and check a label table.
+    """Read and check a label table; it is indexed by image_id.
 
     Raises
     ------
@@ -187,11 +205,11 @@ def read_table(path: Path) -> pd.DataFrame:
     table = read_parquet(path, f"run the notebook {path.stem} again")
     table = table.astype({c: object for c in TEXT_COLUMNS if c in table})
     check_table(table, str(path))
-    return table
+    return by_image_id(table)
 
 
 def kept(table: pd.DataFrame) -> pd.Series:
-    """Which rows train a model, boolean by the table's index: train images that are kept."""
+    """Which rows train a model, boolean by image_id: train images that are kept."""
     return (table["split"] == "train") & (table["status"] == "keep")
 
 
@@ -214,7 +232,7 @@ def hold_out(table: pd.DataFrame, judging: pd.DataFrame, fold: int) -> pd.DataFr
     Returns
     -------
     pd.DataFrame
-        Columns image_id, fit and held_out (boolean) and label, in the order of `table`.
+        Columns image_id, fit and held_out (boolean) and label, with the index of `table`.
 
     Raises
     ------
@@ -249,13 +267,13 @@ def leave_out(
     table
         The label table; it stays as it is.
     images
-        Which rows, boolean by the table's index.
+        Which rows, boolean by image_id.
     stage
         The stage that leaves them out.
     cause
         Why, a code of `DROPPED`.
     reason
-        The same in words, one text or one a row by the table's index; by default what the code
+        The same in words, one text or one a row by image_id; by default what the code
         means.
     by
         Who decided, `rule` or `human`.
@@ -264,7 +282,15 @@ def leave_out(
     -------
     pd.DataFrame
         A copy of the table in which the images are dropped.
+
+    Raises
+    ------
+    ValueError
+        `images` lacks an image; the message names it.
     """
+    missing = table.index[~table.index.isin(images.index)]
+    if len(missing):
+        raise ValueError(f"nothing says whether image {missing[0]!r} is left out")
     table = table.copy()
     reason = reason if isinstance(reason, pd.Series) else reason or DROPPED[cause]
     table.loc[images, "status"] = "drop"

@@ -1,4 +1,7 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all.
+
+Counts in no digest.
+"""
 
 import errno
 import hashlib

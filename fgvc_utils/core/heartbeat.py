@@ -1,4 +1,7 @@
-"""A sign of life: a file whose time of change says when a process last got on with its work."""
+"""A sign of life: a file whose time of change says when a process last got on with its work.
+
+Counts in no digest.
+"""
 
 import os
 import time

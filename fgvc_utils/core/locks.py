@@ -1,4 +1,7 @@
-"""One writer at a time: locks that the system lets go of when their holder ends."""
+"""One writer at a time: locks that the system lets go of when their holder ends.
+
+Counts in no digest.
+"""
 
 import errno
 import fcntl

@@ -1,4 +1,7 @@
-"""Processes that end with the one that started them, and deaths for want of memory."""
+"""Processes that end with the one that started them, and deaths for want of memory.
+
+Counts in no digest.
+"""
 
 import ctypes
 import multiprocessing

@@ -5,6 +5,8 @@ the notebook runs on node 0 and prints the command that every other node runs, o
 system:
 
     python -m fgvc_utils.hardware.launch FOLDER/launch.json --node-rank 1
+
+Counts in no digest.
 """
 
 import argparse

@@ -1,4 +1,7 @@
-"""Progress events: ranks append them to a file, the notebook follows that file live."""
+"""Progress events: ranks append them to a file, the notebook follows that file live.
+
+Counts in no digest, nor does what it is given.
+"""
 
 import base64
 import contextvars

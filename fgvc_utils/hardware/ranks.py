@@ -1,4 +1,7 @@
-"""Around and inside the ranks of torch elastic: environment, signals, logs, and how one failed."""
+"""Around and inside the ranks of torch elastic: environment, signals, logs, and how one failed.
+
+Counts in no digest.
+"""
 
 import faulthandler
 import importlib

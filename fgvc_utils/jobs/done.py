@@ -1,10 +1,17 @@
-"""When a job is done: what its result hangs on, and what it left."""
+"""When a job is done: what its result depends on, and what it left.
+
+Counts in no digest.
+"""
 
 import functools
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
 
 from fgvc_utils.contest.places import weights_file
 from fgvc_utils.core.files import file_digest, read_json, write_json
@@ -25,11 +32,18 @@ from fgvc_utils.jobs.sources import Definition, changed, reached
 
 # Decoded pictures are the same to a grey level wherever they are read.
 NO_PART = {*PLACES, *LISTS_OF_PLACES, "weights"}
+# Fields that are compared by the digest alone; a list of classes may be long.
+NOT_COMPARED = NO_PART | {"classes"}
 
 
 def job_digest(job: Job) -> str:
-    """What a job's result hangs on: its record, its rows, the stores and weights it reads."""
-    digest = hashlib.sha256(job.model_dump_json(exclude=NO_PART).encode())
+    """A digest of all that a job's result depends on beside the code.
+
+    That is its record, its rows, the stores and the weights that it reads. Fields that have their
+    default are left out of the record, those of nested records too: a default is neutral by
+    contract, so a field that is new makes no finished job stale.
+    """
+    digest = hashlib.sha256(job.model_dump_json(exclude=NO_PART, exclude_defaults=True).encode())
     weights = weights_file(job.weights)
     digest.update((file_digest(weights) if weights else job.weights).encode())
     stat = os.stat(job.rows)
@@ -59,19 +73,58 @@ def _rows_digest(path: str, *file: int) -> str:
 
 
 def job_code(job: Job) -> dict[str, str]:
-    """What of the package's code a job's result hangs on; see `sources.reached`."""
-    order = Definition("training.worker", "carry_out")
-    roots = [
-        order,
-        Definition("training.material", "Material"),
-        Definition("training.networks", "new_network"),
+    """Digests of the package's code that a job runs, by name; see `sources`.
+
+    It is all that `carry_out` reaches but for the work that the job does not ask for.
+    """
+    work = {
+        Definition("training.fitting", "fit"): job.fit != "none",
+        Definition("training.renewing", "renewed"): job.renew_statistics,
+        Definition("training.predicting", "predict"): bool(job.keep),
+        Definition("training.predicting", "_several_crops"): job.several_crops,
+    }
+    idle = [definition for definition, runs in work.items() if not runs]
+    return reached([Definition("training.worker", "carry_out")], without=idle)
+
+
+def changed_fields(before: Mapping[str, Any], record: BaseModel) -> list[str]:
+    """Names of the fields that make a record another one than it was.
+
+    Those of a nested record are named `outer.inner`. A field that the earlier record does not know
+    counts where its value is not the default. Where both know it, the values are compared, so that
+    a default that was changed since makes no job pass for done.
+
+    Parameters
+    ----------
+    before
+        What `fields_of` said of the earlier record.
+    record
+        The present one.
+    """
+    return [
+        name
+        for name, (value, neutral) in _fields(record).items()
+        if (value != before[name] if name in before else not neutral)
     ]
-    roots.append(Definition("training.predicting", "predict"))
-    if job.fit != "none":
-        roots.append(Definition("training.fitting", "fit"))
-    if job.renew_statistics:
-        roots.append(Definition("training.renewing", "renewed"))
-    return reached(roots, stop=[order])
+
+
+def fields_of(record: BaseModel) -> dict[str, Any]:
+    """The values of a record's fields as plain data, those of nested records as `outer.inner`."""
+    return {name: value for name, (value, _) in _fields(record).items()}
+
+
+def _fields(record: BaseModel) -> dict[str, tuple[Any, bool]]:
+    """Each field's value as plain data, and whether it is the default."""
+    found = {}
+    plain = record.model_dump(mode="json")
+    for name, field in type(record).model_fields.items():
+        value = getattr(record, name)
+        if isinstance(value, BaseModel):
+            found |= {f"{name}.{inner}": each for inner, each in _fields(value).items()}
+        else:
+            neutral = value == field.get_default(call_default_factory=True)
+            found[name] = (plain[name], neutral)
+    return found
 
 
 def why_not_done(job: Job) -> str:
@@ -80,14 +133,21 @@ def why_not_done(job: Job) -> str:
     if not file.is_file():
         return "not done yet"
     done = read_json(file)
+    fields = changed_fields(done.get("job", {}), job)
+    if fields := [name for name in fields if name not in NOT_COMPARED]:
+        return f"changed: {_some(fields)}"
     if done["digest"] != job_digest(job):
         return "its parameters, its rows or what it reads changed"
     if code := changed(done.get("code", {}), job_code(job)):
-        more = f" and {len(code) - 3} more" if len(code) > 3 else ""
-        return f"changed code: {', '.join(code[:3])}{more}"
+        return f"changed code: {_some(code)}"
     if cut := _cut(Path(job.folder), done):
         return f"{cut} is gone or was cut"
     return "its predictions are gone" if job.keep and not is_whole(job.store) else ""
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
 
 
 def _cut(folder: Path, done: dict) -> str:
@@ -134,6 +194,7 @@ def mark_done(
     write_json(
         {
             "digest": digest,
+            "job": {n: value for n, value in fields_of(job).items() if n not in NOT_COMPARED},
             "result": hashlib.sha256(json.dumps(contents).encode()).hexdigest(),
             "left": left,
             "seconds": round(seconds, 1),

@@ -145,6 +145,11 @@ class Job(Recipe, Distillation):
         return self.fit == "none" or self.optimiser == "lbfgs"
 
     @property
+    def several_crops(self) -> bool:
+        """Whether a picture is predicted by more than its centre."""
+        return self.test_time != "centre"
+
+    @property
     def train_side(self) -> int:
         """Shorter side of the pictures that training crops from, px."""
         return round(self.size * self.train_ratio)
@@ -175,7 +180,7 @@ def read_job(path: Path) -> Job:
 
     Parameters
     ----------
-    path
+    path : Path
         The file; places that it names lie relative to it.
 
     Returns

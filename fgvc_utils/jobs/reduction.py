@@ -86,18 +86,26 @@ class Reduced:
 
     def of(self, image_ids: Sequence[str]) -> "Reduced":
         """The rows of some images, in their order; raises KeyError naming one that is not there."""
-        rows = self.image_ids.get_indexer(pd.Index(image_ids, dtype=object))
-        if (rows < 0).any():
-            raise KeyError(f"nobody predicted image {list(image_ids)[int((rows < 0).argmax())]!r}")
+        rows = self.rows_of(image_ids)
         return replace(
             self,
             image_ids=self.image_ids[rows],
             **{kind: getattr(self, kind)[rows] for kind in KINDS},
         )
 
+    def rows_of(self, image_ids: Sequence[str]) -> np.ndarray:
+        """The rows of some images, int64; raises KeyError naming one that is not there."""
+        rows = self.image_ids.get_indexer(pd.Index(image_ids, dtype=object))
+        if (rows < 0).any():
+            raise KeyError(f"nobody predicted image {list(image_ids)[int((rows < 0).argmax())]!r}")
+        return rows
+
     def updated(self, later: "Reduced") -> "Reduced":
-        """The same images, with what was said later of some of them in its place."""
-        rows = self.image_ids.get_indexer(later.image_ids)
+        """The same images, some of them with later predictions in place of these.
+
+        Raises KeyError naming an image of `later` that is not among these.
+        """
+        rows = self.rows_of(later.image_ids)
         arrays = {kind: getattr(self, kind).copy() for kind in KINDS}
         for kind, array in arrays.items():
             array[rows] = getattr(later, kind)
@@ -125,9 +133,12 @@ class Reduced:
 
 
 def read_reduced(stores: Sequence[Store], image_ids: Sequence[str]) -> Reduced:
-    """What several stores say of the images that any of them predicted, in the order asked for."""
+    """Reduced predictions of some images out of several stores, in the order of `image_ids`.
+
+    Raises KeyError naming an image that none of the stores holds, and ValueError where the stores
+    differ in their classes.
+    """
     classes = same_classes(stores)
     parts = {kind: np.concatenate([store.read(kind) for store in stores]) for kind in KINDS}
     known = pd.Index(np.concatenate([store.image_ids for store in stores]), dtype=object)
-    asked = pd.Index(image_ids, dtype=object)
-    return Reduced(known, classes, **parts).of(asked[asked.isin(known)])
+    return Reduced(known, classes, **parts).of(image_ids)

@@ -13,21 +13,66 @@ from fgvc_utils.jobs.records import Job
 Rows = tuple[Job, pd.DataFrame]
 
 
-def job_rows(inventory: pd.DataFrame, **columns: Any) -> pd.DataFrame:
-    """Rows of a job: readable images that have any part in it.
+def job_rows(
+    inventory: pd.DataFrame,
+    *,
+    target: pd.Series | str = "",
+    label: pd.Series | str = "",
+    fit: pd.Series | bool = False,
+    validate: pd.Series | bool = False,
+    predict: pd.Series | bool = False,
+) -> pd.DataFrame:
+    """Rows of a job: the readable images that have any part in it, in the inventory's order.
 
-    `columns` are values or Series in the order of the inventory's rows: target and label (text),
-    fit, validate, predict (boolean); missing ones are empty or false.
+    Parameters
+    ----------
+    inventory
+        A row an image with image_id, file and cached, as `read_inventory` gives it.
+    target, label
+        The class to learn, and the class that reduced predictions are compared with, as text.
+    fit, validate, predict
+        Whether an image is trained on, judges the fit, is predicted (boolean).
+
+    Each of them is one value for all images, or a Series indexed by image_id that names every image
+    of the inventory once, in any order.
+
+    Returns
+    -------
+    DataFrame with the columns ROW_COLUMNS.
+
+    Raises
+    ------
+    ValueError
+        Naming the column and the image where a Series lacks an image, has one that the inventory
+        does not know, or has one twice.
     """
+    ids = pd.Index(inventory["image_id"], dtype=object)
+    given = {"target": target, "label": label, "fit": fit, "validate": validate, "predict": predict}
+    columns = {name: _by_image(name, value, ids) for name, value in given.items()}
     rows = pd.DataFrame(
-        {"image_id": inventory["image_id"].to_numpy(), "file": inventory["file"].to_numpy()}
+        {"image_id": ids.to_numpy(), "file": inventory["file"].to_numpy(), **columns}
     )
-    defaults = {"target": "", "label": "", "fit": False, "validate": False, "predict": False}
-    for name, default in defaults.items():
-        value = columns.get(name, default)
-        rows[name] = value.to_numpy() if isinstance(value, pd.Series) else value
     readable = (inventory["cached"] != "").to_numpy()
     return rows[readable & (rows["fit"] | rows["validate"] | rows["predict"])]
+
+
+def _by_image(name: str, value: Any, ids: pd.Index) -> Any:
+    """The values of a Series in the order of some image ids; a single value stays as it is."""
+    if not isinstance(value, pd.Series) or value.index.equals(ids):
+        return value.to_numpy() if isinstance(value, pd.Series) else value
+    twice = value.index[value.index.duplicated()]
+    if len(twice):
+        raise ValueError(f"column {name} names image {twice[0]!r} twice")
+    strangers = value.index[~value.index.isin(ids)]
+    if len(strangers):
+        raise ValueError(
+            f"column {name} names image {strangers[0]!r}, which the inventory does not know; index "
+            "it by image_id, as the columns of a label table are"
+        )
+    missing = ids[~ids.isin(value.index)]
+    if len(missing):
+        raise ValueError(f"column {name} says nothing of image {missing[0]!r}")
+    return value.loc[ids].to_numpy()
 
 
 ROW_COLUMNS = ("image_id", "file", "target", "label", "fit", "validate", "predict")

@@ -1,9 +1,19 @@
-"""Which of the package's code a result hangs on: definitions, found by reading imports and names.
+"""Which of the package's code a result depends on: a digest a definition, by name.
 
-A result that was made by other code is not the same result. A whole module is too coarse a piece
-for that: one notebook's helper would make all notebooks stale. So what is looked at are top-level
-definitions, followed from where work starts to all that they name. Comments, docstrings and layout
-do not count, nor do the rooms that only show, report or start things.
+Counts in no digest.
+
+How the digest of code is taken
+-------------------------------
+1. Start from what runs: the cells of a notebook, or `carry_out` for a job. Take every top-level
+   definition of the package that is named there, and so on from each of them: through imports,
+   re-exports, decorators, annotations and entry points in strings (`fgvc_utils.wing.module:name`).
+2. What cannot be told counts whole: all of a module that is passed around, imported with a star or
+   asked for a name that it does not define; and what a module does when it is imported.
+3. A definition's digest is that of its syntax without docstrings, comments, layout, annotations,
+   captions and messages: what raise, print, warnings, logging, display and `looking` are given.
+4. Fields of parameter records are left out, since their values are compared themselves; so is each
+   wing or module whose docstring says `Counts in no digest`, save for entry points that it names.
+5. A result is stale where a definition came, went or changed.
 """
 
 import ast
@@ -11,146 +21,290 @@ import functools
 import hashlib
 import json
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from importlib import metadata
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+from fgvc_utils.jobs.meaning import Meaning, chain, chains, is_text
 
 PACKAGE = Path(__file__).resolve().parents[1]
 NAME = PACKAGE.name
-# Rooms that cannot change a table, a fit or a submission: they show, report, start and name
-# things. Parameters stand beside the code wherever it is kept, and decisions of a gallery come in
-# by their journal.
-SHOWS = ("looking", "pipeline", "contest.config", "contest.parameters", "contest.places")
-SHOWS += ("cleaning.params", "training.params", "answers.params")
-SHOWS += ("core.files", "core.heartbeat", "core.locks", "core.processes", "jobs.sources")
-SHOWS += ("hardware.launch", "hardware.progress", "hardware.ranks")
-# Its own code does not count either, but what it starts by name in other processes does.
-STARTS = "hardware.launch"
-# What else a result may hang on in its last digits; told, not taken for a reason to do it again.
+# Begins the line of a docstring that takes a wing or a module out of all digests.
+MARK = "Counts in no digest"
+# Its end where neither counts what the functions of the module are given.
+SHOWS = ", nor does what it is given"
+ENTRY = re.compile(rf"{NAME}\.([\w.]+):(\w+)")
+# What a result depends on in its last digits; noted, but no reason to make it again.
 PACKAGES = ("torch", "torchvision", "timm", "fastai", "numpy", "scipy", "scikit-learn", "pandas")
 PACKAGES += ("pillow", "simplejpeg")
 
 
 class Definition(NamedTuple):
-    """A top-level name of a room; an empty name stands for what the room does when imported."""
+    """A top-level name of a module, such as `("training.losses", "Objective")`.
 
-    room: str
+    An empty name stands for what the module does when it is imported.
+    """
+
+    module: str
     name: str
 
     def __str__(self) -> str:
-        return f"{self.room}.{self.name}" if self.name else self.room
+        return f"{self.module}.{self.name}" if self.name else self.module
 
 
-class _Room:
-    """The definitions of one piece of source, and what its names mean."""
+class _Module:
+    """The definitions of one piece of source, and what its names stand for."""
 
-    def __init__(self, name: str, source: str, package: Path) -> None:
+    def __init__(self, name: str, source: str, package: "_Package") -> None:
         self.name, self.package = name, package
         tree = ast.parse(source)
-        self.parts: dict[str, list[ast.stmt]] = {"": []}
-        self._references: dict[str, set[Definition]] = {}
-        self._digests: dict[str, str] = {}
-        # alias → a room, or a definition of one
-        self.rooms: dict[str, str] = {}
-        self.taken: dict[str, Definition] = {}
-        # alias → what it means outside the package
+        self.mark = _mark(ast.get_docstring(tree) or "")
+        # alias → a dotted name below the package, or one of another package
+        self.ours: dict[str, str] = {}
         self.foreign: dict[str, str] = {}
+        self.stars: list[str] = []
+        # modules that are imported, whether or not they are named
+        self.imported: set[str] = set()
         for node in ast.walk(tree):
             self._note_import(node)
-        self.statements = [each for each in tree.body if not _is_text(each)]
+        self.parts: dict[str, list[ast.stmt]] = {"": []}
+        self.statements = [each for each in tree.body if not is_text(each)]
         for statement in self.statements:
             for defined in _defined(statement):
                 self.parts.setdefault(defined, []).append(statement)
+        for statement in self.statements:
+            if self._is_registered(statement):
+                self.parts[""].append(statement)
+        # Names that are annotated as something that only shows what it is given.
+        self.showing = {
+            node.arg
+            for node in ast.walk(tree)
+            if isinstance(node, ast.arg) and node.annotation and self._shows(chain(node.annotation))
+        }
+        self.meaning = Meaning(self._named, self._shows, self._works, self.is_record)
 
     def _note_import(self, node: ast.AST) -> None:
         if isinstance(node, ast.Import):
             for alias in node.names:
-                parts = alias.name.split(".")
-                if parts[0] == NAME and len(parts) > 1:
-                    # `import package.wing.room` binds the package; then all of the room is named.
-                    self.rooms[alias.asname or parts[0]] = ".".join(parts[1:])
-                else:
-                    self.foreign[alias.asname or parts[0]] = alias.name
-        elif isinstance(node, ast.ImportFrom) and f"{node.module}.".startswith(f"{NAME}."):
-            place = node.module.split(".")[1:]
-            for alias in node.names:
-                room = ".".join([*place, alias.name])
-                if _file(room, self.package).is_file():
-                    self.rooms[alias.asname or alias.name] = room
-                else:
-                    taken = Definition(".".join(place), alias.name)
-                    self.taken[alias.asname or alias.name] = taken
+                top, _, below = alias.name.partition(".")
+                if top != NAME:
+                    self.foreign[alias.asname or top] = alias.name if alias.asname else top
+                    continue
+                # `import package.wing.module` binds the package, and `as` the module.
+                self.ours[alias.asname or top] = below if alias.asname else ""
+                self.imported.add(below)
         elif isinstance(node, ast.ImportFrom):
+            top, _, place = (node.module or "").partition(".")
             for alias in node.names:
-                self.foreign[alias.asname or alias.name] = f"{node.module}.{alias.name}"
+                if top != NAME:
+                    self.foreign[alias.asname or alias.name] = f"{node.module}.{alias.name}"
+                    continue
+                self.imported.add(place)
+                if alias.name == "*":
+                    self.stars.append(place)
+                    continue
+                taken = f"{place}.{alias.name}".strip(".")
+                self.ours[alias.asname or alias.name] = taken
+                if taken in self.package.files:
+                    self.imported.add(taken)
 
-    def references(self, name: str) -> set[Definition]:
-        """What a definition names of the package, in this room and in others."""
-        if name not in self._references:
-            statements = self.parts[name]
-            self._references[name] = {d for each in statements for d in self._named(each)}
-        return self._references[name]
+    def _is_registered(self, statement: ast.stmt) -> bool:
+        """Whether a decorator of the package takes a definition, so that others may find it."""
+        taken = getattr(statement, "decorator_list", [])
+        return any(
+            names[0] in self.ours or names[0] in self.parts
+            for decorator in taken
+            for names in chains(decorator)
+        )
 
-    def _named(self, statement: ast.stmt) -> Iterator[Definition]:
-        attributes = set()
-        for node in ast.walk(statement):
-            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-                room = self.rooms.get(node.value.id)
-                if room is not None and node.attr in _room(room, self.package).parts:
-                    attributes.add(node.value)
-                    yield Definition(room, node.attr)
-            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-                # Entries that another process imports by name.
-                for room, called in re.findall(rf"{NAME}\.([\w.]+):(\w+)", node.value):
-                    yield Definition(room, called)
-        for node in ast.walk(statement):
-            if not isinstance(node, ast.Name) or node in attributes:
+    def resolve(self, names: list[str]) -> set[Definition]:
+        """The definitions that a dotted name of this module may mean; none for a local name."""
+        found = set()
+        if names[0] in self.parts:
+            found.add(Definition(self.name, names[0]))
+        if names[0] in self.ours:
+            below = self.ours[names[0]].split(".") if self.ours[names[0]] else []
+            found |= self.package.meant(*below, *names[1:])
+        elif names[0] not in self.parts and names[0] not in self.foreign:
+            for star in self.stars:
+                module = self.package.module(star)
+                if names[0] in module.parts or names[0] in module.ours:
+                    found |= self.package.meant(*star.split("."), *names)
+        return found
+
+    @functools.cache  # noqa: B019
+    def references(self, name: str) -> frozenset[Definition]:
+        """What a definition names of the package, in this module and in others."""
+        found = set()
+        for statement in self.parts[name]:
+            if isinstance(statement, ast.ClassDef) and self.is_record(statement):
+                found |= self._named_by_record(statement)
                 continue
-            if node.id in self.parts:
-                yield Definition(self.name, node.id)
-            if node.id in self.taken:
-                yield self.taken[node.id]
-            if node.id in self.rooms:
-                room = self.rooms[node.id]
-                yield from (Definition(room, other) for other in _room(room, self.package).parts)
+            for names in chains(statement):
+                found |= self.resolve(names)
+        if not name:
+            found |= {Definition(module, "") for module in self.imported}
+            for star in self.stars:
+                found |= self.package.meant(*star.split("."))
+        return frozenset(found)
 
+    def _named_by_record(self, record: ast.ClassDef) -> set[Definition]:
+        """What a record of parameters names; of its fields' types, classes alone."""
+        found = set()
+        for child in ast.iter_child_nodes(record):
+            meant = {each for names in chains(child) for each in self.resolve(names)}
+            if isinstance(child, ast.AnnAssign):
+                meant = {each for each in meant if self.package.classes(each)}
+            found |= meant
+        return found
+
+    @functools.cache  # noqa: B019
+    def entries(self, name: str) -> frozenset[Definition]:
+        """The entry points that a definition names in strings."""
+        texts = (
+            node.value
+            for statement in self.parts[name]
+            for node in ast.walk(statement)
+            if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        )
+        found = (match for text in texts for match in ENTRY.findall(text))
+        return frozenset(
+            meant
+            for place, called in found
+            for meant in self.package.meant(*place.split("."), called)
+        )
+
+    def is_record(self, node: ast.ClassDef) -> bool:
+        """Whether a class is a record of parameters: a pydantic model."""
+        for base in map(chain, node.bases):
+            if not base:
+                continue
+            if ".".join([self.foreign.get(base[0], ""), *base[1:]]) == "pydantic.BaseModel":
+                return True
+            for meant in self.resolve(base):
+                module = self.package.module(meant.module)
+                others = [each for each in self.package.classes(meant) if each is not node]
+                if any(map(module.is_record, others)):
+                    return True
+        return False
+
+    def _named(self, name: str) -> str:
+        return self.ours.get(name) or self.foreign.get(name, name)
+
+    def _shows(self, names: list[str]) -> bool:
+        if not names:
+            return False
+        if set(names[:-1]) & getattr(self, "showing", set()):
+            return True
+        meant = self.resolve(names) if names[0] in self.ours else set()
+        return bool(meant) and all(self.package.mark(each.module) == "shows" for each in meant)
+
+    def _works(self, names: list[str]) -> bool:
+        return any(not self.package.mark(each.module) for each in self.resolve(names))
+
+    @functools.cache  # noqa: B019
     def digest(self, name: str) -> str:
-        """SHA-256 of a definition's meaning, 16 hexadecimal digits."""
-        if name not in self._digests:
-            self._digests[name] = self._digest(self.parts[name])
-        return self._digests[name]
+        """SHA-256 of what a definition means, 16 hexadecimal digits; empty without meaning."""
+        return _hashed(self.meaning.of(self.parts[name]))
 
     def own_digest(self) -> str:
         """The same of everything that stands in this source itself."""
-        return self._digest(self.statements)
-
-    def _digest(self, statements: list[ast.stmt]) -> str:
-        named = {n.id for s in statements for n in ast.walk(s) if isinstance(n, ast.Name)}
-        foreign = {alias: self.foreign[alias] for alias in sorted(named & self.foreign.keys())}
-        plain = json.dumps([foreign, [_plain(statement) for statement in statements]])
-        return hashlib.sha256(plain.encode()).hexdigest()[:16]
+        imports = (ast.Import, ast.ImportFrom)
+        return _hashed(self.meaning.of(s for s in self.statements if not isinstance(s, imports)))
 
 
-def _room(name: str, package: Path) -> _Room:
-    file = _file(name, package)
-    # Read anew where it was changed: a notebook's kernel lives for days.
-    return _read_room(name, package, file.stat().st_mtime_ns)
+def _hashed(meaning: list) -> str:
+    return hashlib.sha256(json.dumps(meaning).encode()).hexdigest()[:16] if meaning else ""
 
 
-@functools.lru_cache(maxsize=256)
-def _read_room(name: str, package: Path, changed: int) -> _Room:
-    return _Room(name, _file(name, package).read_text("utf-8"), package)
+def _mark(docstring: str) -> str:
+    """How a docstring takes its module out of the digests: `code`, `shows`, or empty."""
+    found = re.search(rf"^{MARK}({SHOWS})?\.$", docstring, re.MULTILINE)
+    return ("shows" if found[1] else "code") if found else ""
 
 
-def _file(room: str, package: Path) -> Path:
-    """The file of a room, such as `cleaning/rules.py` for `cleaning.rules`."""
-    return package.joinpath(*room.split(".")).with_suffix(".py")
+class _Package:
+    """The modules of a package as they are on the disk at one time."""
+
+    def __init__(self, folder: Path, files: Iterable[Path]) -> None:
+        # Modules by their dotted names; a folder stands for its `__init__`.
+        self.files: dict[str, Path] = {}
+        self.folders = {""}
+        for file in files:
+            parts = list(file.relative_to(folder).with_suffix("").parts)
+            parts = parts[:-1] if parts[-1] == "__init__" else parts
+            self.files[".".join(parts)] = file
+            within = file.relative_to(folder).parent.parts
+            self.folders |= {".".join(within[:n]) for n in range(1, len(within) + 1)}
+
+    @functools.cache  # noqa: B019
+    def module(self, name: str) -> _Module:
+        file = self.files.get(name)
+        return _Module(name, file.read_text("utf-8") if file else "", self)
+
+    def classes(self, definition: Definition) -> list[ast.ClassDef]:
+        """The classes of the name of a definition: one, or none."""
+        parts = self.module(definition.module).parts[definition.name]
+        return [each for each in parts if isinstance(each, ast.ClassDef)]
+
+    @functools.cache  # noqa: B019
+    def mark(self, module: str) -> str:
+        """How a module, or a folder that it lies in, is taken out of all digests; see `_mark`."""
+        parts = module.split(".")
+        marks = [self.module(".".join(parts[:n])).mark for n in range(1, len(parts) + 1)]
+        return max(marks)
+
+    @functools.cache  # noqa: B019
+    def meant(self, *path: str) -> frozenset[Definition]:
+        """The definitions that a dotted name below the package means.
+
+        A name that is not found means all of the module, or all modules of the folder, that it
+        leads to.
+        """
+        at = 0
+        while at < len(path) and ".".join(path[: at + 1]) in self.files.keys() | self.folders:
+            at += 1
+        place, rest = ".".join(path[:at]), path[at:]
+        module = self.module(place)
+        if rest and rest[0] in module.parts:
+            return frozenset([Definition(place, rest[0])])
+        if rest and rest[0] in module.ours:
+            taken = module.ours[rest[0]]
+            below = (*(taken.split(".") if taken else ()), *rest[1:])
+            return self.meant(*below) if below != path else frozenset()
+        if rest and rest[0] in module.foreign:
+            return frozenset([Definition(place, "")])
+        inside = f"{place}." if place else ""
+        names = [
+            n for n in self.files if n == place or place in self.folders and n.startswith(inside)
+        ]
+        return frozenset(
+            Definition(name, part) for name in names for part in self.module(name).parts
+        )
 
 
-def _shows(room: str) -> bool:
-    """Whether a room, or the wing that it lies in, only shows, reports or starts."""
-    return any(f"{room}.".startswith(f"{place}.") for place in SHOWS)
+def _package(folder: Path) -> _Package:
+    """A package as it is now; read anew where a file changed, as a notebook's kernel lives long."""
+    files = sorted(folder.rglob("*.py"))
+    return _read_package(folder, tuple((file, file.stat().st_mtime_ns) for file in files))
+
+
+@functools.lru_cache(maxsize=2)
+def _read_package(folder: Path, files: tuple[tuple[Path, int], ...]) -> _Package:
+    return _Package(folder, [file for file, _ in files])
+
+
+def marked(module: str, package: Path = PACKAGE) -> str:
+    """How a module, or the wing that it lies in, is taken out of all digests.
+
+    Returns
+    -------
+    str
+        `code` where its code does not count, `shows` where neither counts what its functions are
+        given, and empty where it counts.
+    """
+    return _package(package).mark(module)
 
 
 def _defined(statement: ast.stmt) -> list[str]:
@@ -166,74 +320,66 @@ def _defined(statement: ast.stmt) -> list[str]:
     return stored or [""]
 
 
-def _plain(node: Any) -> Any:
-    """A syntax tree as plain data without docstrings and captions, the same on every Python."""
-    if isinstance(node, list):
-        return [_plain(each) for each in node]
-    if not isinstance(node, ast.AST):
-        return repr(node)
-    fields = {}
-    for field, value in ast.iter_fields(node):
-        if field == "body" and isinstance(value, list):
-            value = [each for each in value if not _is_text(each)]
-        if field == "keywords":
-            # What an entry of a registry is called for people changes no result.
-            value = [each for each in value if each.arg != "caption"]
-        # Versions differ in which empty fields there are.
-        if value not in (None, []) and field not in ("ctx", "kind", "type_comment"):
-            fields[field] = _plain(value)
-    return [type(node).__name__, fields]
-
-
-def _is_text(statement: ast.stmt) -> bool:
-    """Whether a statement is text that nobody reads: a docstring."""
-    value = statement.value if isinstance(statement, ast.Expr) else None
-    return isinstance(value, ast.Constant) and isinstance(value.value, str)
-
-
 def reached(
-    roots: Iterable[Definition], *, stop: Collection[Definition] = (), package: Path = PACKAGE
+    roots: Iterable[Definition], *, without: Collection[Definition] = (), package: Path = PACKAGE
 ) -> dict[str, str]:
-    """Digests of all definitions that some definitions reach, by name such as `losses.Objective`.
+    """Digests of all definitions that some definitions reach.
 
-    What `stop` names counts itself but is not followed. Raises KeyError naming a root that is not
-    there.
+    Parameters
+    ----------
+    roots
+        Where work starts.
+    without
+        Definitions that are not run, and so not followed either.
+    package
+        The folder of the package.
+
+    Returns
+    -------
+    dict
+        By name, such as `training.losses.Objective`.
+
+    Raises
+    ------
+    KeyError
+        Naming a definition, of the roots or of `without`, that is not there.
     """
-    todo = list(roots)
-    for root in todo:
-        if root.name not in _room(root.room, package).parts:
-            raise KeyError(f"{NAME} has no {root}")
-    return _digests(todo, stop, package)
+    todo, there = list(roots), _package(package)
+    for each in (*todo, *without):
+        if each.name not in there.module(each.module).parts:
+            raise KeyError(f"{NAME} has no {each}")
+    return _digests(todo, without, there)
 
 
 def reached_from(source: str, *, package: Path = PACKAGE) -> dict[str, str]:
-    """The same from a piece of Python, such as a notebook's cells; its own digest is `notebook`."""
-    cells = _Room("notebook", source, package)
-    named = {each for name in cells.parts for each in cells.references(name)}
-    others = [each for each in named if each.room != "notebook"]
-    return {"notebook": cells.own_digest()} | _digests(others, (), package)
+    """Digests of what a piece of Python reaches, such as a notebook's cells.
+
+    Its own digest is under `notebook`.
+    """
+    there = _package(package)
+    cells = _Module("notebook", source, there)
+    named = {each for name in cells.parts for each in cells.references(name) | cells.entries(name)}
+    others = [each for each in named if each.module != "notebook"]
+    return {"notebook": cells.own_digest()} | _digests(others, (), there)
 
 
-def _digests(todo: list[Definition], stop: Collection[Definition], package: Path) -> dict[str, str]:
+def _digests(
+    todo: list[Definition], without: Collection[Definition], package: _Package
+) -> dict[str, str]:
     seen: set[Definition] = set()
     while todo:
         definition = todo.pop()
-        room = _room(definition.room, package)
-        # Names that a room takes from elsewhere, and attributes that are no definitions.
-        if definition in seen or definition.name not in room.parts:
-            if definition.name in room.taken and definition not in seen:
-                seen.add(definition)
-                todo.append(room.taken[definition.name])
+        module = package.module(definition.module)
+        if definition in seen or definition in without or definition.name not in module.parts:
             continue
         seen.add(definition)
-        if definition not in stop and (definition.room == STARTS or not _shows(definition.room)):
-            todo += [*room.references(definition.name), Definition(definition.room, "")]
-    told = {each for each in seen if not _shows(each.room)}
-    return {
-        str(each): _room(each.room, package).digest(each.name)
-        for each in sorted(told)
-        if _room(each.room, package).parts.get(each.name)
-    }
+        follow = {*module.references(definition.name), Definition(definition.module, "")}
+        if package.mark(definition.module):
+            follow = {each for each in follow if package.mark(each.module)}
+        todo += [*follow, *module.entries(definition.name)]
+    counted = sorted(each for each in seen if not package.mark(each.module))
+    digests = {str(each): package.module(each.module).digest(each.name) for each in counted}
+    return {name: digest for name, digest in digests.items() if digest}
 
 
 def changed(before: dict[str, str], now: dict[str, str]) -> list[str]:
@@ -242,7 +388,7 @@ def changed(before: dict[str, str], now: dict[str, str]) -> list[str]:
 
 
 def versions() -> dict[str, str]:
-    """Versions of the packages that a result hangs on in its last digits, by name."""
+    """Versions of the packages that a result depends on in its last digits, by name."""
     found = {}
     for package in PACKAGES:
         try:

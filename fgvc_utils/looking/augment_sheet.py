@@ -104,9 +104,9 @@ def sheet(job: Job, rows: pd.DataFrame) -> Image.Image:
 
     Parameters
     ----------
-    job
+    job : Job
         Whose recipe is shown, at its size.
-    rows
+    rows : DataFrame
         A row a photo: image_id, and file, a picture of the cache. The first is changed alone, the
         second is mixed into it.
 
@@ -200,8 +200,8 @@ def _draw_line(drawn: Image.Image, pen: ImageDraw.ImageDraw, top: int, line: _Dr
         y += 2
     for column, text in line.labels.items():
         last = DRAWS - 1 if len(line.labels) == 1 else column + PER_GROUP - 1
-        room = _x(last) + TILE - _x(column)
-        pen.text((_x(column), top + 7), fitted(text, small, room), fill=ink, font=small)
+        width = _x(last) + TILE - _x(column)
+        pen.text((_x(column), top + 7), fitted(text, small, width), fill=ink, font=small)
     for column, tile in line.tiles.items():
         drawn.paste(Image.fromarray(tile), (_x(column), top + 22))
 

@@ -28,9 +28,21 @@ from fgvc_utils.pipeline.checks.submission import check_prior, check_submission
 
 
 def check(steps: Sequence[Any], look_seconds: float = LOOK_SECONDS) -> Findings:
-    """Check the steps of a contest: each has a stage, a name, its parameters (cfg) and a stamp.
+    """Check the steps of a contest.
 
     Nothing is written but a temporary file in the folder of results, which goes at once.
+
+    Parameters
+    ----------
+    steps : sequence of contest_file.Step
+        Each has a stage, a name, its parameters (cfg) and a stamp.
+    look_seconds : float
+        How long images are opened, in seconds; 0 opens none.
+
+    Returns
+    -------
+    Findings
+        Errors, which stop a run, warnings, and facts that were counted on the way.
     """
     contest, found = Contest(steps, look_seconds), Findings()
     parts: list[Callable[[Contest, Findings], None]] = [

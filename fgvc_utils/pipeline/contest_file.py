@@ -67,8 +67,11 @@ def read_contest(path: Path) -> list[Step]:
 def injected(step: Step) -> dict[str, Any]:
     """The parameters that papermill sets so that the notebook's record is the step's.
 
-    They are the contest file, the name that chooses a section, what differs from the notebook's
-    default, and what neither the file nor a default gives.
+    Returns
+    -------
+    dict
+        Plain data by name: the contest file, the name that chooses a section, what differs from
+        the notebook's default, and what neither the file nor a default gives.
     """
     record, own = STAGES[step.stage].parameters, step.cfg.model_dump(mode="json")
     defaults = notebook_defaults(step.stage)

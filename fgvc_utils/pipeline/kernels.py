@@ -22,7 +22,21 @@ def run_notebook(source: Path, output: Path, parameters: dict[str, Any]) -> None
     The executed copy is written anew after each cell, whole or not at all. The system kills the
     kernel when this process ends, however it ends, and with the kernel all that it has started.
 
-    Raises papermill's PapermillExecutionError where a cell fails, and KernelDied.
+    Parameters
+    ----------
+    source : Path
+        The notebook; its folder is the working folder.
+    output : Path
+        Where the executed copy is written.
+    parameters : dict
+        Plain data by name, which papermill sets after the parameters cell.
+
+    Raises
+    ------
+    papermill.exceptions.PapermillExecutionError
+        Where a cell fails.
+    KernelDied
+        Where the kernel ended on its own.
     """
     import papermill
     from jupyter_client import AsyncKernelManager
@@ -33,7 +47,7 @@ def run_notebook(source: Path, output: Path, parameters: dict[str, Any]) -> None
         async def start_kernel(self, **options: Any) -> None:
             # ipykernel itself looks for its parent once a second, and only while Python runs.
             tie = partial(die_with, os.getpid())
-            # At each start it warns that its ports, which are of the loopback, are not encrypted.
+            # At each start it warns that its ports, which are the loopback's, are not encrypted.
             quiet = [*options.pop("extra_arguments", []), "--IPKernelApp.log_level=ERROR"]
             await super().start_kernel(preexec_fn=tie, extra_arguments=quiet, **options)
 

@@ -95,12 +95,6 @@ class Stage:
         return self.makes == "model" and bool(self.model_parameters)
 
 
-_CROSS = {
-    "parameters": CrossParams,
-    "makes": "table",
-    "decides_on": "images",
-}
-
 STAGES: dict[str, Stage] = {
     "01_noise": Stage(
         NoiseParams,
@@ -112,16 +106,20 @@ STAGES: dict[str, Stage] = {
         reads_pictures=False,
     ),
     "02_coarse": Stage(
-        does="leaves out labels not among the best five of networks that never saw the image",
+        CrossParams,
+        "leaves out labels not among the best five of networks that never saw the image",
+        makes="table",
         table="01_noise",
         journals=("02_coarse",),
-        **_CROSS,
+        decides_on="images",
     ),
     "03_fine": Stage(
-        does="keeps a label, puts another in its place, or leaves the image out",
+        CrossParams,
+        "keeps a label, puts another in its place, or leaves the image out",
+        makes="table",
         table="02_coarse",
         journals=("03_fine",),
-        **_CROSS,
+        decides_on="images",
     ),
     "04_lowq": Stage(
         LowQualityParams,

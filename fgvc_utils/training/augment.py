@@ -29,9 +29,9 @@ def test_view(size: int, ratio: float) -> Transform:
 
     Parameters
     ----------
-    size
+    size : int
         Side of the crop, px.
-    ratio
+    ratio : float
         Shorter side of the resized picture / size; 1.35 in the original.
 
     References
@@ -46,11 +46,11 @@ def train_view(size: int, ratio: float, random_crop: bool = True) -> Transform:
 
     Parameters
     ----------
-    size
+    size : int
         Side of the crop, px.
-    ratio
+    ratio : float
         Shorter side of the resized picture / size; 1.15 in the original.
-    random_crop
+    random_crop : bool
         Whether the crop is random; else it is the centre.
     """
     crop = v2.RandomCrop(size) if random_crop else v2.CenterCrop(size)
@@ -170,7 +170,7 @@ def random_changes(settings: Mapping[str, float]) -> Transform:
 
     Parameters
     ----------
-    settings
+    settings : mapping
         Parameter → value, as in a job's `augmentation`. A change whose switch is missing or 0 is
         off.
 
@@ -226,20 +226,20 @@ def mix_batch(
 
     Parameters
     ----------
-    pictures
+    pictures : Tensor
         uint8 (batch, 3, height, width).
-    targets
+    targets : Tensor
         float (batch, classes).
-    kind
+    kind : str
         A key of `MIXERS`, or `none`.
-    probability
+    probability : float
         With which the batch is mixed at all.
-    alpha
+    alpha : float
         Both parameters of the beta distribution from which the proportion is drawn.
 
     Returns
     -------
-    tuple
+    tuple of Tensor
         Pictures and targets, of the same shapes and types.
 
     References

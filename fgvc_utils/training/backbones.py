@@ -39,16 +39,34 @@ def create_network(
     drop_path: float = 0.0,
     gradient_checkpointing: bool = False,
 ) -> nn.Module:
-    """Make a timm network with a fresh classifier of `classes` outputs.
+    """Make a timm network with a fresh classifier.
 
-    `weights`: `none`, `hub` (timm's own, downloaded once), `package` (shipped by an installed
-    package: tf_efficientnet_lite0 to lite2), or the path of a .safetensors or .pth state dict, a
-    relative one in the project.
-    `size` in px is told to networks that are made for one size of picture, such as ViT. Gradient
-    checkpointing (Chen et al., Training deep nets with sublinear memory cost, 2016) computes
-    activations anew in the backward pass in place of keeping them.
+    Parameters
+    ----------
+    name : str
+        Any timm name.
+    weights : str
+        `none`, `hub` (timm's own, downloaded once), `package` (shipped by an installed package:
+        tf_efficientnet_lite0 to lite2), or the path of a .safetensors or .pth state dict; a
+        relative one lies in the project.
+    classes : int
+        Outputs of the classifier.
+    size : int
+        Side of the pictures, px, for networks that are made for one size, such as ViT.
+    dropout, drop_path : float
+        Rates of dropout before the classifier and of stochastic depth.
+    gradient_checkpointing : bool
+        Compute activations anew in the backward pass in place of keeping them.
 
-    Raises ValueError naming the backbone or the weights and what can be given instead.
+    Raises
+    ------
+    ValueError
+        Naming the backbone or the weights, and what can be given instead.
+
+    References
+    ----------
+    Huang et al., Deep networks with stochastic depth, ECCV 2016. Chen et al., Training deep nets
+    with sublinear memory cost, 2016.
     """
     check_network(name, weights)
     pretrained = timm.get_pretrained_cfg(name)
@@ -82,8 +100,8 @@ def check_network(name: str, weights: str) -> None:
     """Raise ValueError where a backbone's name or its weights cannot be had."""
     if not timm.is_model(name):
         near = difflib.get_close_matches(name, timm.list_models(), 5)
-        told = f"some near it: {', '.join(near)}" if near else "timm.list_models() names them all"
-        raise ValueError(f"backbone {name!r} is no timm network; {told}")
+        hint = f"some near it: {', '.join(near)}" if near else "timm.list_models() names them all"
+        raise ValueError(f"backbone {name!r} is no timm network; {hint}")
     if weights in ("none", "hub"):
         return
     if weights == "package":
@@ -103,7 +121,7 @@ def check_network(name: str, weights: str) -> None:
 
 
 def normalisation(network: nn.Module) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation, each of three channels in 0–1, that the weights expect."""
+    """Return mean and standard deviation of three channels in 0–1 that the weights expect."""
     config = timm.data.resolve_model_data_config(network)
     return list(config["mean"]), list(config["std"])
 
@@ -111,13 +129,13 @@ def normalisation(network: nn.Module) -> tuple[list[float], list[float]]:
 def features_and_logits(
     network: nn.Module, pictures: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Penultimate features (batch, width) and logits (batch, classes) in one pass."""
+    """Return penultimate features (batch, width) and logits (batch, classes) of one pass."""
     features = network.forward_head(network.forward_features(pictures), pre_logits=True)
     return features, network.get_classifier()(features)
 
 
 def freeze_bias(classifier: nn.Linear, bias: torch.Tensor) -> None:
-    """Set a classifier's bias (classes,) and keep it out of training."""
+    """Set a classifier's bias, float (classes,), and keep it out of training."""
     with torch.no_grad():
         classifier.bias.copy_(bias)
     classifier.bias.requires_grad_(False)
@@ -150,7 +168,7 @@ def _fitting_body(network: nn.Module, state: dict, what: str) -> dict:
 
 
 def bare_network(name: str) -> nn.Module:
-    """A network of shapes alone, without memory for its weights: what it is made of, at once."""
+    """Return a network of shapes alone, without memory for its weights; takes no time."""
     with torch.device("meta"):
         return timm.create_model(name, pretrained=False)
 

@@ -1,4 +1,4 @@
-"""Two ways to meet a long tail: show rare classes more often, or tell the network the prior."""
+"""Two ways to meet a long tail: show rare classes more often, or give the network the prior."""
 
 import math
 
@@ -6,10 +6,21 @@ import numpy as np
 
 
 def oversample(labels: np.ndarray, share: float = 1 / 3, seed: int = 0) -> np.ndarray:
-    """Row numbers in which each class stands at least `share` times as often as the largest.
+    """Return rows in which each class stands at least `share` times as often as the largest.
 
-    `labels` int (images,). Every row stands at least once; the rows of a small class are repeated
-    in turn, and which of them stand once more is drawn by `seed`. Returns int64.
+    Parameters
+    ----------
+    labels : ndarray of int (images,)
+        Class numbers.
+    share : float
+        See above.
+    seed : int
+        Draws which rows of a small class stand once more than the others.
+
+    Returns
+    -------
+    ndarray of int64
+        Row numbers: every row at least once, those of a small class repeated in turn.
     """
     rows = np.arange(len(labels))
     classes, counts = np.unique(labels, return_counts=True)
@@ -24,11 +35,24 @@ def oversample(labels: np.ndarray, share: float = 1 / 3, seed: int = 0) -> np.nd
 
 
 def log_prior(counts: np.ndarray) -> np.ndarray:
-    """Log of the class priors, counts floored at one: float32 (classes,).
+    """Return the log of the class priors.
 
     As the classifier's frozen bias while training, and left out when predicting for a test set of
-    equal classes, this is logit adjustment (Menon et al., Long-tail learning via logit adjustment,
-    ICLR 2021).
+    equal classes, this is logit adjustment.
+
+    Parameters
+    ----------
+    counts : ndarray of int (classes,)
+        Images of each class, floored at one.
+
+    Returns
+    -------
+    ndarray of float32 (classes,)
+        Their exponentials sum to 1.
+
+    References
+    ----------
+    Menon et al., Long-tail learning via logit adjustment, ICLR 2021.
     """
     floored = np.maximum(np.asarray(counts, dtype=np.float64), 1.0)
     return np.log(floored / floored.sum()).astype(np.float32)

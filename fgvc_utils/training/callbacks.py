@@ -28,7 +28,8 @@ SWEEP_LOW, SWEEP_HIGH = 1e-5, 1.0
 # A sweep ends when the loss is so many times its lowest.
 SWEEP_STOP = 3.0
 # fastai's settings of optimisers that take all weights in a few calls, where its own take them one
-# by one, which a GPU waits for. Weight decay is decoupled in all (Loshchilov and Hutter, 2019).
+# by one, which a GPU waits for. Weight decay is decoupled in all (Loshchilov and Hutter, Decoupled
+# weight decay regularization, ICLR 2019).
 FASTAI = {"betas": (0.9, 0.99), "eps": 1e-5}
 RADAM = partial(torch.optim.RAdam, decoupled_weight_decay=True, **FASTAI)
 ADAM = partial(torch.optim.AdamW, **FASTAI)
@@ -61,6 +62,19 @@ class Steps(Callback):
 
     A step's loss is the mean over its micro-batches and processes, and gradients travel between
     processes only at the last of them.
+
+    Parameters
+    ----------
+    job : Job
+        Names the optimiser, its rates and the epochs.
+    batches : GlobalBatches
+        The epoch's order, which says how many micro-batches make a step.
+
+    References
+    ----------
+    Liu et al., On the variance of the adaptive learning rate and beyond (RAdam), ICLR 2020.
+    Loshchilov and Hutter, SGDR: stochastic gradient descent with warm restarts (the cosine), ICLR
+    2017.
     """
 
     order = 10
@@ -75,19 +89,19 @@ class Steps(Callback):
         self.done = 0
 
     def optimiser(self, step: int) -> tuple[Callable, float]:
-        """Which optimiser takes a step, and its highest rate."""
+        """Return the optimiser that takes a step, and its highest rate."""
         sgd = partial(SGDW, momentum=self.job.momentum)
         if self.job.optimiser == "radam+sgd":
             return (RADAM, self.job.radam_lr) if step < self.switch else (sgd, self.job.base_lr)
         return {"radam": RADAM, "sgd": sgd, "adam": ADAM}[self.job.optimiser], self.job.base_lr
 
     def rate_of(self, step: int) -> float:
-        """The learning rate of a step: one cosine over all of them, to zero."""
+        """Return the learning rate of a step: one cosine over all of them, to zero."""
         _, highest = self.optimiser(step)
         return float(highest * 0.5 * (1 + np.cos(np.pi * step / self.total)))
 
     def make_optimiser(self, parameters: list) -> OptimWrapper:
-        """The optimiser for the step that comes next."""
+        """Return the optimiser for the step that comes next."""
         kind, rate = self.optimiser(self.done)
         return OptimWrapper(parameters, kind, lr=rate, weight_decay=self.job.weight_decay)
 
@@ -126,8 +140,11 @@ class Steps(Callback):
 class RateSweep(Steps):
     """Steps at rates that rise from SWEEP_LOW to SWEEP_HIGH, each with its loss.
 
-    The learning-rate range test (Smith, Cyclical learning rates for training neural networks,
-    2017). It ends early where the loss is SWEEP_STOP times the lowest, or no number.
+    It ends early where the loss is SWEEP_STOP times the lowest, or no number.
+
+    References
+    ----------
+    Smith, Cyclical learning rates for training neural networks, WACV 2017: the range test.
     """
 
     def __init__(self, job: Job, batches: GlobalBatches, processes: Processes) -> None:
@@ -140,7 +157,7 @@ class RateSweep(Steps):
         self.sum = 0.0
 
     def rate_of(self, step: int) -> float:
-        """The learning rate of a step, on a logarithmic scale."""
+        """Return the learning rate of a step, on a logarithmic scale."""
         return float(SWEEP_LOW * (SWEEP_HIGH / SWEEP_LOW) ** (step / max(1, self.total - 1)))
 
     def after_loss(self) -> None:
@@ -199,9 +216,13 @@ class KeepStatistics(Callback):
 
 
 class Average(Callback):
-    """The exponential moving average of the weights over the steps (Polyak and Juditsky, 1992).
+    """The exponential moving average of the weights over the steps.
 
     timm's, with its warm-up, so that a short fit is not dominated by its first weights.
+
+    References
+    ----------
+    Polyak and Juditsky, Acceleration of stochastic approximation by averaging, 1992.
     """
 
     order = 55

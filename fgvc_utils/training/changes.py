@@ -26,12 +26,12 @@ class Step:
 
     Attributes
     ----------
-    place
+    place : int
         0 for half the recipe's strength, 1 for the recipe's own (or the usual one, where the change
         is off), 2 for double.
-    label
+    label : str
         What stands above its tiles.
-    settings
+    settings : dict
         Switch on this change alone, always: settings of `augment.random_changes`, or `train_ratio`,
         or `mix` and `mix_alpha`.
     """
@@ -77,24 +77,24 @@ class Change:
 
     Attributes
     ----------
-    name, what
+    name, what : str
         What the sheet calls it, and its caption.
-    switch
+    switch : str
         The parameter that switches it on, above 0: a probability, or the strength of a change that
         is always made.
-    types
+    types : mapping
         Parameter → type with its range: the switch and the further strengths. They are the
         parameters of 10_train and 20_distill.
-    label
+    label : callable
         Of the values of its strengths, or of nothing where it has none: the text of a step.
-    strengths
+    strengths : tuple of str
         The parameters that say how strong it is, and are doubled; two of them are a range, the
         lower bound first.
-    doubling
+    doubling : Doubling, optional
         What twice as strong means; None for a change without a strength.
-    usual
+    usual : mapping
         Strengths that the sheet shows where the recipe has the change off.
-    detail
+    detail : bool
         It changes single pixels, which a shrunk picture would hide.
     """
 
@@ -113,7 +113,7 @@ class Change:
 
         Parameters
         ----------
-        settings
+        settings : mapping
             Parameter → value: at least those of `strengths`.
         """
         if self.doubling is None:
@@ -239,7 +239,7 @@ def misordered(settings: Any) -> str:
 
     Parameters
     ----------
-    settings
+    settings : TrainParams or DistillParams
         Has the parameters of all changes as attributes.
     """
     for change in CHANGES:
@@ -256,7 +256,7 @@ def switched_on(settings: Any) -> dict[str, float]:
 
     Parameters
     ----------
-    settings
+    settings : TrainParams or DistillParams
         Has the parameters of all changes as attributes.
     """
     return {

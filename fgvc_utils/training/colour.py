@@ -22,6 +22,11 @@ class ColourJitter:
     Takes and gives uint8 (3, height, width), on any device; draws order and factors from torch's
     global random numbers of the CPU. As torchvision's `v2.ColorJitter`, but nothing is rounded or
     cut off at black and white between the three, only in the end.
+
+    Parameters
+    ----------
+    strength : float
+        0 to 1.
     """
 
     def __init__(self, strength: float) -> None:
@@ -35,11 +40,21 @@ class ColourJitter:
 
 
 def adjust(picture: torch.Tensor, steps: list[tuple[str, float]]) -> torch.Tensor:
-    """Apply steps in their order: pairs of brightness, contrast or saturation and its factor.
+    """Change a picture's brightness, contrast and saturation.
 
-    At the factor 1 nothing changes; at 0 brightness gives black, contrast the mean grey, saturation
-    a grey picture. `picture` uint8 (3, height, width) comes out as the same, its colours side by
-    side in memory.
+    Parameters
+    ----------
+    picture : Tensor
+        uint8 (3, height, width).
+    steps : list of (str, float)
+        In their order: `brightness`, `contrast` or `saturation` and its factor. At the factor 1
+        nothing changes; at 0 brightness gives black, contrast the mean grey, saturation a grey
+        picture.
+
+    Returns
+    -------
+    Tensor
+        uint8 (3, height, width), its colours side by side in memory.
     """
     height, width = picture.shape[1:]
     group = math.gcd(height * width, TOGETHER)

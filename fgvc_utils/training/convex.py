@@ -24,12 +24,33 @@ def fit_layer(
 ) -> dict[str, float]:
     """Minimise the mean objective + weight_decay / 2 × |weights|² over all blocks of all processes.
 
-    L-BFGS with a strong Wolfe line search (Liu and Nocedal, 1989), at most `steps` steps, fewer
-    where no gradient exceeds 1e-5. `blocks` are this process's (features, targets), passed over
-    again at each evaluation; every process takes the same steps. Biases are not decayed, frozen
-    parameters stay. The network is changed in place.
+    L-BFGS with a strong Wolfe line search. Every process takes the same steps. Biases are not
+    decayed, frozen parameters stay.
 
-    Returns `train_loss`, the mean objective without the decay, and `evaluations`, their number.
+    Parameters
+    ----------
+    network : nn.Module
+        Changed in place.
+    blocks : iterable of (Tensor, Tensor)
+        This process's features (block, width) and targets (block, classes), passed over again at
+        each evaluation.
+    objective : nn.Module
+        The mean loss of logits and targets.
+    weight_decay : float
+        See above.
+    steps : int
+        At most so many; fewer where no gradient exceeds 1e-5.
+    processes : Processes
+        This process and its peers.
+
+    Returns
+    -------
+    dict
+        `train_loss`, the mean objective without the decay, and `evaluations`, their number.
+
+    References
+    ----------
+    Liu and Nocedal, On the limited memory BFGS method for large scale optimization, 1989.
     """
     device = processes.device
     free = [parameter for parameter in network.parameters() if parameter.requires_grad]
@@ -41,7 +62,7 @@ def fit_layer(
         tolerance_grad=FLAT,
         line_search_fn="strong_wolfe",
     )
-    told = {"train_loss": float("nan"), "evaluations": 0}
+    figures = {"train_loss": float("nan"), "evaluations": 0}
 
     def evaluate() -> torch.Tensor:
         optimiser.zero_grad(set_to_none=False)
@@ -55,7 +76,8 @@ def fit_layer(
         # Free parameters have a gradient from the first block on, unless there was no block.
         gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in free]
         processes.sum_up([total, *gradients])
-        told["train_loss"], told["evaluations"] = float(total), told["evaluations"] + 1
+        figures["train_loss"] = float(total)
+        figures["evaluations"] += 1
         for parameter, gradient in zip(free, gradients, strict=True):
             if parameter.ndim > 1:
                 total += 0.5 * weight_decay * parameter.detach().square().sum()
@@ -64,4 +86,4 @@ def fit_layer(
         return total
 
     optimiser.step(evaluate)
-    return told
+    return figures

@@ -1,6 +1,4 @@
-"""What reaches the network: pictures or stored features, in an order that any number of processes
-shares.
-"""
+"""What reaches the network, in an order that any number of processes shares."""
 
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
@@ -24,13 +22,34 @@ CROP, CHANGES, MIX = range(3)
 
 
 def image_keys(image_ids: Sequence[str]) -> np.ndarray:
-    """A number an image, int64, that follows from its id alone: what its random draws hang on."""
+    """Return a number for each image, from which its random draws follow; its id alone decides.
+
+    Parameters
+    ----------
+    image_ids : sequence of str
+        The images.
+
+    Returns
+    -------
+    ndarray of int64 (images,)
+        Not negative; the order of the images is kept.
+    """
     ids = np.asarray(image_ids, dtype=object)
     return (pd.util.hash_array(ids, categorize=False) >> np.uint64(1)).astype(np.int64)
 
 
 def item_seed(seed: int, epoch: int, key: int, stream: int = CROP) -> int:
-    """One seed an image, epoch and stream, whichever process draws it."""
+    """Return the seed of one image in one epoch, the same in whichever process it is drawn.
+
+    Parameters
+    ----------
+    seed, epoch : int
+        Of the job.
+    key : int
+        The image's number, see `image_keys`.
+    stream : int
+        CROP, CHANGES or MIX.
+    """
     drawn = np.random.SeedSequence([seed, epoch, key, stream]).generate_state(1, np.uint64)
     return int(drawn[0] >> 1)
 
@@ -41,10 +60,20 @@ def _seed_cpu(seed: int) -> None:
 
 
 def stack(pictures: list[torch.Tensor]) -> torch.Tensor:
-    """Pictures (3, height, width) as a batch whose colours lie side by side in memory.
+    """Stack pictures to a batch whose colours lie side by side in memory.
 
     They come so from the decoder and the network takes them so (`channels_last`): turning the
     colours outwards and back would cost more than the crop.
+
+    Parameters
+    ----------
+    pictures : list of Tensor
+        uint8 (3, height, width) each.
+
+    Returns
+    -------
+    Tensor
+        uint8 (batch, 3, height, width).
     """
     return torch.stack([picture.permute(1, 2, 0) for picture in pictures]).permute(0, 3, 1, 2)
 
@@ -58,6 +87,19 @@ class GlobalBatches(Sampler[list[Item]]):
     step is left to the other epochs, whose order is another.
 
     Yields lists of (epoch, row). Set `epoch` before each pass.
+
+    Parameters
+    ----------
+    rows : ndarray of int
+        The rows that an epoch takes.
+    micro : int
+        Images of a micro-batch.
+    accumulate : int
+        Micro-batches of a process in a step.
+    processes, rank : int
+        How many processes there are, and which this is.
+    seed : int
+        Of the job.
     """
 
     def __init__(
@@ -90,7 +132,8 @@ class GlobalBatches(Sampler[list[Item]]):
 class InTurn(Sampler[list[Item]]):
     """Rows in their order, in batches of at most `size`: for predicting.
 
-    `epoch` chooses the random numbers where the pictures are changed at random.
+    Yields lists of (epoch, row); `epoch` chooses the random numbers where the pictures are changed
+    at random.
     """
 
     def __init__(self, rows: np.ndarray, size: int, epoch: int = 0) -> None:
@@ -108,9 +151,18 @@ class InTurn(Sampler[list[Item]]):
 class Targets:
     """What images teach, made dense a batch at a time: one array of all would not fit in memory.
 
-    `labels` int (images,), -1 where there is none, are numbers of `classes` classes. Each of
-    `teachers` holds `logits`, or `target_classes` with `target_probabilities`, at the rows that its
-    array of `places`, int (images,), names; -1 where it has no word on an image.
+    Attributes
+    ----------
+    labels : ndarray of int (images,)
+        Class numbers, -1 where an image has none.
+    classes : int
+        How many classes there are.
+    teachers : sequence of Store
+        Each holds `logits`, or `target_classes` with `target_probabilities`.
+    places : sequence of ndarray of int (images,)
+        For each teacher the rows of its store; -1 where it does not teach an image.
+    temperature : float
+        By which the teachers' logits are divided.
     """
 
     labels: np.ndarray
@@ -123,35 +175,35 @@ class Targets:
         return len(self.labels)
 
     def __getitem__(self, rows: Sequence[int]) -> torch.Tensor:
-        """float32 (rows, classes): one-hot labels; beside them the teachers' mean, if any."""
+        """Return one-hot labels, float32 (rows, classes), and beside them the teachers' mean."""
         return self.of_view(rows, "logits")
 
     def of_view(self, rows: Sequence[int], kind: str) -> torch.Tensor:
-        """The same, where the teachers' word is the array `kind` of their stores."""
+        """Return the same, with the array `kind` of the teachers' stores as what they predict."""
         labels = self.labels[rows]
-        told = np.zeros((len(labels), self.classes), np.float32)
+        one_hot = np.zeros((len(labels), self.classes), np.float32)
         known = np.flatnonzero(labels >= 0)
-        told[known, labels[known]] = 1
+        one_hot[known, labels[known]] = 1
         if not self.teachers:
-            return torch.from_numpy(told)
-        taught, voices = np.zeros_like(told), np.zeros((len(labels), 1), np.float32)
+            return torch.from_numpy(one_hot)
+        taught, counts = np.zeros_like(one_hot), np.zeros((len(labels), 1), np.float32)
         for teacher, place in zip(self.teachers, self.places, strict=True):
             there = np.flatnonzero(place[rows] >= 0)
-            taught[there] += self._word(teacher, place[rows][there], kind)
-            voices[there] += 1
-        taught /= np.maximum(voices, 1)
-        return torch.from_numpy(np.concatenate([told, taught], axis=1))
+            taught[there] += self._probabilities(teacher, place[rows][there], kind)
+            counts[there] += 1
+        taught /= np.maximum(counts, 1)
+        return torch.from_numpy(np.concatenate([one_hot, taught], axis=1))
 
-    def _word(self, teacher: Store, places: np.ndarray, kind: str) -> np.ndarray:
+    def _probabilities(self, teacher: Store, places: np.ndarray, kind: str) -> np.ndarray:
         if kind in teacher.kinds():
             logits = teacher.read_rows(kind, places).astype(np.float32)
             return softmax(logits / self.temperature)
-        word = np.zeros((len(places), self.classes), np.float32)
+        dense = np.zeros((len(places), self.classes), np.float32)
         columns = teacher.read_rows("target_classes", places)
         values = teacher.read_rows("target_probabilities", places).astype(np.float32)
         # A class may stand twice in a row, its other value being nothing.
-        np.add.at(word, (np.arange(len(places))[:, None], columns), values)
-        return word / word.sum(axis=1, keepdims=True)
+        np.add.at(dense, (np.arange(len(places))[:, None], columns), values)
+        return dense / dense.sum(axis=1, keepdims=True)
 
 
 @dataclass
@@ -159,7 +211,16 @@ class Changes:
     """The random changes of a batch: image by image, then CutMix or Mixup of the batch.
 
     The same on a worker's CPU and on the device that trains: all draws are from the CPU's random
-    numbers, seeded by epoch and image. `change` takes and gives uint8 (3, size, size).
+    numbers, seeded by epoch and image.
+
+    Attributes
+    ----------
+    change : Transform
+        Of uint8 (3, size, size) to the same.
+    seed : int
+        Of the job.
+    mix, mix_probability, mix_alpha : str, float, float
+        As `augment.mix_batch` takes them.
     """
 
     change: augment.Transform
@@ -171,10 +232,22 @@ class Changes:
     def __call__(
         self, pictures: Iterable[torch.Tensor], targets: torch.Tensor, items: Sequence[Item]
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Changed uint8 (batch, 3, size, size) and float32 targets (batch, width).
+        """Change a batch.
 
-        `pictures` are a batch, or its pictures one by one, which saves putting them together twice.
-        `items` are epoch and key of each image.
+        Parameters
+        ----------
+        pictures : iterable of Tensor
+            uint8 (3, size, size) each: a batch, or its pictures one by one, which saves stacking
+            them twice.
+        targets : Tensor
+            float32 (batch, width).
+        items : sequence of (int, int)
+            Epoch and key of each image.
+
+        Returns
+        -------
+        tuple of Tensor
+            uint8 (batch, 3, size, size) and float32 (batch, width).
         """
         with torch.random.fork_rng(devices=[]):
             changed = stack(
@@ -187,7 +260,7 @@ class Changes:
             )
 
     def one(self, picture: torch.Tensor, epoch: int, key: int) -> torch.Tensor:
-        """One picture, changed; seeds the CPU's random numbers."""
+        """Return one picture, changed; seeds the CPU's random numbers."""
         _seed_cpu(item_seed(self.seed, epoch, key, CHANGES))
         return self.change(picture)
 
@@ -196,15 +269,32 @@ class Changes:
 class Pictures(Dataset):
     """Pictures of the cache, prepared one by one, with their targets.
 
-    `files` are paths of cached JPEGs; `targets` gives float32 (rows, width) of a list of rows. An
-    item is a batch's list of (epoch, row); it gives uint8 (batch, 3, size, size) and float32
-    (batch, width). Random numbers are seeded per image, by its number in `keys` (without them by
-    its row), so neither worker processes nor other images change a picture. `view` cuts a picture
-    out, `changes` alters it; with `changes_later` they are left to the device that trains, and
-    epochs and keys, int64 (batch, 2), stand between pictures and targets. With `views` above 0 the
-    epochs repeat so many random views, which teachers have seen too: their word on view n is their
-    array `view-n`. With `decoded`, whose side is to be that of the view, pictures are read from
-    there and not decoded.
+    An item is a batch's list of (epoch, row); it gives uint8 (batch, 3, size, size) and float32
+    (batch, width). Random numbers are seeded per image, so neither worker processes nor other
+    images change a picture.
+
+    Attributes
+    ----------
+    files : list of str
+        Paths of cached JPEGs.
+    targets : Targets or Tensor
+        Gives float32 (rows, width) of a list of rows.
+    view : Transform
+        Cuts a picture out.
+    seed : int
+        Of the job.
+    changes : Changes, optional
+        Alter what is cut out.
+    changes_later : bool
+        Leave the changes to the device that trains: epochs and keys, int64 (batch, 2), then stand
+        between pictures and targets.
+    views : int
+        Above 0 the epochs repeat so many random views, which teachers have predicted too: of view n
+        their stores hold the array `view-n`.
+    keys : ndarray of int64 (images,), optional
+        By which an image's random numbers are seeded, see `image_keys`; without them by its row.
+    decoded : Decoded, optional
+        Where pictures are read and not decoded; its side is to be that of the view.
     """
 
     files: list[str]
@@ -262,8 +352,14 @@ class Pictures(Dataset):
 class StoredFeatures(Dataset):
     """Stored features, a view drawn at random for each image, with their targets.
 
-    `views` holds float arrays (images, width), all of one shape; `targets` gives float32 (rows,
-    classes) of rows.
+    Attributes
+    ----------
+    views : list of ndarray
+        Float (images, width), all of one shape.
+    targets : Targets or Tensor
+        Gives float32 (rows, classes) of rows.
+    seed : int
+        Of the job.
     """
 
     views: list[np.ndarray]
@@ -303,5 +399,5 @@ class AllViews:
 
 
 def as_it_is(batch: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-    """Collate nothing: the data sets give whole batches."""
+    """Return the batch: there is nothing to collate, for the data sets give whole batches."""
     return batch

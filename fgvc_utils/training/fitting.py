@@ -1,4 +1,4 @@
-"""A job to a fitted network: fastai's Learner in each process, resumed, judged and kept."""
+"""From a job to a fitted network: fastai's Learner in each process, resumed, judged and kept."""
 
 import time
 import warnings
@@ -50,7 +50,17 @@ SWEEP_WEIGHT = 0.1
 
 
 def loader(dataset: Dataset, batches: object, processes: Processes) -> DataLoader:
-    """A torch loader that takes whole batches from the data set."""
+    """Return a torch loader that takes whole batches from a data set.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        Whose items are batches. Pictures are prepared by the workers of `processes`.
+    batches : Sampler
+        The lists of items.
+    processes : Processes
+        This process and its peers.
+    """
     workers = processes.workers if isinstance(dataset, Pictures) else 0
     return DataLoader(
         dataset,
@@ -112,7 +122,7 @@ class Account(Callback):
         return Path(self.job.folder) / LAST
 
     def take_up(self) -> None:
-        """Take up the fit where an earlier one of the very same job was cut off."""
+        """Go on where an earlier fit of the same job by the same code was cut off."""
         if not self.last_file.is_file():
             return
         try:
@@ -216,9 +226,22 @@ def check_loss(loss: float, job: Job, epoch: int) -> None:
 def evaluate(
     network: nn.Module, batches: DataLoader, job: Job, material: Material, processes: Processes
 ) -> dict[str, float]:
-    """Held-out loss, top-1 and top-5 of what would be predicted, over all processes.
+    """Judge a network on held-out images, over all processes.
 
-    Each image is counted once. The loss is the cross-entropy without label smoothing.
+    Parameters
+    ----------
+    network : nn.Module
+        Which is set to evaluation.
+    batches : DataLoader
+        This process's share; each image is counted once over all processes.
+    job, material, processes
+        The job, its rows and this process.
+
+    Returns
+    -------
+    dict
+        `top1` and `top5` of what would be predicted, `loss`, the cross-entropy without label
+        smoothing, and `n`, the number of images.
     """
     network.eval()
     dtype = autocast_dtype(job.precision, processes.device)
@@ -229,10 +252,10 @@ def evaluate(
         with torch.autocast(processes.device.type, dtype, enabled=dtype is not None):
             logits = network(pictures.to(processes.device))
         logits = without_prior(logits.float(), network, job).cpu()
-        told = targets[:, : logits.shape[1]]
-        loss = nn.functional.cross_entropy(logits, told)
+        labels = targets[:, : logits.shape[1]]
+        loss = nn.functional.cross_entropy(logits, labels)
         masked = logits.masked_fill(empty, MASKED)
-        ranks = label_ranks(masked.numpy(), told.argmax(dim=1).numpy())
+        ranks = label_ranks(masked.numpy(), labels.argmax(dim=1).numpy())
         for place, value in enumerate((len(ranks), (ranks == 0).sum(), (ranks < 5).sum())):
             sums[place] += float(value)
         sums[3] += float(loss) * len(ranks)
@@ -243,13 +266,35 @@ def evaluate(
 def fit(
     job: Job, material: Material, network: nn.Module, processes: Processes, progress: Progress
 ) -> tuple[nn.Module, list[dict]]:
-    """Train the network as the job says; returns it and a record an epoch.
+    """Train a network as the job says.
 
-    A job that sweeps rates keeps their losses in `rates.csv`; its record has the rate that fastai's
-    `valley` suggests.
+    Parameters
+    ----------
+    job : Job
+        One that fits: by steps, or at once by L-BFGS; or one that only sweeps rates, whose losses
+        it keeps in `rates.csv`.
+    material : Material
+        Its rows.
+    network : nn.Module
+        As `networks.new_network` makes it.
+    processes : Processes
+        This process and its peers, which all call this.
+    progress : Progress
+        Where figures and steps are reported.
 
-    Raises ParameterError where the global batch cannot be cut up, FloatingPointError where the
-    loss is no number any more.
+    Returns
+    -------
+    network : nn.Module
+        The trained one, or the average of its weights.
+    history : list of dict
+        Figures, a record an epoch. A sweep has one, with the rate that fastai's `valley` suggests.
+
+    Raises
+    ------
+    ParameterError
+        Where the global batch cannot be cut up.
+    FloatingPointError
+        Where the loss is no number any more.
     """
     if job.rate_sweep_steps:
         return network, _sweep_rates(job, material, network, processes, progress)
@@ -376,8 +421,8 @@ def _keep_fit(job: Job, network: nn.Module, history: list[dict]) -> None:
         state = {name: tensor.contiguous().cpu() for name, tensor in network.state_dict().items()}
         classes = "\n".join(job.classes)
         with whole_file(folder / "weights.safetensors") as temporary:
-            told = {"classes": classes, "backbone": job.backbone}
-            temporary.write_bytes(in_order(save(state, told)))
+            metadata = {"classes": classes, "backbone": job.backbone}
+            temporary.write_bytes(in_order(save(state, metadata)))
 
 
 def _keep_trace(job: Job, account: Account) -> None:

@@ -7,7 +7,13 @@ KERNEL = 5
 
 
 class Standardise(nn.Module):
-    """Bring features to mean 0 and deviation 1, with figures taken once from the train images."""
+    """Bring features to mean 0 and deviation 1, with figures taken once from the train images.
+
+    Parameters
+    ----------
+    train_features : Tensor
+        Float (images, width).
+    """
 
     def __init__(self, train_features: torch.Tensor) -> None:
         super().__init__()
@@ -15,18 +21,26 @@ class Standardise(nn.Module):
         self.register_buffer("scale", 1 / train_features.std(dim=0).clamp(min=1e-3))
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """(batch, width) to (batch, width), float32."""
+        """Return (batch, width) from (batch, width), float32."""
         return (features.float() - self.mean) * self.scale
 
 
 class ModelConvolution(nn.Module):
     """Mix the features of several networks by a 1-D convolution and BatchNorm1d.
 
-    The features come side by side, `widths` wide each; unlike widths are projected to the smallest.
-    `along` is `models`: stacked as (batch, feature, model), kernel over the models, features halved
-    (the kernel is the number of models where there are fewer than five). Or `features`: stacked as
-    (batch, model, feature), kernel over the features, models halved. `channels` takes the place of
-    the half, and without `norm` there is no BatchNorm.
+    Parameters
+    ----------
+    widths : list of int
+        How wide the features of each network are; they come side by side, and unlike widths are
+        projected to the smallest.
+    along : str
+        `models`: stacked as (batch, feature, model), kernel over the models, features halved (the
+        kernel is the number of models where there are fewer than five). `features`: stacked as
+        (batch, model, feature), kernel over the features, models halved.
+    channels : int
+        Takes the place of the half.
+    norm : bool
+        Whether BatchNorm follows.
     """
 
     def __init__(self, widths: list[int], along: str, channels: int = 0, norm: bool = True) -> None:
@@ -48,7 +62,7 @@ class ModelConvolution(nn.Module):
         self.out_width = channels * length
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """(batch, sum of widths) to (batch, out_width)."""
+        """Return (batch, out_width) from (batch, sum of widths)."""
         parts = features.split(self.widths, dim=1)
         alike = [project(part) for project, part in zip(self.projections, parts, strict=True)]
         stacked = torch.stack(alike, dim=2 if self.along == "models" else 1)
@@ -56,7 +70,21 @@ class ModelConvolution(nn.Module):
 
 
 class Head(nn.Sequential):
-    """Standardise, optionally convolve over models, drop out, classify."""
+    """Standardise, optionally convolve over models, drop out, classify.
+
+    Parameters
+    ----------
+    train_features : Tensor
+        Float (images, sum of widths).
+    widths : list of int
+        How wide the features of each network are.
+    classes : int
+        Outputs.
+    kind : str
+        `linear`, `convolution` (over the models) or `convolution-along` (the features).
+    dropout : float
+        Rate before the classifier.
+    """
 
     def __init__(
         self,
@@ -73,10 +101,10 @@ class Head(nn.Sequential):
             steps.append(mixer)
             width = mixer.out_width
         super().__init__(*steps, nn.Dropout(dropout), nn.Linear(width, classes))
-        # Zero, not random: the head starts from no opinion, and one seed less decides the result.
+        # Zero, not random: the head starts with equal logits, and one seed less decides the result.
         nn.init.zeros_(self[-1].weight)
         nn.init.zeros_(self[-1].bias)
 
     def get_classifier(self) -> nn.Linear:
-        """The last layer, as timm's networks call it."""
+        """Return the last layer, under the name that timm's networks have for it."""
         return self[-1]

@@ -7,9 +7,25 @@ import torch.nn.functional as F
 def soft_cross_entropy(
     logits: torch.Tensor, targets: torch.Tensor, smoothing: float = 0.0
 ) -> torch.Tensor:
-    """Mean cross-entropy of logits (batch, classes) against probabilities (batch, classes).
+    """Return the mean cross-entropy against probabilities.
 
-    Label smoothing (Szegedy et al., 2016) mixes the targets with the uniform distribution.
+    Parameters
+    ----------
+    logits : Tensor
+        Float (batch, classes).
+    targets : Tensor
+        Probabilities, float (batch, classes).
+    smoothing : float
+        Share of the uniform distribution in the targets (label smoothing).
+
+    Returns
+    -------
+    Tensor
+        A scalar.
+
+    References
+    ----------
+    Szegedy et al., Rethinking the Inception architecture for computer vision, CVPR 2016.
     """
     return F.cross_entropy(logits, targets, label_smoothing=smoothing)
 
@@ -17,11 +33,28 @@ def soft_cross_entropy(
 def distillation(
     logits: torch.Tensor, teacher: torch.Tensor, temperature: float = 1.0
 ) -> torch.Tensor:
-    """Kullback-Leibler divergence from the teacher's probabilities (Hinton et al., 2015).
+    """Return the Kullback-Leibler divergence from a teacher's probabilities.
 
-    `teacher` (batch, classes) are probabilities taken at the same temperature. Summed over the
-    classes, averaged over the batch, times the temperature squared, which keeps the size of the
-    gradient independent of it.
+    Summed over the classes, averaged over the batch, times the temperature squared, which keeps the
+    size of the gradient independent of it.
+
+    Parameters
+    ----------
+    logits : Tensor
+        Float (batch, classes), of the student.
+    teacher : Tensor
+        Probabilities, float (batch, classes), taken at the same temperature.
+    temperature : float
+        By which the student's logits are divided.
+
+    Returns
+    -------
+    Tensor
+        A scalar.
+
+    References
+    ----------
+    Hinton et al., Distilling the knowledge in a neural network, 2015.
     """
     own = F.log_softmax(logits / temperature, dim=1)
     return F.kl_div(own, teacher, reduction="batchmean") * temperature**2
@@ -32,6 +65,15 @@ class Objective(torch.nn.Module):
 
     Targets are float (batch, classes), or (batch, 2 × classes) with the teacher's probabilities in
     the second half where `teacher_weight` is above 0.
+
+    Parameters
+    ----------
+    smoothing : float
+        Label smoothing of the cross-entropy.
+    teacher_weight : float
+        Share of the distillation, 0 to 1.
+    temperature : float
+        Of the distillation.
     """
 
     def __init__(self, smoothing: float, teacher_weight: float, temperature: float) -> None:
@@ -41,12 +83,12 @@ class Objective(torch.nn.Module):
         self.temperature = temperature
 
     def forward(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Mean loss of a batch, a scalar."""
+        """Return the mean loss of a batch, a scalar."""
         if not self.teacher_weight:
             return soft_cross_entropy(logits, targets, self.smoothing)
         labels, teacher = targets.chunk(2, dim=1)
         taught = distillation(logits, teacher, self.temperature)
         if self.teacher_weight == 1:
             return taught
-        told = soft_cross_entropy(logits, labels, self.smoothing)
-        return self.teacher_weight * taught + (1 - self.teacher_weight) * told
+        labelled = soft_cross_entropy(logits, labels, self.smoothing)
+        return self.teacher_weight * taught + (1 - self.teacher_weight) * labelled

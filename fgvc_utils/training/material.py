@@ -1,4 +1,4 @@
-"""A job's rows with what they teach, as the data sets that training and predicting read."""
+"""The rows of a job with what they teach, as the data sets that training and predicting read."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -18,13 +18,30 @@ from fgvc_utils.training.feed import Changes, Pictures, StoredFeatures, Targets,
 
 
 def decoded_pictures(cache: str, side: int) -> Decoded | None:
-    """The decoded pictures of one side in a cache, if there are any."""
+    """Return the decoded pictures of one side, px, in a cache; None where there are none."""
     folder = decoded_folder(Path(cache), side)
     return Decoded(folder) if cache and folder.is_dir() else None
 
 
 class Material:
-    """A job's rows with their targets, and the data sets over them."""
+    """A job's rows with their targets, and the data sets over them.
+
+    Attributes
+    ----------
+    rows : DataFrame
+        As `jobs.rows.ROW_COLUMNS` has them.
+    labels, judged : ndarray of int (rows,)
+        Class numbers of the target, and of the label that predictions are held against; -1 where
+        there is none.
+    fit_rows, validate_rows, predict_rows : ndarray of int
+        Rows that are trained on, that judge, and that are predicted.
+    counts : ndarray of int (classes,)
+        Train images of each class.
+    ids : list of str
+        The rows' image ids.
+    digest, code
+        What the result depends on, see `jobs.done`.
+    """
 
     def __init__(self, job: Job) -> None:
         self.job = job
@@ -41,13 +58,13 @@ class Material:
         )
         self.ids = self.rows["image_id"].tolist()
         self.stores = [Store(Path(store)) for store in job.stores]
-        # Taken before the work: what is read now is what the result will hang on.
+        # Taken before the work: what is read now is what the result will depend on.
         self.digest, self.code = job_digest(job), job_code(job)
-        self.told = Targets(self.labels, len(job.classes))
+        self.plain_targets = Targets(self.labels, len(job.classes))
 
     @property
     def masked(self) -> torch.Tensor:
-        """Classes that are not predicted, boolean (classes,): those without a train image.
+        """Return which classes are not predicted, boolean (classes,): those without a train image.
 
         All false where the job keeps them, or learns from teachers alone, who may know them.
         """
@@ -57,7 +74,13 @@ class Material:
         return torch.from_numpy((self.counts == 0) & bool(masks))
 
     def targets(self) -> Targets:
-        """What each row teaches: its label and, where the job has teachers, their word."""
+        """Return what each row teaches: its label, and what the job's teachers predict of it.
+
+        Raises
+        ------
+        ValueError
+            Where a teacher knows other classes, or where `fold_clean` leaves an image no teacher.
+        """
         classes, teachers = self.job.classes, []
         if self.job.teacher_weight:
             teachers = [Store(Path(store)) for store in self.job.teachers]
@@ -65,35 +88,35 @@ class Material:
                 raise ValueError(
                     f"the teachers of job {self.job.name} know other classes than it does"
                 )
-        # Only the images that are fitted have a teacher's word; the others keep zeros.
+        # Only the images that are fitted have teachers; the others keep zeros.
         places = []
         for teacher in teachers:
             place = np.full(len(self.ids), -1)
-            spoken = self.fit_rows
+            taught = self.fit_rows
             if self.job.fold_clean:
                 fitted = fitted_images(teacher.folder.parent)
-                spoken = spoken[[self.ids[row] not in fitted for row in spoken]]
-            place[spoken] = teacher.rows_of([self.ids[row] for row in spoken])
+                taught = taught[[self.ids[row] not in fitted for row in taught]]
+            place[taught] = teacher.rows_of([self.ids[row] for row in taught])
             places.append(place)
-        heard = np.max(places, axis=0) if teachers else np.zeros(len(self.ids))
-        silent = self.fit_rows[heard[self.fit_rows] < 0]
-        if len(silent):
+        furthest = np.max(places, axis=0) if teachers else np.zeros(len(self.ids))
+        untaught = self.fit_rows[furthest[self.fit_rows] < 0]
+        if len(untaught):
             raise ValueError(
-                f"job {self.job.name}: every teacher was trained on {len(silent)} of its images, "
-                f"first {self.ids[silent[0]]!r}, and fold_clean forbids that they teach them; "
+                f"job {self.job.name}: every teacher was trained on {len(untaught)} of its images, "
+                f"first {self.ids[untaught[0]]!r}, and fold_clean forbids that they teach them; "
                 "give teachers that held out other folds"
             )
         return Targets(self.labels, len(classes), teachers, places, self.job.temperature)
 
     def train_pictures(self, *, mix: bool = False, later: bool = False) -> Pictures:
-        """Pictures of all rows as they are trained on: cropped, and changed now or later."""
+        """Return pictures of all rows as they are trained on: cropped, and changed now or later."""
         job = self.job
         view = augment.train_view(job.size, job.train_ratio, job.random_crop)
         pictures = self._pictures(view, job.train_side)
         return replace(pictures, changes=self.changes(mix=mix), changes_later=later)
 
     def test_pictures(self, *, mirrored: bool = False) -> Pictures:
-        """Pictures of all rows as they are predicted, or their mirror images."""
+        """Return pictures of all rows as they are predicted, or their mirror images."""
         view = augment.test_view(self.job.size, self.job.test_ratio)
         if mirrored:
             view = v2.Compose([view, v2.RandomHorizontalFlip(1.0)])
@@ -103,7 +126,7 @@ class Material:
         files = self.rows["file"].tolist()
         return Pictures(
             files,
-            self.told,
+            self.plain_targets,
             view,
             self.job.seed,
             keys=image_keys(self.ids),
@@ -111,7 +134,7 @@ class Material:
         )
 
     def changes(self, *, mix: bool = False) -> Changes:
-        """All random changes of the job; `mix` adds its CutMix or Mixup."""
+        """Return all random changes of the job; `mix` adds its CutMix or Mixup."""
         job = self.job
         return Changes(
             augment.random_changes(job.augmentation),
@@ -122,22 +145,22 @@ class Material:
         )
 
     def features(self, views: list[str]) -> StoredFeatures:
-        """Stored features of all rows, the stores side by side, one array a view."""
+        """Return stored features of all rows, the stores side by side, one array a view."""
         arrays = [
             np.concatenate([store.read(view, self.ids) for store in self.stores], axis=1)
             for view in views
         ]
-        return StoredFeatures(arrays, self.told, self.job.seed)
+        return StoredFeatures(arrays, self.plain_targets, self.job.seed)
 
     def train_set(self, *, changes_later: bool = False) -> Dataset:
-        """What the job learns from; its random changes may be left to the device that trains."""
+        """Return what the job learns from; its random changes may be left to the device."""
         if self.job.fit == "head":
             return replace(self.features(self.job.train_views), targets=self.targets())
         pictures = self.train_pictures(mix=True, later=changes_later)
         return replace(pictures, targets=self.targets(), views=self.job.teacher_views)
 
     def test_set(self, view: str = "features") -> Dataset:
-        """The same rows as they are shown when predicting; a head takes one of its views."""
+        """Return the same rows as they are shown when predicting; a head takes one of its views."""
         if self.job.fit == "head":
             return self.features([view])
         return self.test_pictures()

@@ -1,11 +1,10 @@
-"""The trained models of a run: which there are, whom they learnt from, how they compare."""
+"""The trained models of a run: which there are, what they learnt from, how they compare."""
 
 import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from fgvc_utils.contest.config import Shared
@@ -29,9 +28,19 @@ NO_RECIPE = {"name", "folder", "rows", "classes", "stores", "augmentation"} | {
 
 
 def trained_models(cfg: Shared, names: Sequence[str] = ()) -> list[Path]:
-    """Folders of the models that are done: the named ones, or all, by name.
+    """Return the folders of the models that are done, sorted by name.
 
-    Raises FileNotFoundError naming a model that is not there, or saying that none is.
+    Parameters
+    ----------
+    cfg : Shared
+        Names the run.
+    names : sequence of str
+        The models asked for; empty for all.
+
+    Raises
+    ------
+    FileNotFoundError
+        Naming a model that is not there, or saying that none is.
     """
     models = cfg.folder / "models"
     found = sorted(done.parent for done in models.glob("*/done.json"))
@@ -43,10 +52,17 @@ def trained_models(cfg: Shared, names: Sequence[str] = ()) -> list[Path]:
 
 
 def teachers(cfg: DistillParams) -> list[Path]:
-    """Folders of a student's teachers: the named models, or all that 10_train made.
+    """Return the folders of a student's teachers: the named models, or all that 10_train made.
 
-    Other students teach only where they are named. Raises ParameterError where the student has the
-    name of one of them, or of a model of 10_train, which it would replace.
+    Other students teach only where they are named.
+
+    Raises
+    ------
+    ParameterError
+        Where the student has the name of one of them, or of a model of 10_train, which it would
+        replace.
+    FileNotFoundError
+        Where one of them, or every model, is missing.
     """
     taught = [folder.name for folder in trained_models(cfg) if not is_student(folder)]
     if cfg.name in (*taught, *cfg.teachers):
@@ -58,14 +74,31 @@ def teachers(cfg: DistillParams) -> list[Path]:
 
 
 def is_student(folder: Path) -> bool:
+    """Return whether the model in a folder learnt from teachers."""
     return bool(read_job(folder / "job.json").teachers)
 
 
 def mean_probabilities(models: Sequence[Path], image_ids: pd.Series) -> pd.DataFrame:
-    """Mean of the models' softmax, float32: a row an image, a column a class.
+    """Return the mean of the models' softmax.
 
-    Raises ValueError where the models know different classes, KeyError where one does not know an
-    image.
+    Parameters
+    ----------
+    models : sequence of Path
+        Their folders.
+    image_ids : sequence of str
+        The images asked for.
+
+    Returns
+    -------
+    DataFrame of float32
+        A row an image, indexed by image_id in the order given, a column a class.
+
+    Raises
+    ------
+    ValueError
+        Where the models know different classes.
+    KeyError
+        Where one has not predicted an image.
     """
     stores = [Store(folder / "predictions") for folder in models]
     classes = same_classes(stores)
@@ -74,22 +107,48 @@ def mean_probabilities(models: Sequence[Path], image_ids: pd.Series) -> pd.DataF
 
 
 def taught_cleanly(teachers: Sequence[Path], image_ids: pd.Series) -> pd.Series:
-    """Whether at least one teacher was not trained on an image, boolean, in the images' order."""
-    clean = np.zeros(len(image_ids), dtype=bool)
+    """Whether at least one teacher was not trained on an image, boolean, by `image_ids`' index."""
+    clean = pd.Series(False, index=image_ids.index)
     for teacher in teachers:
-        clean |= ~image_ids.isin(fitted_images(teacher)).to_numpy()
-    return pd.Series(clean, index=image_ids.index)
+        clean |= ~image_ids.isin(fitted_images(teacher))
+    return clean
+
+
+def trained_on(models: Sequence[Path], image_ids: Sequence[str]) -> pd.Series:
+    """Return whether any of some models was trained on an image, boolean by image id."""
+    ids = pd.Index(image_ids, dtype=object)
+    seen = pd.Series(False, index=ids)
+    for model in models:
+        seen |= ids.isin(fitted_images(model))
+    return seen
+
+
+def top1_line(right: pd.Series) -> str:
+    """Return top-1 with its number of images and its 95 % interval (Wilson 1927), as text.
+
+    Parameters
+    ----------
+    right : Series of bool
+        Whether the first class is right, an entry an image; at least one.
+    """
+    low, high = wilson(int(right.sum()), len(right))
+    return f"top-1 {right.mean():.1%} of {len(right)}, 95 % interval {low:.1%} to {high:.1%}"
 
 
 def model_table(cfg: Shared) -> pd.DataFrame:
-    """All trained models of the run, the best first: how they do, how they differ, what they cost.
+    """Compare all trained models of the run: how they do, how they differ, what they cost.
 
-    A row a model. Columns: model; top1 of the held-out images with low and high, its 95 % interval
-    (Wilson 1927), and n, their number; backbone, size, table (where the report tells it), learns
-    from, seen by teachers (held-out images that a student's teachers were trained on, which flatter
-    it), balance, mix and epochs; every other parameter in which the models differ; seconds, and
-    the mean images_per_second and waiting of the epochs where the log has them. What was not
-    measured is missing. Prints how many parameters are the same for all.
+    Prints how many parameters are the same for all.
+
+    Returns
+    -------
+    DataFrame
+        A row a model, the best first. Columns: model; top1 of the held-out images with low and
+        high, its 95 % interval (Wilson 1927), and n, their number; backbone, size, table (where the
+        report has it), learns from, seen by teachers (held-out images that a student's teachers
+        were trained on, which flatter it), balance, mix and epochs; every other parameter in which
+        the models differ; seconds, and the mean images_per_second and waiting of the epochs where
+        the log has them. What was not measured is missing.
     """
     folders = trained_models(cfg)
     jobs = [read_job(folder / "job.json") for folder in folders]
@@ -104,9 +163,12 @@ def model_table(cfg: Shared) -> pd.DataFrame:
     for folder, job, own in zip(folders, jobs, parameters.to_dict("records"), strict=True):
         done = read_json(folder / "done.json")
         row = {"model": folder.name, **_judged(done["figures"])}
-        told = recorded.get(folder.name, {})
-        row |= {"backbone": job.backbone, "size": job.size, "table": told.get("table")}
-        row |= {"learns from": _learns_from(job), "seen by teachers": told.get("seen_by_teachers")}
+        report = recorded.get(folder.name, {})
+        row |= {"backbone": job.backbone, "size": job.size, "table": report.get("table")}
+        row |= {
+            "learns from": _learns_from(job),
+            "seen by teachers": report.get("seen_by_teachers"),
+        }
         row |= {"balance": job.balance, "mix": job.mix, "epochs": job.epochs}
         row |= {name: own[name] for name in differ}
         rows.append(row | {"seconds": done["seconds"], **_throughput(folder / "log.csv")})
@@ -124,7 +186,7 @@ def _parameters(job: Job) -> dict[str, Any]:
 
 
 def _learns_from(job: Job) -> str:
-    """The names of a student's teachers, with the labels unless these have no say."""
+    """The names of a student's teachers, and the labels unless the teachers alone count."""
     taught = [Path(teacher).parent.name for teacher in job.teachers]
     return " + ".join(taught if job.teacher_weight == 1 else ["labels", *taught])
 
@@ -145,6 +207,6 @@ def _judged(figures: dict) -> dict[str, float]:
 
 
 def _throughput(log_file: Path) -> dict[str, float]:
-    """Means over the epochs of what a log tells of its speed."""
+    """Means over the epochs of the columns on speed that a log has."""
     log = pd.read_csv(log_file) if log_file.is_file() else pd.DataFrame()
     return {name: log[name].mean() for name in ("images_per_second", "waiting") if name in log}

@@ -1,4 +1,4 @@
-"""The network of a job: how it starts, in which floats it works, what of its logits counts."""
+"""The network of a job: how it starts, in which floats it works, which of its logits count."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ MASKED = -1e4
 
 
 class PictureNetwork(nn.Module):
-    """A timm network that takes pictures as they are stored: (batch, 3, size, size) in 0–255."""
+    """A timm network that takes pictures as they are stored: uint8 (batch, 3, size, size)."""
 
     def __init__(self, body: nn.Module) -> None:
         super().__init__()
@@ -33,20 +33,42 @@ class PictureNetwork(nn.Module):
         return floats.contiguous(memory_format=torch.channels_last)
 
     def forward(self, pictures: torch.Tensor) -> torch.Tensor:
-        """Logits (batch, classes)."""
+        """Return logits (batch, classes)."""
         return self.body(self._normalised(pictures))
 
     def features_and_logits(self, pictures: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Penultimate features (batch, width) and logits (batch, classes)."""
+        """Return penultimate features (batch, width) and logits (batch, classes)."""
         return backbones.features_and_logits(self.body, self._normalised(pictures))
 
     def get_classifier(self) -> nn.Linear:
-        """The last layer."""
+        """Return the last layer."""
         return self.body.get_classifier()
 
 
 def new_network(job: Job, material: Material) -> nn.Module:
-    """The network of a job, before it learns: the same in every process, from the job's seed."""
+    """Return the network of a job before it learns: the same in every process, from its seed.
+
+    Parameters
+    ----------
+    job : Job
+        Names the backbone, its weights and their settings, or the stores that a head reads.
+    material : Material
+        Its rows: a head standardises by their features, and `balance` needs the class counts.
+
+    Returns
+    -------
+    nn.Module
+        A PictureNetwork, or for `fit: head` a Head.
+
+    Raises
+    ------
+    ValueError
+        Where the backbone or its weights cannot be had, or the job's trained weights do not fit.
+
+    References
+    ----------
+    Menon et al., Long-tail learning via logit adjustment, ICLR 2021, for `balance: prior`.
+    """
     torch.manual_seed(job.seed)
     if job.fit != "head":
         network = PictureNetwork(
@@ -79,20 +101,29 @@ def new_network(job: Job, material: Material) -> nn.Module:
 def load_trained(network: nn.Module, job: Job) -> None:
     """Give a network all that another job learned, its classifier too.
 
-    Raises ValueError naming the file where it was trained for other classes, does not fit, or is
-    spoilt.
+    Parameters
+    ----------
+    network : nn.Module
+        Changed in place.
+    job : Job
+        Whose `trained` names the file.
+
+    Raises
+    ------
+    ValueError
+        Naming the file, where it was trained for other classes, does not fit, or is spoilt.
     """
     state = read_state(Path(job.trained), "train the model again")
-    told = {}
+    metadata = {}
     if Path(job.trained).suffix == ".safetensors":
         with safe_open(job.trained, framework="pt") as file:
-            told = file.metadata() or {}
-    if "classes" not in told:
+            metadata = file.metadata() or {}
+    if "classes" not in metadata:
         raise ValueError(
             f"{job.trained} does not say which classes it was trained for, so it is no model of "
             "this kit; give it as weights instead"
         )
-    classes = told["classes"].split("\n")
+    classes = metadata["classes"].split("\n")
     if classes != job.classes:
         raise ValueError(
             f"{job.trained} was trained for {len(classes)} other classes than job {job.name} knows"
@@ -106,9 +137,15 @@ def load_trained(network: nn.Module, job: Job) -> None:
 
 
 def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
-    """What forward passes are computed in; None leaves them in float32.
+    """Return what forward passes are computed in; None leaves them in float32.
 
-    `auto` is bfloat16 on CUDA. On a CPU without matrix units for it bfloat16 takes twice as long.
+    Parameters
+    ----------
+    precision : str
+        Of the job; `auto` is bfloat16 on CUDA and float32 elsewhere, since a CPU without matrix
+        units for bfloat16 takes twice as long.
+    device : torch.device
+        Where the network is.
     """
     if precision == "auto":
         precision = "bfloat16" if device.type == "cuda" else "float32"
@@ -116,7 +153,7 @@ def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
 
 
 def without_prior(logits: torch.Tensor, network: nn.Module, job: Job) -> torch.Tensor:
-    """Logits (batch, classes) without the frozen log prior, unless the job keeps it."""
+    """Return logits (batch, classes) without the frozen log prior, unless the job keeps it."""
     if job.balance == "prior" and not job.keep_prior:
         return logits - network.get_classifier().bias
     return logits

@@ -2,6 +2,8 @@
 
 No record has defaults: a default lives once, in the notebook's parameters cell. Types and ranges of
 the recipe's settings stand in `jobs.records`, those of the random changes in `training.changes`.
+
+Counts in no digest.
 """
 
 from typing import Annotated, Any, Literal, get_type_hints

@@ -34,15 +34,15 @@ def training_job(
 
     Parameters
     ----------
-    cfg
-        TrainParams, or DistillParams.
-    name
+    cfg : TrainParams or DistillParams
+        The notebook's parameters.
+    name : str
         The model's name; the job lies in `models/<name>` of the run.
-    classes
+    classes : list of str
         What it learns, in the order of its logits.
-    teachers
+    teachers : sequence of Path
         Folders of the models that teach it.
-    teacher_weight
+    teacher_weight : float
         Share of the teachers in its loss, 0 to 1; the labels have the rest.
     """
     folder = cfg.folder / "models" / name
@@ -67,12 +67,27 @@ def training_job(
 
 
 def decode(cfg: Any, jobs: Sequence[Rows]) -> list[Rows]:
-    """Decode what jobs read again and again once, so that no epoch does it; the jobs read it there.
+    """Decode once what jobs read in each epoch: what they train on and what is held out.
 
-    That is what they train on and what is held out; what is read once stays as it is. Where all
-    decoded pictures of the cache would take more than `cfg.decoded_gb` of disk, in GB, the jobs
-    decode the cache's JPEGs each time. Says which. Raises `files.NotEnoughSpace`, an OSError, where
-    the disk has less room than that.
+    Prints whether it did.
+
+    Parameters
+    ----------
+    cfg : TrainParams or DistillParams
+        Names the cache, and with `decoded_gb` the most GB of disk that decoded pictures of all
+        sides may take. Where they would take more, the jobs decode JPEGs each time.
+    jobs : sequence of (Job, DataFrame)
+        The jobs and their rows.
+
+    Returns
+    -------
+    list of (Job, DataFrame)
+        The same, the jobs reading what was decoded.
+
+    Raises
+    ------
+    files.NotEnoughSpace
+        An OSError, where the disk has less free than that takes.
     """
     if not cfg.decoded_gb:
         print("decoded_gb is 0: the JPEGs of the cache are decoded in each epoch")
@@ -101,11 +116,28 @@ def decode(cfg: Any, jobs: Sequence[Rows]) -> list[Rows]:
 
 
 def view_jobs(student: Job, rows: pd.DataFrame, teachers: Sequence[Path]) -> list[Rows]:
-    """Let each teacher speak of the very random views that the student will see, no training.
+    """Return jobs by which each teacher predicts the random views that the student will see.
 
-    `rows` are the student's; its recipe, size and seed make the views, so that teacher and student
-    agree on them (Beyer et al., Knowledge distillation: a good teacher is patient and consistent,
-    CVPR 2022). The student's `teachers` are then the stores of these jobs.
+    The student's recipe, size and seed make the views, so teacher and student see the same
+    pictures. The student's `teachers` are then the stores of these jobs.
+
+    Parameters
+    ----------
+    student : Job
+        The job that learns.
+    rows : DataFrame
+        Its rows.
+    teachers : sequence of Path
+        Folders of the models that teach it.
+
+    Raises
+    ------
+    files.NotEnoughSpace
+        An OSError, where the disk has less free than their predictions take.
+
+    References
+    ----------
+    Beyer et al., Knowledge distillation: a good teacher is patient and consistent, CVPR 2022.
     """
     jobs = []
     for teacher in teachers:
@@ -124,7 +156,7 @@ def view_jobs(student: Job, rows: pd.DataFrame, teachers: Sequence[Path]) -> lis
             teachers=[],
             teacher_weight=own.teacher_weight,
         )
-        # Its own train images stay marked: which classes it knows, and whom it may not teach.
+        # Its own train images stay marked: from them follow its classes, and what it may not teach.
         known = fitted_images(teacher)
         seen = rows.assign(fit=rows["image_id"].isin(known), validate=False, predict=rows["fit"])
         jobs.append((job, seen))
@@ -132,20 +164,34 @@ def view_jobs(student: Job, rows: pd.DataFrame, teachers: Sequence[Path]) -> lis
     require_space(
         Path(student.folder),
         len(teachers) * int(rows["fit"].sum()) * logits,
-        f"the word of {len(teachers)} teachers on {student.teacher_views} views",
+        f"predictions of {len(teachers)} teachers on {student.teacher_views} views",
         "or set teacher_views lower or name fewer teachers",
     )
     return jobs
 
 
 def as_trained(job: Job) -> dict[str, Any]:
-    """What to change in a job to let the network that `job` trained predict without training."""
+    """Return the changes by which a job predicts with the network that `job` trained."""
     trained = str(Path(job.folder) / "weights.safetensors")
     return {"fit": "none", "weights": "none", "trained": trained}
 
 
 def rate_sweeps(job: Job, rows: pd.DataFrame, steps: int) -> dict[str, Rows]:
-    """A range test of each optimiser of a training job, by its name; none with 0 steps."""
+    """Return a learning-rate range test of each optimiser of a training job, by its name.
+
+    Parameters
+    ----------
+    job : Job
+        The training job.
+    rows : DataFrame
+        Its rows.
+    steps : int
+        Of each test; with 0 there is none.
+
+    References
+    ----------
+    Smith, Cyclical learning rates for training neural networks, WACV 2017.
+    """
     sweeps = {}
     for optimiser in ("radam", "sgd") if steps else ():
         sweep = job.elsewhere(
@@ -161,27 +207,46 @@ def rate_sweeps(job: Job, rows: pd.DataFrame, steps: int) -> dict[str, Rows]:
 
 
 def read_rate_sweep(job: Job) -> tuple[pd.DataFrame, float]:
-    """A range test's rates and losses, a row a step (lr, loss), and the rate it suggests."""
+    """Return a range test's rates and losses, a row a step (lr, loss), and the rate it suggests."""
     suggested = read_json(Path(job.folder) / "done.json")["figures"]["suggested"]
     return pd.read_csv(Path(job.folder) / "rates.csv"), suggested
 
 
 def ratio_sweep(jobs: Sequence[Job], labels: pd.Series) -> pd.DataFrame:
-    """Top-1 of `ratio_job`s on the images of `labels` (by image id), a row a ratio.
+    """Return the top-1 of `ratio_job`s, a row a ratio.
 
-    Columns ratio, top1, and low and high, its 95 % interval (Wilson 1927).
+    Parameters
+    ----------
+    jobs : sequence of Job
+        They are done.
+    labels : Series of str
+        The held-out images' classes, by image_id.
+
+    Returns
+    -------
+    DataFrame
+        Columns ratio, top1, and low and high, its 95 % interval.
+
+    References
+    ----------
+    Wilson, Probable inference, the law of succession, and statistical inference, 1927.
     """
     swept = []
     for job in jobs:
-        said = read_logits([job], labels.index).idxmax(axis=1)
-        hits = int((said == labels).sum())
+        predicted = read_logits([job], labels.index).idxmax(axis=1)
+        hits = int((predicted == labels).sum())
         low, high = wilson(hits, len(labels))
         swept.append((job.test_ratio, hits / len(labels), low, high))
     return pd.DataFrame(swept, columns=["ratio", "top1", "low", "high"])
 
 
 def ratio_job(job: Job, rows: pd.DataFrame, ratio: float) -> Rows:
-    """The held-out images, predicted by a job's network at another test ratio."""
+    """Return the job that predicts the held-out images by a job's network at another test ratio.
+
+    References
+    ----------
+    Touvron et al., Fixing the train-test resolution discrepancy, NeurIPS 2019.
+    """
     tried = job.elsewhere(
         Path(job.folder) / "ratios" / f"{ratio:g}",
         f"{job.name} at test ratio {ratio:g}",

@@ -25,8 +25,12 @@ def renewed(
 ) -> dict:
     """Take statistics anew, judge the network on held-out images, keep its weights.
 
-    Returns the held-out figures of `fitting.evaluate`, none without a held-out image. The job's
-    weights.safetensors hold the new statistics.
+    The job's weights.safetensors then hold the new statistics.
+
+    Returns
+    -------
+    dict
+        The held-out figures of `fitting.evaluate`; empty without a held-out image.
     """
     network = network.to(processes.device)
     renew_statistics(job, material, network, processes, progress)
@@ -37,9 +41,9 @@ def renewed(
         figures = {"epoch": 0, **evaluate(network, batches, job, material, processes)}
     if processes.first and job.keep_weights:
         state = {name: tensor.contiguous().cpu() for name, tensor in network.state_dict().items()}
-        told = {"classes": "\n".join(job.classes), "backbone": job.backbone}
+        metadata = {"classes": "\n".join(job.classes), "backbone": job.backbone}
         with whole_file(Path(job.folder) / "weights.safetensors") as temporary:
-            temporary.write_bytes(in_order(save(state, told)))
+            temporary.write_bytes(in_order(save(state, metadata)))
     return figures
 
 
@@ -49,9 +53,14 @@ def renew_statistics(
 ) -> None:
     """Set BatchNorm's running means and variances to those over the job's train images.
 
-    One pass over the train views, shuffled, without CutMix or Mixup, as Izmailov et al. (UAI 2018)
-    do after averaging weights. Means and mean squares are pooled over the batches, each weighing as
-    many images as it has. A network without BatchNorm stays as it is.
+    One pass over the train views, shuffled, without CutMix or Mixup. Means and mean squares are
+    pooled over the batches, each weighing as many images as it has. A network without BatchNorm
+    stays as it is.
+
+    References
+    ----------
+    Izmailov et al., Averaging weights leads to wider optima and better generalization, UAI 2018,
+    who do so after averaging weights.
     """
     norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     norms = [norm for norm in norms if norm.track_running_stats]

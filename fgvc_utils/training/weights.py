@@ -11,10 +11,27 @@ def read_state(path: Path, advice: str) -> dict[str, Any]:
     """Read a state dict: tensors of a .safetensors file, or of torch's own format with plain data.
 
     torch's format is a pickle, which can call any function when it is loaded; one that does more
-    than to name tensors, numbers, text, lists and dicts is refused. All lands on the CPU.
+    than to name tensors, numbers, text, lists and dicts is refused.
 
-    Raises UnreadableFile, a ValueError, naming the file and what is wrong, with `advice`, where it
-    is refused, damaged or no dict; OSError where it cannot be opened.
+    Parameters
+    ----------
+    path : Path
+        The file.
+    advice : str
+        What to do where it is refused.
+
+    Returns
+    -------
+    dict
+        Its tensors by name, on the CPU.
+
+    Raises
+    ------
+    UnreadableFile
+        A ValueError naming the file, what is wrong and the advice, where it is refused, damaged or
+        no dict.
+    OSError
+        Where it cannot be opened.
     """
     # Notebooks, which read no weights, load no torch.
     import torch
@@ -27,7 +44,7 @@ def read_state(path: Path, advice: str) -> dict[str, Any]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except OSError:
         raise
-    # Damaged files raise almost anything; torch's own words advise to load them all the same.
+    # Damaged files raise almost anything; torch's own messages advise to load them all the same.
     except Exception as error:
         raise UnreadableFile(
             f"{path} was not loaded: it is damaged, or would run code ({type(error).__name__}); "
@@ -39,15 +56,15 @@ def read_state(path: Path, advice: str) -> dict[str, Any]:
 
 
 def in_order(content: bytes) -> bytes:
-    """A safetensors file's bytes with its metadata sorted.
+    """Return the bytes of a safetensors file with its metadata sorted.
 
     The library writes metadata in an order that changes from call to call; the same weights would
     then have another digest each time they are written.
     """
     length = int.from_bytes(content[:8], "little")
     header = json.loads(content[8 : 8 + length])
-    told = {"__metadata__": dict(sorted(header.pop("__metadata__", {}).items()))}
-    text = json.dumps(told | header, ensure_ascii=False, separators=(",", ":")).encode()
+    metadata = {"__metadata__": dict(sorted(header.pop("__metadata__", {}).items()))}
+    text = json.dumps(metadata | header, ensure_ascii=False, separators=(",", ":")).encode()
     # The tensors begin at a multiple of eight.
     text += b" " * (-len(text) % 8)
     return len(text).to_bytes(8, "little") + text + content[8 + length :]

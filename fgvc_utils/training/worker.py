@@ -17,7 +17,7 @@ from fgvc_utils.training.renewing import renewed
 
 
 def run(launch_file: str) -> None:
-    """Carry out the jobs of a launch, one after another, in this process and its peers."""
+    """Carry out the jobs of a launch file, one after another, in this process and its peers."""
     launch = read_launch(launch_file)
     hardware = launch.hardware
     with joined(hardware.device, hardware.workers, hardware.timeout_minutes) as processes:
@@ -27,7 +27,17 @@ def run(launch_file: str) -> None:
 
 
 def carry_out(job: Job, processes: Processes, progress: Progress) -> None:
-    """Fit and predict one job, unless it was done before with the same rows and stores."""
+    """Fit and predict one job, unless it was done before with the same rows and stores.
+
+    Parameters
+    ----------
+    job : Job
+        As its file has it; its rows are written.
+    processes : Processes
+        This process and its peers, which all call this.
+    progress : Progress
+        Where figures and steps are reported.
+    """
     started = time.monotonic()
     if is_done(job):
         progress.finished(job.name, 0)

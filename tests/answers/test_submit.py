@@ -43,7 +43,8 @@ def run(tmp_path, monkeypatch):
     rows += [(name, f"test/{name}.jpg", "test", "") for name in TEST]
     columns = ["image_id", "path", "split", "given"]
     images = pd.DataFrame(rows, columns=columns).astype(object)
-    table = leave_out(new_table(images), images["given"] == "gone", "04_lowq", "small_class")
+    table = new_table(images)
+    table = leave_out(table, table["given"] == "gone", "04_lowq", "small_class")
     folder = tmp_path / "outputs" / "mine"
     write_table(table, folder / "tables" / "04_lowq.parquet")
     cache = tmp_path / "outputs" / "cache"
@@ -175,6 +176,7 @@ def test_scores_of_all_are_aligned_whatever_the_block(run, monkeypatch):
     monkeypatch.setattr(results, "BLOCK", 2)
     opened = Store(run / "ensemble" / "vote")
     asked = pd.Series(["t5", "nobody", "t1", "t6"], index=[9, 3, 4, 1], dtype=object)
-    scores = scores_of_all(opened, asked, np.array([True, False, True, True]))
+    left = np.array([True, False, True, True])
+    scores = scores_of_all(opened, asked, left, unread=["nobody"])
     expected = [[0.4, 0.3, 0.1], [0, 0, 0], [0.9, 0, 0], [0, 0.9, 0]]
     assert scores == pytest.approx(np.array(expected)) and scores.dtype == np.float32

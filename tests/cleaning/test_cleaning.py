@@ -153,10 +153,10 @@ def test_class_agreement():
 def test_keeping_a_label_undoes_a_relabel():
     listed = pd.DataFrame({"image_id": ["a", "b"], "path": ["a", "b"], "split": "train"})
     table = tables.new_table(listed.assign(given=["x", "y"]).astype(object))
-    table.loc[0, ["label", "stage", "by", "cause"]] = ["y", "03_fine", "rule", "relabelled"]
+    table.loc["a", ["label", "stage", "by", "cause"]] = ["y", "03_fine", "rule", "relabelled"]
     made = pd.DataFrame({"decision": ["keep"], "label": [""]}, index=["a"])
     kept = rules.apply_decisions(table, made, "03_fine")
-    assert kept.loc[0, ["label", "by", "cause"]].tolist() == ["x", "human", "confirmed"]
+    assert kept.loc["a", ["label", "by", "cause"]].tolist() == ["x", "human", "confirmed"]
 
 
 def test_the_summary_of_an_audit():

@@ -1,6 +1,5 @@
 """Who decided on a row and why stand in codes: no text that a file or a person brings is read."""
 
-import numpy as np
 import pandas as pd
 import pytest
 from small_crossing import Small
@@ -22,17 +21,17 @@ def test_an_unreadable_file_that_says_noise_is_no_noise(small, tmp_path):
     """A web page saved as a picture: its first bytes come back in the error that 01 notes."""
     (tmp_path / "raw").mkdir()
     (tmp_path / "raw" / "page.jpg").write_bytes(b"<title>noise complaints</title>" * 9)
-    listed = small.table.loc[[0], ["image_id", "split", "given"]].assign(path="page.jpg")
+    listed = small.table.iloc[:1][["image_id", "split", "given"]].assign(path="page.jpg")
     (error,) = images.take_in(listed, tmp_path / "raw", tmp_path / "cache", 64)["error"]
     assert "noise" in error
-    broken = pd.Series(np.arange(len(small.table)) == 0)
+    broken = small.table["image_id"] == "000"
     small.inventory.loc[0, "cached"] = ""
     table = tables.leave_out(small.table, broken, STAGE, "unreadable", error)
     table = tables.leave_out(table, small.is_noise, STAGE, "noise", "p > 0.9")
     asked, none = judged_and_none(table)
     cross = small.cross(table, asked, rule="posterior", posterior_rounds=1)
     learnt = posterior_rounds(cross, tables.kept(table), none, pd.Series("", table.index))
-    assert none.equals(small.is_noise) and not asked[0]
+    assert none.equals(small.is_noise) and not asked["000"]
     assert "000" not in learnt.predictions.image_ids
 
 
@@ -66,20 +65,20 @@ def test_what_teaches_none_and_what_is_confirmed_go_by_codes(small):
     assert ids[none].tolist() == ["001", "003"]
     assert ids[~judged].tolist() == ["000", "001", "003", "004"]
     confirmed = confirmed_classes(table)
-    assert confirmed[confirmed != ""].to_dict() == {5: "cat"}
+    assert confirmed[confirmed != ""].to_dict() == {"005": "cat"}
 
 
 def decided(table, row, suggested, verdict):
     values = {"suggested": suggested, "sure": 0.9, "verdict": verdict}
-    return pd.DataFrame(values, index=[table.loc[row, "image_id"]])
+    return pd.DataFrame(values, index=[table["image_id"].iloc[row]])
 
 
 @pytest.mark.parametrize("relabel", [True, False])
 def test_what_a_person_relabelled_stays_theirs_in_the_next_stage(small, relabel):
     table = after_a_person(small.table, ("000", "relabel", "cat"))
-    after = apply(table, decided(table, 0, "cat", "relabel"), "03_fine", relabel)
+    after = apply(table, decided(table, "000", "cat", "relabel"), "03_fine", relabel)
     names = ["status", "label", "stage", "by", "cause"]
-    assert after.loc[0, names].tolist() == ["keep", "cat", "02_coarse", "human", "relabelled"]
+    assert after.loc["000", names].tolist() == ["keep", "cat", "02_coarse", "human", "relabelled"]
 
 
 @pytest.mark.parametrize(
@@ -97,5 +96,5 @@ def test_each_verdict_of_the_rule_has_its_code(small, before, suggested, verdict
     if before == "drop":
         table = tables.leave_out(table, table["image_id"] == "000", "02_coarse", "label")
     after = apply(table, decided(table, 0, suggested, verdict), "03_fine", relabel=True)
-    assert after.loc[0, ["status", "stage", "by", "cause"]].tolist() == codes
+    assert after.loc["000", ["status", "stage", "by", "cause"]].tolist() == codes
     tables.check_table(after, "after")

@@ -29,7 +29,7 @@ def table():
         }
     ).astype(object)
     made = tables.new_table(images)
-    return tables.leave_out(made, made["given"] == "y", "04_lowq", "a rule")
+    return tables.leave_out(made, made["given"] == "y", "04_lowq", "small_class")
 
 
 def test_a_report_keeps_its_other_sections(tmp_path):

@@ -91,7 +91,7 @@ def test_values_that_are_not_text_are_named(table, column, value):
     ],
 )
 def test_broken_rows_are_named(table, row, column, value, message):
-    table.loc[row, column] = value
+    table.loc[table.index[row], column] = value
     with pytest.raises(ValueError, match=f"here: {message}"):
         tables.check_table(table, "here")
 
@@ -99,7 +99,7 @@ def test_broken_rows_are_named(table, row, column, value, message):
 def test_leave_out_marks_a_copy_with_one_reason_or_one_each(table):
     first = table["image_id"] == "a"
     out = tables.leave_out(table, first, "01_noise", "noise", "p 0.97")
-    assert out.loc[0, ["status", "stage", "by", "cause", "reason"]].tolist() == [
+    assert out.loc["a", ["status", "stage", "by", "cause", "reason"]].tolist() == [
         "drop",
         "01_noise",
         "rule",
@@ -112,7 +112,7 @@ def test_leave_out_marks_a_copy_with_one_reason_or_one_each(table):
     assert both["reason"].tolist() == ["rank a", "rank b", "", ""]
     tables.check_table(both, "left out")
     by_hand = tables.leave_out(table, first, "04_lowq", "small_class", by="human")
-    assert by_hand.loc[0, ["by", "reason"]].tolist() == ["human", tables.CAUSES["small_class"]]
+    assert by_hand.loc["a", ["by", "reason"]].tolist() == ["human", tables.CAUSES["small_class"]]
 
 
 @pytest.mark.parametrize("cause", tables.DROPPED)
@@ -153,7 +153,7 @@ def two_versions():
     early["group"] = ["a", "a", "c", "d", "t"]
     late = early.copy()
     late["fold"] = [0, -1, 1, 0, -1]
-    late.loc[3, "label"] = "x"
+    late.loc["d", "label"] = "x"
     return early, tables.leave_out(late, late["image_id"] == "b", "02_coarse", "label")
 
 
@@ -163,7 +163,7 @@ def test_models_of_two_tables_are_judged_by_the_same_images_under_the_same_label
         part = tables.hold_out(table, late, 0)
         assert part.loc[part["held_out"], "image_id"].tolist() == ["a", "d"]
         assert part.loc[part["held_out"], "label"].tolist() == ["x", "x"]
-    assert part.loc[3, "label"] == "x" and early.loc[3, "label"] == "y"
+    assert part.loc["d", "label"] == "x" and early.loc["d", "label"] == "y"
 
 
 def test_a_copy_of_a_held_out_image_trains_nobody():

@@ -22,8 +22,8 @@ def table():
         }
     ).astype(object)
     made = tables.new_table(listed)
-    made.loc[1, "label"] = "lily"
-    made.loc[2, "suggested"] = "rose"
+    made.loc["b", "label"] = "lily"
+    made.loc["c", "suggested"] = "rose"
     return made
 
 

@@ -212,11 +212,30 @@ def test_a_parameter_that_a_stage_no_longer_has_makes_nothing_stale(contest):
     assert set(planned(contest.read()).values()) == {"skip"}
 
 
-def test_parameters_cell_and_prose_of_a_notebook_make_nothing_stale(contest, monkeypatch, tmp_path):
-    contest()
+@pytest.fixture
+def notebooks(monkeypatch, tmp_path):
+    """A copy of the notebooks that the stamps look at and a test may change."""
     changed = tmp_path / "notebooks"
     shutil.copytree(NOTEBOOKS, changed)
-    for path in changed.glob("*.ipynb"):
+    monkeypatch.setattr(stamps, "NOTEBOOKS", changed)
+
+    def change(*pairs, stage="40_submit"):
+        path = changed / f"{stage}.ipynb"
+        notebook = nbformat.read(path, as_version=4)
+        for old, new in pairs:
+            cells = [c for c in notebook.cells if c.cell_type == "code" and old in c.source]
+            assert cells, old
+            for cell in cells:
+                cell.source = cell.source.replace(old, new)
+        nbformat.write(notebook, path)
+
+    change.folder = changed
+    return change
+
+
+def test_parameters_cell_and_prose_of_a_notebook_make_nothing_stale(contest, notebooks):
+    contest()
+    for path in notebooks.folder.glob("*.ipynb"):
         notebook = nbformat.read(path, as_version=4)
         for cell in notebook.cells:
             if cell.cell_type == "markdown":
@@ -224,12 +243,23 @@ def test_parameters_cell_and_prose_of_a_notebook_make_nothing_stale(contest, mon
             if "parameters" in cell.metadata.get("tags", []):
                 cell.source += "\nlater: int = 3  # a parameter to come"
         nbformat.write(notebook, path)
-    before = code_of("03_fine")
-    monkeypatch.setattr(stamps, "NOTEBOOKS", changed)
-    assert code_of("03_fine") == before
     assert set(planned(contest.read()).values()) == {"skip"}
-    path = changed / "03_fine.ipynb"
-    path.write_text(path.read_text().replace("cfg.seed + cfg.top", "cfg.seed"))
+
+
+def test_captions_pictures_and_messages_of_a_notebook_make_nothing_stale(contest, notebooks):
+    contest()
+    notebooks(
+        ("images that changed class, largest loss first", "changed"),
+        ("limit=24", "limit=12"),
+        ("images changed class", "images moved"),
+        ("plots.assigned(plain, chosen", "plots.assigned(chosen, chosen"),
+    )
+    assert set(planned(contest.read()).values()) == {"skip"}
+
+
+def test_another_step_in_a_cell_makes_its_stage_stale(contest, notebooks):
+    contest()
+    notebooks(("cfg.seed + cfg.top", "cfg.seed"), stage="03_fine")
     assert planned(contest.read())["03_fine"] == "run: changed code: notebook"
 
 

@@ -20,8 +20,9 @@ from fgvc_utils.training.worker import carry_out
 CLASSES = ["ant", "bee", "cat", "dog"]
 EACH, WIDTH = 30, 16
 SETTINGS = {
-    "run": "small", "data_root": ".", "seed": 0, "processes": 1, "nodes": 1, "node_rank": 0,
-    "rendezvous": "", "device": "cpu", "threads": 1, "workers": 0, "backbone": "drawn",
+    "contest": "", "run": "small", "data_root": ".", "seed": 0, "processes": 1, "nodes": 1,
+    "node_rank": 0, "rendezvous": "", "device": "cpu", "threads": 1, "workers": 0,
+    "backbone": "drawn",
     "weights": "none", "size": 32, "test_ratio": 1.15, "fit": "head", "epochs": 12, "rate": 0.02,
     "optimiser": "lbfgs", "lbfgs_steps": 60,
     "sgd_rate": 0.05, "weight_decay": 0.05, "global_batch": 16, "micro_batch": 16,
@@ -54,13 +55,15 @@ class Small:
         given = np.where(np.arange(len(true)) % 6 == 5, (true + 1) % len(CLASSES), true)
         clouds = random.normal(size=(24, WIDTH)) + np.resize([4, -4], WIDTH)
         features = np.concatenate([centres[true] + random.normal(size=(len(true), WIDTH)), clouds])
-        self.true = [CLASSES[n] for n in true] + [""] * len(clouds)
+        shown = [CLASSES[n] for n in true] + [""] * len(clouds)
         labels = [CLASSES[n] for n in given] + list(np.resize(CLASSES, len(clouds)))
         ids = [f"{n:03d}" for n in range(len(labels))]
         listed = pd.DataFrame({"image_id": ids, "path": ids, "split": "train", "given": labels})
         self.table = tables.new_table(listed.astype(object))
         self.inventory = pd.DataFrame({"image_id": ids, "file": ids, "cached": ids})
-        self.is_noise = pd.Series(self.true) == ""
+        # The class that each image shows, by image id; empty for noise.
+        self.true = pd.Series(shown, ids)
+        self.is_noise = self.true == ""
         self.outputs = folder
         self.features = Job(
             name="drawn", folder=str(folder / "drawn"), rows="", classes=[], fit="none",
@@ -83,4 +86,4 @@ class Small:
 
     @property
     def is_wrong(self):
-        return (self.table["given"] != pd.Series(self.true)) & ~self.is_noise
+        return (self.table["given"] != self.true) & ~self.is_noise

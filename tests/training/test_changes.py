@@ -6,15 +6,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import get_args
 
-import nbformat
 import numpy as np
 import pytest
 import torch
 from pydantic import TypeAdapter, ValidationError
 from small_jobs import small_job
 
+from fgvc_utils.contest.contest_file import notebook_defaults
 from fgvc_utils.contest.parameters import ParameterError
-from fgvc_utils.contest.places import PROJECT
 from fgvc_utils.jobs.records import Distillation, Job, Recipe
 from fgvc_utils.pipeline.stages import STAGES
 from fgvc_utils.training import augment, changes, params
@@ -38,12 +37,9 @@ def picture():
 @pytest.fixture(params=TRAINERS)
 def given(request):
     """The defaults of a notebook that trains, by name, and its record."""
-    record = STAGES[request.param]
-    cells = nbformat.read(PROJECT / "notebooks" / f"{request.param}.ipynb", as_version=4).cells
-    (cell,) = [each for each in cells if "parameters" in each.metadata.get("tags", [])]
-    names = {}
-    exec(cell.source, names)
-    return {name: names[name] for name in record.model_fields if name in names}, record
+    record = STAGES[request.param].parameters
+    defaults = notebook_defaults(request.param)
+    return {name: defaults[name] for name in record.model_fields if name in defaults}, record
 
 
 def usual(change):

@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 from types import SimpleNamespace
 
 import pandas as pd
@@ -9,7 +10,8 @@ import pytest
 from small_jobs import small_job
 
 from fgvc_utils.core.files import write_json
-from fgvc_utils.training.models import model_table
+from fgvc_utils.jobs.rows import write_rows
+from fgvc_utils.training.models import model_table, top1_line, trained_on
 
 
 def make_model(folder, name, figures, seconds, log=None, **job):
@@ -84,3 +86,20 @@ def test_one_model_without_a_report_shows_no_parameter_twice(tmp_path):
     assert len(table) == 1 and "table" not in table
     assert table[["top1", "low", "high", "n"]].isna().all(axis=None)
     assert "base_lr" not in table and table.columns.is_unique
+
+
+def test_top1_is_told_with_its_number_and_interval():
+    right = pd.Series([True] * 8 + [False] * 2)
+    assert top1_line(right) == "top-1 80.0% of 10, 95 % interval 49.0% to 94.3%"
+
+
+def test_images_that_any_model_was_trained_on(tmp_path):
+    rows = pd.DataFrame({"image_id": list("abc"), "file": "", "target": "", "label": ""})
+    rows = rows.assign(validate=False, predict=True)
+    folders = []
+    for name, fitted in (("one", "a"), ("two", "c")):
+        made = make_model(tmp_path, name, {}, 1.0)
+        write_rows(rows.assign(fit=rows["image_id"] == fitted), Path(made.rows))
+        folders.append(Path(made.folder))
+    assert trained_on(folders, ["c", "b", "a"]).to_dict() == {"c": True, "b": False, "a": True}
+    assert trained_on(folders, []).empty and not trained_on([], ["a"]).any()

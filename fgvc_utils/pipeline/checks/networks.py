@@ -7,6 +7,7 @@ from fgvc_utils.contest.parameters import ParameterError, accumulation
 from fgvc_utils.jobs.running import hardware
 from fgvc_utils.pipeline.checks.findings import Contest, Findings
 from fgvc_utils.pipeline.naming import first_quoted
+from fgvc_utils.pipeline.stages import STAGES
 from fgvc_utils.training import backbones
 
 
@@ -85,7 +86,7 @@ def check_batches(contest: Contest, found: Findings) -> None:
             accumulation(cfg.global_batch, cfg.micro_batch, cfg.processes * cfg.nodes)
         except ParameterError as error:
             uncut.setdefault(str(error), []).append(step.name)
-        if not train or step.stage not in ("10_train", "20_distill", "30_ensemble"):
+        if not train or STAGES[step.stage].makes not in ("model", "vote"):
             continue
         labelled = train
         if cfg.held_out_fold >= 0 and contest.folds:

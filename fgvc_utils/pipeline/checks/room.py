@@ -6,9 +6,11 @@ from functools import cache
 import numpy as np
 import psutil
 
+from fgvc_utils.cleaning.views import held_bytes
 from fgvc_utils.core.files import SPARE_BYTES, in_gigabytes, nearest_existing
 from fgvc_utils.pipeline.checks.findings import Contest, Findings
 from fgvc_utils.pipeline.checks.networks import backbones_of
+from fgvc_utils.pipeline.stages import STAGES
 from fgvc_utils.training import backbones
 
 # Bytes a pixel of the cache's JPEGs (quality 95, full colour) and height × width / side² of photos,
@@ -36,25 +38,25 @@ def room_needed(contest: Contest) -> dict[str, int]:
         cfg = step.cfg
         if step.stamp.is_file():
             continue
-        if step.stage == "01_noise":
+        if STAGES[step.stage].lists_images:
             jpeg = contest.jpeg_bytes or JPEG_BYTES * ASPECT * cfg.cache_side**2
             add("the cache of pictures", total * jpeg)
-        if step.stage in ("01_noise", "02_coarse", "03_fine") and cfg.fit == "head":
+        if getattr(cfg, "fit", "") == "head":
             for name in backbones_of(cfg):
                 # Of the picture and its mirror image.
                 add("features", total * 2 * half * feature_width(name))
-        if step.stage in ("10_train", "20_distill"):
+        if STAGES[step.stage].makes == "model":
             values = classes + feature_width(cfg.backbone) * (1 + cfg.feature_views)
             add("predictions of models", total * half * values)
             teachers = len(getattr(cfg, "teachers", [])) or len(contest.of("10_train"))
             views = getattr(cfg, "teacher_views", 0)
-            add("teachers' word on views", teachers * views * total * half * classes)
+            add("teachers' predictions on views", teachers * views * total * half * classes)
             for ratio in (cfg.train_ratio, cfg.test_ratio) if cfg.decoded_gb else ():
                 side = round(cfg.size * ratio)
                 decoded[side] = round(total * 3 * ASPECT * side**2)
             largest = cfg.decoded_gb * 1e9
             needed["decoded pictures"] = round(min(sum(decoded.values()), largest))
-        if step.stage == "30_ensemble":
+        if STAGES[step.stage].makes == "vote":
             add("scores", 2 * test * classes * 4)
     return {what: size for what, size in needed.items() if size}
 
@@ -94,17 +96,19 @@ def memory_needed(contest: Contest) -> dict[str, int]:
     """The most that single steps hold in memory, in bytes, by step; rough, without training."""
     total, test, needed = len(contest.images), contest.count("test"), {}
     for step in contest.steps:
-        if step.stage in ("01_noise", "02_coarse", "03_fine") and step.cfg.fit == "head":
+        if getattr(step.cfg, "fit", "") == "head":
             width = sum(feature_width(name) for name in backbones_of(step.cfg))
             # Two views in half precision, once in full while they are standardised.
-            needed[step.name] = total * width * (2 * 2 + 4)
-        if step.stage == "40_submit":
+            fitting = 2 * 2 + 4
+            needed[step.name] = total * width * max(fitting, held_bytes(step.cfg))
+        if STAGES[step.stage].makes == "submission":
             # Scores, and their copy while they are balanced.
             needed[step.name] = 2 * 4 * test * len(contest.classes)
     return needed
 
 
 def check_memory(contest: Contest, found: Findings) -> None:
+    """The memory that is available holds what single steps need."""
     if contest.images is None:
         return
     available = psutil.virtual_memory().available
