@@ -119,7 +119,7 @@ def prepare(name: str, seed: int, work: Path) -> Contest:
         drawing.draw_demo(data, seed=seed)
     cfg = stage_parameters(name, work, seed, data)
     first, coarse, fine = cfg["01_noise"], cfg["02_coarse"], cfg["03_fine"]
-    listed = listing.list_images(data, "train", "test")
+    listed = listing.list_images(data, first.train, first.test)
     inventory = tables.by_image_id(
         images.take_in(listed, data, cache_folder(first), max(first.cache_side, 260))
     )

@@ -6,9 +6,9 @@ for the grid of widgets) to the line in the journal, what the server sends to th
 the browser's memory grows by, after the first screen and after scrolling through all.
 
 fastai's cleaner keeps its marks in the browser until code asks for them, so there is no line to
-wait for; it shows `max_n` images of one class and set. Its first screen holds the time in which
-it predicts all images, told apart as well. A grid of widgets is measured up to the size that opens.
-Last line: JSON.
+wait for; it shows `max_n` images of one class and set. The time to its first screen includes
+predicting all images, which is listed apart as well. A grid of widgets is measured up to the size
+that opens. Last line: JSON.
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """Write what the pages take from the code: python docs/generate.py [--check].
 
-The table of parameters, the table of stages, the columns of the label table and the drawn
+The tables of parameters, stages, columns, codes and random changes and the drawing of the
 structure are read from notebooks, records and imports, so that no page has to be kept in step by
 hand. With --check nothing is written and files that are out of date are named.
 """
@@ -18,8 +18,10 @@ from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from fgvc_utils.contest import tables
 from fgvc_utils.contest.places import PROJECT
 from fgvc_utils.pipeline import stages
+from fgvc_utils.training import changes
 
 DOCS = PROJECT / "docs"
 PACKAGE = PROJECT / "fgvc_utils"
@@ -102,7 +104,7 @@ def parameters_page() -> str:
     for stage, record in stages.STAGES.items():
         cell = parameters_cell(PROJECT / f"notebooks/{stage}.ipynb")
         in_cell = {each.name: each for each in parameters_of(cell)}
-        for name, field in record.model_json_schema()["properties"].items():
+        for name, field in record.parameters.model_json_schema()["properties"].items():
             # What no cell names has its default and its help in the record.
             own = Parameter(name, json.dumps(field.get("default")), field.get("description", ""))
             own = in_cell.get(name, own)
@@ -122,19 +124,28 @@ def parameters_page() -> str:
 
 
 def stages_block() -> str:
-    """The stages, each with what it reads and writes by the first lines of its notebook."""
-    rows = []
-    for stage, record in stages.STAGES.items():
-        notebook = json.loads((PROJECT / f"notebooks/{stage}.ipynb").read_text("utf-8"))
-        text = "".join(notebook["cells"][0]["source"]).split("\n", 1)[1].strip()
-        rows.append([f"`{stage}`", f"`{record.__name__}`", text.split("\n\n")[0]])
-    return _table(["notebook", "record", "what it reads and writes"], rows)
+    """What each stage does, reads and writes, from the records of the stages."""
+    return stages.stage_table() + "\n"
 
 
 def columns_block() -> str:
-    """The columns of the label table, from the docstring of the module that checks them."""
+    """The columns of the label table and the codes in them, from the module that checks both."""
     text = ast.get_docstring(ast.parse((PACKAGE / "contest/tables.py").read_text("utf-8")))
-    return "\n".join(line for line in text.splitlines() if line.startswith("|")) + "\n"
+    columns = "\n".join(line for line in text.splitlines() if line.startswith("|"))
+    codes = [[f"`{code}`", "left out", what] for code, what in tables.DROPPED.items()]
+    codes += [[f"`{code}`", "kept", what] for code, what in tables.KEPT.items()]
+    return f"{columns}\n\n{_table(['cause', 'status', 'meaning'], codes)}"
+
+
+def changes_block() -> str:
+    """The random changes with their parameters, from their registry."""
+    rows = [
+        [change.name, ", ".join(f"`{name}`" for name in change.types), change.what]
+        for change in changes.CHANGES
+    ]
+    mixing = "`mix`, `mix_probability`, `mix_alpha`"
+    rows += [[f"{mix.name} (`mix: {mix.kind}`)", mixing, mix.what] for mix in changes.MIXES]
+    return _table(["change", "parameters", "what it does"], rows)
 
 
 # Structure
@@ -214,36 +225,67 @@ def structure_block() -> str:
     return picture + _table(["wing", "what it is for", "modules", "imports (modules)"], rows)
 
 
+def layers(edges: set[tuple[str, str]], height: dict[str, int]) -> list[list[tuple[str, ...]]]:
+    """What is drawn on each level, from the top: `(wing,)`, or `(wing, wing)` for an arrow passing.
+
+    On each level things stand in the order of what is above them, so that few arrows cross.
+    """
+    rows: list[list[tuple[str, ...]]] = []
+    for level in range(max(height.values()), -1, -1):
+        row: list[tuple[str, ...]] = [(wing,) for wing in sorted(height) if height[wing] == level]
+        row += [(a, b) for a, b in sorted(edges) if height[b] < level < height[a]]
+        place = {thing: n for n, thing in enumerate(rows[-1])} if rows else {}
+
+        def middle(thing: tuple[str, ...], place: dict = place) -> float:
+            above = [place[(a, b)] for a, b in edges if thing in ((a, b), (b,)) and (a, b) in place]
+            above += [place[(a,)] for a, b in edges if thing in ((a, b), (b,)) and (a,) in place]
+            return sum(above) / len(above) if above else len(place) / 2
+
+        rows.append(sorted(row, key=middle))
+    return rows
+
+
 def structure_picture() -> str:
     """The wings as boxes, each above those it imports, as SVG."""
-    edges, wings = set(imports_between_wings()), list(summaries())
-    height = levels(edges, wings)
+    edges = set(imports_between_wings())
+    height = levels(edges, list(summaries()))
+    drawn = direct(edges)
     wide, high, across, down, margin = 132, 40, 40, 52, 20
-    rows = [[w for w in wings if height[w] == level] for level in range(max(height.values()) + 1)]
-    width = max(len(row) for row in rows) * (wide + across) - across + 2 * margin
-    place = {}
-    for level, row in enumerate(rows):
-        left = (width - len(row) * (wide + across) + across) / 2
-        for n, wing in enumerate(row):
-            y = margin + (len(rows) - 1 - level) * (high + down)
-            place[wing] = (left + n * (wide + across), y)
-    lines = [
-        f'<line x1="{place[a][0] + wide / 2:g}" y1="{place[a][1] + high:g}" '
-        f'x2="{place[b][0] + wide / 2:g}" y2="{place[b][1] - 3:g}" marker-end="url(#head)"/>'
-        for a, b in sorted(direct(edges))
+    rows = layers(drawn, height)
+    widths = [
+        sum(wide if len(thing) == 1 else 0 for thing in row) + across * (len(row) - 1)
+        for row in rows
     ]
+    width = max(widths) + 2 * margin
+    middle: dict[tuple[str, ...], tuple[float, float]] = {}
+    for level, row in enumerate(rows):
+        x, y = (width - widths[level]) / 2, margin + level * (high + down)
+        for thing in row:
+            own = wide if len(thing) == 1 else 0
+            middle[thing] = (x + own / 2, y)
+            x += own + across
+    lines = []
+    for a, b in sorted(drawn):
+        (x1, y1), (x2, y2) = middle[(a,)], middle[(b,)]
+        points = [f"{x1:g},{y1 + high:g}"]
+        if (a, b) in middle:
+            x, y = middle[(a, b)]
+            points += [f"{x:g},{y:g}", f"{x:g},{y + high:g}"]
+        points.append(f"{x2:g},{y2 - 3:g}")
+        lines.append(f'<polyline points="{" ".join(points)}" marker-end="url(#head)"/>')
     boxes = [
-        f'<rect x="{x:g}" y="{y:g}" width="{wide}" height="{high}" rx="5"/>'
-        f'<text x="{x + wide / 2:g}" y="{y + high / 2 + 5:g}">{escape(wing)}</text>'
-        for wing, (x, y) in sorted(place.items())
+        f'<rect x="{x - wide / 2:g}" y="{y:g}" width="{wide}" height="{high}" rx="5"/>'
+        f'<text x="{x:g}" y="{y + high / 2 + 5:g}">{escape(thing[0])}</text>'
+        for thing, (x, y) in sorted(middle.items())
+        if len(thing) == 1
     ]
     tall = 2 * margin + len(rows) * (high + down) - down
     return f"""<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {tall}" \
 width="{width}" height="{tall}" font-family="sans-serif" font-size="15" text-anchor="middle">
 <defs><marker id="head" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="8" markerHeight="8" \
 orient="auto"><path d="M0 1 9 5 0 9z" fill="#667"/></marker>
-<style>line{{stroke:#667;stroke-width:1.3}}rect{{fill:#eef3f8;stroke:#357}}text{{fill:#123}}\
-</style></defs>
+<style>polyline{{fill:none;stroke:#667;stroke-width:1.3}}rect{{fill:#eef3f8;stroke:#357}}\
+text{{fill:#123}}</style></defs>
 <rect width="100%" height="100%" style="fill:#fff;stroke:none"/>
 {chr(10).join(lines + boxes)}
 </svg>
@@ -273,8 +315,10 @@ def generated() -> dict[Path, str]:
     method = (DOCS / "method.md").read_text("utf-8")
     method = filled(filled(method, "stages", stages_block()), "columns", columns_block())
     develop = (DOCS / "develop.md").read_text("utf-8")
+    recipe = (DOCS / "recipe.md").read_text("utf-8")
     return {
         DOCS / "parameters.md": parameters_page(),
+        DOCS / "recipe.md": filled(recipe, "changes", changes_block()),
         DOCS / "method.md": method,
         DOCS / "develop.md": filled(develop, "structure", structure_block()),
         DOCS / "structure.svg": structure_picture(),

@@ -14,9 +14,15 @@ myst_heading_anchors = 3
 myst_enable_extensions = []
 
 napoleon_google_docstring = False
+napoleon_use_ivar = True
+# Words of a shape such as (images, classes) are no names of the package, however many it has.
+suppress_warnings = ["ref.python"]
 autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True, "exclude-members": "model_config, set"}
 autodoc_typehints_format = "short"
+# Defaults as the source has them, not as Python shows the objects.
+autodoc_preserve_defaults = True
+viewcode_follow_imported_members = False
 python_use_unqualified_type_names = True
 # In docstrings a `word` is code.
 default_role = "literal"
@@ -24,6 +30,8 @@ default_role = "literal"
 html_theme = "furo"
 html_title = project
 html_show_sphinx = False
+html_static_path = ["static"]
+html_css_files = ["wide.css"]
 
 
 def _list_tables(app, what, name, obj, options, lines):
@@ -44,6 +52,12 @@ def _row(cells):
     return [f"   {'* -' if n == 0 else '  -'} {cell}" for n, cell in enumerate(cells)]
 
 
+def _skip_aliases(app, what, name, obj, skip, options):
+    """Leave out what Python itself says of the fields of a NamedTuple; the class describes them."""
+    return True if (getattr(obj, "__doc__", "") or "").startswith("Alias for field") else None
+
+
 def setup(app):
     """Sphinx calls this."""
+    app.connect("autodoc-skip-member", _skip_aliases)
     app.connect("autodoc-process-docstring", _list_tables)

@@ -182,6 +182,7 @@ def faded(rng: np.random.Generator, ground: Colour, mark: Colour) -> Colour:
 
 
 def some_colour(rng: np.random.Generator, choices: list | np.ndarray) -> Colour:
+    """One of the colours `choices` (hue, saturation, value), varied a little."""
     hue, saturation, value = map(float, choices[rng.integers(len(choices))])
     return hsv(
         hue + rng.normal(0, 0.02),
@@ -206,6 +207,7 @@ def petal_outline(length: float, width: float, tip: str) -> np.ndarray:
 
 
 def draw_flower(pen: Pen, rng: np.random.Generator, petals: int, width: float, tip: str) -> None:
+    """A flower from above on its stem; species differ in the number and shape of petals."""
     colour = some_colour(rng, PETALS)
     green = hsv(rng.uniform(0.24, 0.36), 0.6, rng.uniform(0.3, 0.55))
     sway = rng.uniform(-0.5, 0.5)
@@ -238,6 +240,7 @@ def draw_flower(pen: Pen, rng: np.random.Generator, petals: int, width: float, t
 
 
 def draw_leaf(pen: Pen, rng: np.random.Generator, edge: str, veins: str) -> None:
+    """A leaf; species differ in its edge or its veins."""
     colour = some_colour(rng, [(0.3, 0.65, 0.5), (0.25, 0.65, 0.62), (0.17, 0.7, 0.7)])
     if rng.random() < 0.2:
         colour = some_colour(rng, [(0.07, 0.75, 0.7), (0.01, 0.65, 0.6)])
@@ -283,6 +286,7 @@ def draw_leaf(pen: Pen, rng: np.random.Generator, edge: str, veins: str) -> None
 
 
 def draw_beetle(pen: Pen, rng: np.random.Generator, pattern: str) -> None:
+    """A beetle from above; species differ in the marks on its wing cases."""
     back = some_colour(
         rng,
         numbers("0.01 0.85 0.8, 0.08 0.9 0.9, 0.36 0.75 0.5, 0.6 0.7 0.55, 0.12 0.8 0.85"),
@@ -337,6 +341,7 @@ def draw_beetle(pen: Pen, rng: np.random.Generator, pattern: str) -> None:
 
 
 def draw_butterfly(pen: Pen, rng: np.random.Generator, pattern: str) -> None:
+    """A butterfly from above; species differ in the marks on its wings."""
     colour = some_colour(
         rng,
         numbers("0.08 0.85 0.95, 0.14 0.65 0.97, 0.58 0.6 0.85, 0.03 0.75 0.8, 0.1 0.25 0.95"),
@@ -406,6 +411,7 @@ def draw_butterfly(pen: Pen, rng: np.random.Generator, pattern: str) -> None:
 
 
 def draw_mushroom(pen: Pen, rng: np.random.Generator, pattern: str) -> None:
+    """A mushroom from the side; species differ in its cap or stem."""
     colour = some_colour(
         rng,
         numbers("0.0 0.8 0.75, 0.06 0.7 0.7, 0.08 0.5 0.5, 0.11 0.55 0.8, 0.95 0.4 0.55"),
@@ -479,6 +485,7 @@ def draw_mushroom(pen: Pen, rng: np.random.Generator, pattern: str) -> None:
 
 
 def draw_fish(pen: Pen, rng: np.random.Generator, pattern: str) -> None:
+    """A fish from the side; species differ in marks or tail."""
     colour = some_colour(
         rng,
         numbers("0.09 0.8 0.95, 0.15 0.6 0.95, 0.55 0.55 0.8, 0.0 0.6 0.85, 0.58 0.15 0.8"),
@@ -563,6 +570,7 @@ def draw_fish(pen: Pen, rng: np.random.Generator, pattern: str) -> None:
 
 
 def draw_feather(pen: Pen, rng: np.random.Generator, pattern: str) -> None:
+    """A feather; species differ in its marks."""
     colour = some_colour(
         rng,
         numbers("0.08 0.3 0.75, 0.1 0.12 0.88, 0.58 0.4 0.7, 0.06 0.55 0.6, 0.35 0.3 0.55"),
@@ -621,6 +629,7 @@ def draw_feather(pen: Pen, rng: np.random.Generator, pattern: str) -> None:
 
 
 def draw_shell(pen: Pen, rng: np.random.Generator, pattern: str) -> None:
+    """A fan-shaped shell; species differ in its marks."""
     colour = some_colour(
         rng,
         numbers("0.04 0.4 0.9, 0.09 0.3 0.92, 0.95 0.3 0.85, 0.1 0.1 0.93, 0.75 0.2 0.75"),
@@ -673,6 +682,7 @@ def draw_shell(pen: Pen, rng: np.random.Generator, pattern: str) -> None:
 
 
 def draw_cactus(pen: Pen, rng: np.random.Generator, pattern: str) -> None:
+    """A cactus; species differ in spines, ribs or bloom."""
     colour = some_colour(
         rng, [(0.33, 0.5, 0.5), (0.28, 0.5, 0.55), (0.4, 0.35, 0.5), (0.25, 0.35, 0.6)]
     )
@@ -887,6 +897,7 @@ def _plant(rng: np.random.Generator, late: bool) -> Colour:
 
 
 def bokeh(rng: np.random.Generator, size: tuple[int, int], late: bool) -> np.ndarray:
+    """Blurred lights and plants far away."""
     first, second = _plant(rng, late), _plant(rng, late)
     image = _canvas(_mix(shade(first, -0.35), second, fractal(rng, size, 1.5, 2) + 0.5))
     draw = ImageDraw.Draw(image, "RGBA")
@@ -899,6 +910,7 @@ def bokeh(rng: np.random.Generator, size: tuple[int, int], late: bool) -> np.nda
 
 
 def meadow(rng: np.random.Generator, size: tuple[int, int], late: bool) -> np.ndarray:
+    """Grass and flowers."""
     w, h = size
     image = _canvas(
         _mix(
@@ -925,6 +937,7 @@ def meadow(rng: np.random.Generator, size: tuple[int, int], late: bool) -> np.nd
 
 
 def foliage(rng: np.random.Generator, size: tuple[int, int], late: bool) -> np.ndarray:
+    """Leaves one over another."""
     image = Image.new("RGB", size, ink(shade(_plant(rng, late), -0.6))[:3])
     draw = ImageDraw.Draw(image, "RGBA")
     for k in range(60):
@@ -941,6 +954,7 @@ def foliage(rng: np.random.Generator, size: tuple[int, int], late: bool) -> np.n
 
 
 def litter(rng: np.random.Generator, size: tuple[int, int], late: bool) -> np.ndarray:
+    """Fallen leaves on soil."""
     image = _canvas(soil(rng, size, late) * 0.7)
     draw = ImageDraw.Draw(image, "RGBA")
     for _ in range(45):
@@ -959,6 +973,7 @@ def litter(rng: np.random.Generator, size: tuple[int, int], late: bool) -> np.nd
 
 
 def soil(rng: np.random.Generator, size: tuple[int, int], late: bool) -> np.ndarray:
+    """Bare soil with stones."""
     hue, pale = (rng.uniform(0.04, 0.1), 0.0) if not late else (rng.uniform(0.0, 0.7), 0.25)
     dark = hsv(hue, rng.uniform(0.25, 0.5) - pale, rng.uniform(0.15, 0.3))
     light = hsv(hue, rng.uniform(0.25, 0.45) - pale, rng.uniform(0.4, 0.6) + pale)
@@ -977,6 +992,7 @@ def soil(rng: np.random.Generator, size: tuple[int, int], late: bool) -> np.ndar
 
 
 def sand(rng: np.random.Generator, size: tuple[int, int], late: bool) -> np.ndarray:
+    """Sand with ripples."""
     hue = rng.uniform(0.07, 0.13) if not late else rng.uniform(0.5, 0.66)
     light = hsv(hue, rng.uniform(0.1, 0.35) * (0.4 if late else 1), rng.uniform(0.75, 0.95))
     y, x = np.mgrid[: size[1], : size[0]].astype(np.float32) / min(size)
@@ -987,6 +1003,7 @@ def sand(rng: np.random.Generator, size: tuple[int, int], late: bool) -> np.ndar
 
 
 def bark(rng: np.random.Generator, size: tuple[int, int], late: bool) -> np.ndarray:
+    """The bark of a tree."""
     hue = rng.uniform(0.04, 0.11)
     dark = hsv(hue, rng.uniform(0.2, 0.6) * (0.4 if late else 1), rng.uniform(0.2, 0.35))
     light = hsv(hue, rng.uniform(0.2, 0.5) * (0.4 if late else 1), rng.uniform(0.5, 0.8))
@@ -1008,6 +1025,7 @@ def bark(rng: np.random.Generator, size: tuple[int, int], late: bool) -> np.ndar
 
 
 def water(rng: np.random.Generator, size: tuple[int, int], late: bool) -> np.ndarray:
+    """Water with light from above."""
     hue = rng.uniform(0.5, 0.6) if not late else rng.uniform(0.3, 0.5)
     deep, clear = (
         hsv(hue, 0.8, rng.uniform(0.15, 0.4)),
@@ -1034,6 +1052,7 @@ def water(rng: np.random.Generator, size: tuple[int, int], late: bool) -> np.nda
 
 
 def reef(rng: np.random.Generator, size: tuple[int, int], late: bool) -> np.ndarray:
+    """Water with plants and stones."""
     image = _canvas(water(rng, size, late))
     draw = ImageDraw.Draw(image, "RGBA")
     w, h = size
@@ -1049,6 +1068,7 @@ def reef(rng: np.random.Generator, size: tuple[int, int], late: bool) -> np.ndar
 
 
 def sky(rng: np.random.Generator, size: tuple[int, int], late: bool) -> np.ndarray:
+    """Sky with clouds."""
     y = np.linspace(0, 1, size[1], dtype=np.float32)[:, None]
     if late:
         top, low = hsv(rng.uniform(0.6, 0.75), 0.35, 0.55), hsv(rng.uniform(0.02, 0.1), 0.4, 0.95)
@@ -1138,11 +1158,18 @@ def frame_size(rng: np.random.Generator, side: int) -> tuple[int, int]:
 def draw_subject(
     rng: np.random.Generator, genus: int, species: int, side: int, late: bool
 ) -> Image.Image:
-    """A photo-like picture of one species.
+    """A photo-like RGB picture of one species.
 
-    Parameters: `genus` and `species` are positions in GENERA and its `species`; `side` is the
-    length of about the shorter side in pixels; `late` takes the other season, closer and sharper.
-    Returns an RGB image.
+    Parameters
+    ----------
+    rng
+        All that varies is drawn from it.
+    genus, species
+        Positions in `GENERA` and in its `species`.
+    side
+        About the length of the shorter side, in pixels.
+    late
+        Take the other season, closer and sharper, as test images are.
     """
     size = frame_size(rng, side)
     kind = GENERA[genus]

@@ -3,10 +3,11 @@
 `python -m fgvc_utils.demo FOLDER` draws look-alike species in genera with the noise of the web in
 known shares. The folder holds
 
-- `train/<class>/*.jpg`: class folders `000`…; the ending is always `.jpg`, the content not always
+- `train/*/*.jpg`, a folder `000`… for each class, and `train.csv` (path, label), which names the
+  classes; the ending is always `.jpg`, the content not always
 - `test/*.jpg` and `sample_submission.csv` (path, class)
 - `truth/train.csv` (path, given, kind, true, stored_as), `truth/test.csv` (path, class) and
-  `truth/classes.csv` (class, name, coarse): for scoring alone
+  `truth/classes.csv` (class, look, coarse): for scoring alone
 - `demo.json`: the parameters it was drawn with
 """
 
@@ -33,7 +34,7 @@ from fgvc_utils.core.files import read_json, write_json
 from fgvc_utils.demo.art import GENERA, draw_lifeless, draw_subject
 
 # Raised when the same parameters give other pictures, so that an older folder is not taken for it.
-VERSION = 1
+VERSION = 2
 
 # A set that is drawn in about a second, with every kind of noise in it.
 TINY = {
@@ -47,6 +48,17 @@ TINY = {
     "corrupt": 0.025,
     "stored_oddly": 0.2,
 }
+
+# The first words of the classes' names, in the order of their folders: sorted names stand in the
+# order of the folders, and the name of a class tells its group but not what it looks like.
+EPITHETS = (
+    *("Alpine", "Arctic", "Atlantic", "Balkan", "Baltic", "Bohemian", "Boreal", "Carpathian"),
+    *("Caspian", "Coastal", "Common", "Desert", "Dwarf", "Eastern", "Forest", "Giant"),
+    *("Highland", "Iberian", "Imperial", "Island", "Lesser", "Lowland", "Marsh", "Meadow"),
+    *("Mountain", "Northern", "Pacific", "Prairie", "River", "Royal", "Siberian", "Southern"),
+    *("Steppe", "Tundra", "Valley", "Western"),
+)
+CHAOTIC = "Wild finds"
 
 # A process needs half a second to start: fewer images than this are drawn sooner without.
 WORTH_A_PROCESS = 300
@@ -121,6 +133,9 @@ def plan(p: dict) -> tuple[list[Item], list[Item], list[dict]]:
         fits = [k for k in range(n) if k != label and (genus(k) == genus(label)) == same_genus]
         return int(rng.choice(fits))
 
+    names = [f"{EPITHETS[label]} {GENERA[genus(label)].name}" for label in range(n)]
+    names += [f"{CHAOTIC} {k + 1:03d}" for k in range(p["chaotic_classes"])]
+
     drawn: list[tuple[int, str, int]] = []  # given, kind, true (-1: nothing living)
     for label in range(n):
         drawn += [(label, "ok", label)] * int(sizes[label])
@@ -136,9 +151,8 @@ def plan(p: dict) -> tuple[list[Item], list[Item], list[dict]]:
     def item(index: int, given: int, kind: str, true: int, how: str) -> Item:
         stream = (p["seed"], 1, index)
         seen = (-1, -1) if true < 0 else divmod(int(species_of[true]), per_genus)
-        code = "" if true < 0 else f"{true:03d}"
         path = f"train/{given:03d}/{file_name(stream)}"
-        return Item(path, f"{given:03d}", kind, code, how, stream, *seen)
+        return Item(path, names[given], kind, "" if true < 0 else names[true], how, stream, *seen)
 
     train = [item(k, *row, stored[k]) for k, row in enumerate(drawn)]
     sources = rng.choice(counts["ok"], counts["duplicate"], replace=False).tolist()
@@ -154,13 +168,12 @@ def plan(p: dict) -> tuple[list[Item], list[Item], list[dict]]:
     test = []
     for k, label in enumerate(labels):
         seen = divmod(int(species_of[label]), per_genus)
-        code = f"{label:03d}"
         path = f"test/{k:05d}.jpg"
-        test.append(Item(path, "", "ok", code, "RGB", (p["seed"], 2, k), *seen, late=True))
+        test.append(Item(path, "", "ok", names[label], "RGB", (p["seed"], 2, k), *seen, late=True))
     classes = [
         {
-            "class": f"{label:03d}",
-            "name": GENERA[genus(label)].species[species_of[label] % per_genus][0],
+            "class": names[label],
+            "look": GENERA[genus(label)].species[species_of[label] % per_genus][0],
             "coarse": f"{genus_code[genus(label)]:03d}",
         }
         for label in range(n)
@@ -269,7 +282,7 @@ def _write_rows(path: Path, columns: Sequence[str], rows: Sequence[dict]) -> Non
 
 def _draw_all(folder: Path, p: dict, processes: int) -> None:
     train, test, classes = plan(p)
-    for name in {"test", "truth", *(f"train/{item.given}" for item in train)}:
+    for name in {"test", "truth", *(Path(item.path).parent for item in train)}:
         (folder / name).mkdir(parents=True)
     fresh = [item for item in train if not item.copy_of] + test
     draw = partial(draw_item, folder=folder, side=p["side"])
@@ -284,11 +297,13 @@ def _draw_all(folder: Path, p: dict, processes: int) -> None:
         if item.copy_of:
             copy_item(item, folder)
     rows = sorted((item._asdict() for item in train), key=lambda row: row["path"])
+    listed = [{"path": row["path"], "label": row["given"]} for row in rows]
+    _write_rows(folder / "train.csv", ("path", "label"), listed)
     columns = ("path", "given", "kind", "true", "stored_as")
     _write_rows(folder / "truth/train.csv", columns, rows)
     answers = [{"path": item.path, "class": item.true} for item in test]
     _write_rows(folder / "truth/test.csv", ("path", "class"), answers)
-    _write_rows(folder / "truth/classes.csv", ("class", "name", "coarse"), classes)
+    _write_rows(folder / "truth/classes.csv", ("class", "look", "coarse"), classes)
     form = [{"path": item.path, "class": classes[0]["class"]} for item in test]
     _write_rows(folder / "sample_submission.csv", ("path", "class"), form)
     write_json(_record(p), folder / "demo.json")

@@ -1,7 +1,7 @@
 """What of a piece of Python counts for a result, as plain data: its syntax without its texts.
 
-Docstrings, comments, layout, annotations and arguments called `caption` are left out, the fields of
-parameter records (their values are compared themselves), and what is given to those who only show
+Docstrings, comments, layout and annotations are left out, the fields of parameter records (their
+values are compared themselves), the captions of entries, and what is given to those who only show
 or report: print, display, warnings, logging, exceptions that are raised, assertions, and functions
 of a module whose docstring says that nothing it is given counts. Calls of other functions of the
 package among it stay.
@@ -17,6 +17,8 @@ from typing import Any
 MESSAGES = {"print", "IPython.display.display", "warnings.warn", "sys.exit"}
 LOGGERS = {"logging", "log", "logger", "LOGGER"}
 LEVELS = {"debug", "info", "warning", "error", "exception", "critical"}
+# What an entry of a registry is called for people.
+CAPTION = "caption"
 # Versions of Python differ in which empty fields there are.
 NO_MEANING = {"annotation", "returns", "ctx", "kind", "type_comment", "type_params"}
 
@@ -127,9 +129,8 @@ class Meaning:
             kept = [each for each in node.body if not isinstance(each, ast.AnnAssign)]
             node = ast.ClassDef(**{**dict(ast.iter_fields(node)), "body": kept})
         if isinstance(node, ast.Call):
-            # What an entry of a registry is called for people.
-            kept = [each for each in node.keywords if each.arg != "caption"]
-            node = ast.Call(**{**dict(ast.iter_fields(node)), "keywords": kept})
+            kept = [each for each in node.keywords if each.arg != CAPTION]
+            node = ast.Call(node.func, node.args, kept)
         fields = {
             name: self._plain(value)
             for name, value in ast.iter_fields(node)

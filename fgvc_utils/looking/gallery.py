@@ -18,7 +18,7 @@ from IPython.display import DisplayHandle, display
 from fgvc_utils.contest.journal import UNDO, Journal
 from fgvc_utils.looking import gallery_messages as messages
 from fgvc_utils.looking.gallery_answers import SUGGESTIONS, Answers
-from fgvc_utils.looking.review import EVERYTHING, ORDER, RELABEL, Review, is_rows
+from fgvc_utils.looking.review import EVERYTHING, ORDER, RELABEL, Review, is_rows, under_photo
 from fgvc_utils.looking.sheets import contact_sheet, decision_colour
 from fgvc_utils.looking.thumbnails import Thumbnails
 
@@ -26,6 +26,8 @@ from fgvc_utils.looking.thumbnails import Thumbnails
 TAKEN_KEYS = {"u": "undo", "/": "search", "z": "zoom", "?": "the list of keys"}
 TAKEN_KEYS |= {str(number): "suggest" for number in range(1, SUGGESTIONS + 1)}
 SHEET_LIMIT, SHEET_ROWS = 60, 20
+SCRIPTS = [f"gallery_{part}" for part in ("parts", "keys", "order", "mouse", "panel", "overlays")]
+SCRIPTS.append("gallery")
 
 
 class Grid(anywidget.AnyWidget):
@@ -40,7 +42,8 @@ class Grid(anywidget.AnyWidget):
     `reading` is the state as one sentence, for whatever cannot draw a widget.
     """
 
-    _esm = Path(__file__).with_name("gallery.js")
+    # One module, as the browser gets a widget's code in one piece.
+    _esm = "\n".join(Path(__file__).with_name(f"{name}.js").read_text("utf-8") for name in SCRIPTS)
     _css = Path(__file__).with_name("gallery.css")
 
     setup = traitlets.Dict().tag(sync=True)
@@ -229,11 +232,12 @@ class Gallery:
         self._show()
 
     def _lines(self) -> int:
-        """Lines of text under a tile."""
+        """Lines of text under a tile; those of a row of photos stand beside each other."""
         if self._rows:
             return 1
-        of_captions = 1 + self._candidates["caption"].str.contains("\n").any()
-        return int(of_captions + self._suggests)
+        columns = (self._candidates[name] for name in ("caption", "label", "suggestions"))
+        texts = [under_photo(*row) for row in zip(*columns, strict=True)]
+        return sum(map(any, zip(*texts, strict=True)))
 
     def _decide(self, places: list[int], decision: str, label: str, suggestion: int) -> None:
         self.review.decide(places, decision, label, suggestion)

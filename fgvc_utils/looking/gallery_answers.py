@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from fgvc_utils.looking import gallery_messages as messages
-from fgvc_utils.looking.review import Review, best_suggestion, is_rows
+from fgvc_utils.looking.review import Review, is_rows, under_photo
 from fgvc_utils.looking.thumbnails import Thumbnails
 
 # So many suggestions of a candidate are shown, each with the key of its number.
@@ -81,12 +81,10 @@ class Answers:
     def _tile(self, jpegs: list[bytes], place: int) -> Content:
         row = self._candidates.iloc[place]
         paths = row["image"][:IMAGES_A_ROW] if self._rows else [row["image"]]
-        suggested, score = best_suggestion(row["label"], row["suggestions"])
+        lines = under_photo(row["caption"], row["label"], row["suggestions"])
         return {
             "item": row["item"],
-            "caption": row["caption"],
-            "suggested": suggested,
-            "score": score,
+            **lines._asdict(),
             "images": self._add_photos(jpegs, paths, self._side),
             "more": len(row["image"]) - len(paths) if self._rows else 0,
             "now": self._review.standing(place)._asdict(),

@@ -17,6 +17,8 @@ from fgvc_utils.contest.journal import UNDO, Decision, Journal, majority, review
 
 RELABEL = "relabel"
 UNSURE = "unsure"
+# So many letters fit under the smallest photo: two scores must never be cut.
+WIDEST_SCORES = 15
 ORDER, CLASS = "order", "class"
 EVERYTHING, UNDECIDED, DECIDED = "all", "undecided", "decided"
 DISPUTED, NOT_MINE = "disputed", "not yet by me"
@@ -396,18 +398,42 @@ def in_one_line(caption: str) -> str:
     return caption.replace("\n", "  ")
 
 
-def best_suggestion(label: str, suggestions: Sequence[tuple[str, float]]) -> tuple[str, str]:
-    """What stands under a caption: the likeliest class and its score, as text.
+class UnderPhoto(NamedTuple):
+    """The lines under a photo: its caption, the likeliest other class, and both scores."""
 
-    Where the likeliest class is the given label itself, the networks name no other class, they
-    are `unsure`. Both texts are empty without suggestions, the second one without a score too.
+    caption: str
+    suggested: str
+    scores: str
+
+
+def under_photo(caption: str, label: str, suggestions: Sequence[tuple[str, float]]) -> UnderPhoto:
+    """The lines under a photo; empty strings for what there is not.
+
+    Names and scores stand on lines of their own, so that a long name takes no score's place. Where
+    the likeliest class is the given label itself, the networks name no other one: `unsure`.
+
+    Parameters
+    ----------
+    caption
+        The first line is a name, further ones hold its score.
+    label
+        The class that the image came with, or empty.
+    suggestions
+        (class, score) pairs, the likeliest first; a score may be NaN.
     """
+    first, *others = caption.split("\n")
+    scores = "  ".join(others)
     if not suggestions:
-        return "", ""
+        return UnderPhoto(first, "", scores)
     name, score = suggestions[0]
     if name == label:
-        return UNSURE, ""
-    return f"→ {name}", "" if score != score else f"{score:.2f}"
+        return UnderPhoto(first, UNSURE, scores)
+    if score == score:
+        scores = f"{scores} → {score:.2f}".strip()
+        if len(scores) > WIDEST_SCORES:
+            # The number alone, without what it is called.
+            scores = f"{others[-1].split()[-1]} → {score:.2f}"
+    return UnderPhoto(first, f"→ {name}", scores)
 
 
 def is_rows(candidates: pd.DataFrame) -> bool:

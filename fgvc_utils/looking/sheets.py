@@ -7,7 +7,7 @@ import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
 
 from fgvc_utils.contest.journal import Journal
-from fgvc_utils.looking.review import best_suggestion, check_candidates, is_rows
+from fgvc_utils.looking.review import check_candidates, is_rows, under_photo
 from fgvc_utils.looking.thumbnails import thumbnail
 
 # The palette of Okabe and Ito (Color universal design, 2008), distinct for the colour-blind too.
@@ -117,13 +117,13 @@ def _heading(title: str, shown: int, count: int) -> str:
 
 
 def _lines_under(row: tuple, decision: str, of_row: bool) -> list[str]:
-    """The lines under a photo, or under a row of photos, where the last two share one line."""
-    caption = row.caption.split("\n")
-    suggestion = " ".join(filter(None, best_suggestion(row.label, row.suggestions)))
-    under = " ".join(filter(None, (decision, suggestion)))
-    if not under:
-        return caption
-    return [*caption[:-1], f"{caption[-1]}  {under}"] if of_row else [*caption, under]
+    """The lines of text of an item; the last one holds its decision."""
+    lines = [*filter(None, under_photo(row.caption, row.label, row.suggestions))] or [""]
+    if decision and of_row:
+        lines[-1] += f"  {decision}"
+    elif decision:
+        lines.append(decision)
+    return lines
 
 
 def decision_colour(decision: str) -> str:

@@ -1,8 +1,7 @@
 """Run a contest file: stage after stage through papermill, skipping what is done.
 
     python -m fgvc_utils.pipeline params/demo.yaml [--from STAGE] [--only STAGE] [--dry-run]
-        [--accept-code]
-    python -m fgvc_utils.pipeline params/demo.yaml --check
+    python -m fgvc_utils.pipeline params/demo.yaml [--check] [--accept-code]
 
 Before anything runs, the whole contest is checked: every name, type and range, the images and their
 classes, networks and weights, what stages take from each other, room and memory (`checking`).

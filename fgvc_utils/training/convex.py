@@ -22,7 +22,7 @@ def fit_layer(
     steps: int,
     processes: Processes,
 ) -> dict[str, float]:
-    """Minimise the mean objective + weight_decay / 2 × |weights|² over all blocks of all processes.
+    """Minimise the mean objective + weight_decay / 2 × squared weights over all processes' blocks.
 
     L-BFGS with a strong Wolfe line search. Every process takes the same steps. Biases are not
     decayed, frozen parameters stay.

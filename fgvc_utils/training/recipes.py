@@ -213,7 +213,7 @@ def read_rate_sweep(job: Job) -> tuple[pd.DataFrame, float]:
 
 
 def ratio_sweep(jobs: Sequence[Job], labels: pd.Series) -> pd.DataFrame:
-    """Return the top-1 of `ratio_job`s, a row a ratio.
+    """Return the top-1 of jobs of `ratio_job`, a row a ratio.
 
     Parameters
     ----------

@@ -15,7 +15,7 @@ from fgvc_utils.looking.gallery import Gallery
 from fgvc_utils.contest.journal import Journal
 from fgvc_utils.looking.sheets import contact_sheet
 items = [f"{number:04d}" for number in range(14)]
-captions = {"0001": NASTY, "0002": LONG + "\\np(given) 0.31"}
+captions = {"0001": NASTY, "0002": LONG + "\\np 0.31"}
 suggestions = {"0002": [(LONG, 0.75), ("0007", 0.2)], "0003": []}
 candidates = pd.DataFrame({
     "item": items,

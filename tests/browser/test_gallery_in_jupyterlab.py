@@ -20,7 +20,8 @@ def test_first_screen_is_drawn(notebook):
     for key in ("k", "d", "1–5", "/", "z", "u", "U"):
         expect(screen.cell.locator(".fgvc-keys kbd", has_text=key).first).to_be_visible()
     expect(screen.tile("0000").locator(".fgvc-suggested")).to_have_text("unsure")
-    expect(screen.tile("0001").locator(".fgvc-suggested")).to_have_text("→ 00120.60")
+    expect(screen.tile("0001").locator(".fgvc-suggested")).to_have_text("→ 0012")
+    expect(screen.tile("0001").locator(".fgvc-scores")).to_have_text("→ 0.60")
     expect(screen.tile("0005").locator(".fgvc-missing")).to_have_text("missing0005.jpg")
     expect(screen.tile("0006").locator(".fgvc-missing")).to_have_text("unreadable0006.jpg")
     # The sheet and the line for notebooks without a browser have gone.

@@ -53,7 +53,7 @@ CONTEST = {
     "cache_side": 88,
     "test_ratios": [],
     "feature_views": 1,
-    "01_noise": {**SMALL, "epochs": 3, "max_rounds": 1},
+    "01_noise": {**SMALL, "epochs": 3, "max_rounds": 1, "train": "train.csv"},
     "02_coarse": {**SMALL, **CROSSED, "top": 2, "max_rounds": 1},
     "03_fine": {**SMALL, **CROSSED, "posterior_rounds": 1},
     "04_lowq": {"size": 64},

@@ -202,8 +202,8 @@ def test_best_suggestion_that_is_the_given_label_is_shown_as_unsure(candidates, 
     candidates["suggestions"] = [[("0012", 0.6), ("0007", 0.3)], [], *[[("0007", 0.9)]] * 5]
     page = browser(make(candidates.drop(columns="suggested"), journal))
     content, _ = page.ask(type="tiles", **{"from": 0, "to": 3})
-    shown = [(tile["suggested"], tile["score"]) for tile in content["tiles"]]
-    assert shown == [("unsure", ""), ("", ""), ("→ 0007", "0.90")]
+    shown = [(tile["suggested"], tile["scores"]) for tile in content["tiles"]]
+    assert shown == [("unsure", ""), ("", ""), ("→ 0007", "→ 0.90")]
 
 
 def test_tiles_have_a_line_for_each_line_of_text(candidates, rows, journal):

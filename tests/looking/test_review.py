@@ -5,7 +5,7 @@ from small_candidates import photos
 
 from fgvc_utils.contest.journal import Journal
 from fgvc_utils.looking import review as review_module
-from fgvc_utils.looking.review import Review, best_suggestion, check_candidates
+from fgvc_utils.looking.review import Review, check_candidates, under_photo
 
 CHOICES = ["keep", "drop", "relabel"]
 
@@ -215,15 +215,25 @@ def test_the_journal_notes_a_caption_in_one_line(candidates):
 @pytest.mark.parametrize(
     ("label", "suggestions", "shown"),
     [
-        ("rosa", [], ("", "")),
-        ("rosa", [("viola", 0.756), ("rosa", 0.1)], ("→ viola", "0.76")),
-        ("rosa", [("viola", float("nan"))], ("→ viola", "")),
-        ("rosa", [("rosa", 0.4), ("viola", 0.3)], ("unsure", "")),
-        ("", [("rosa", 0.4)], ("→ rosa", "0.40")),
+        ("rosa", [], ("rosa", "", "p 0.10")),
+        ("rosa", [("viola", 0.756), ("rosa", 0.1)], ("rosa", "→ viola", "p 0.10 → 0.76")),
+        ("rosa", [("viola", float("nan"))], ("rosa", "→ viola", "p 0.10")),
+        ("rosa", [("rosa", 0.4), ("viola", 0.3)], ("rosa", "unsure", "p 0.10")),
+        ("", [("rosa", 0.4)], ("rosa", "→ rosa", "p 0.10 → 0.40")),
     ],
 )
-def test_best_suggestion(label, suggestions, shown):
-    assert best_suggestion(label, suggestions) == shown
+def test_names_and_scores_have_lines_of_their_own(label, suggestions, shown):
+    assert under_photo("rosa\np 0.10", label, suggestions) == shown
+
+
+def test_caption_without_a_score():
+    assert under_photo("rosa", "", []) == ("rosa", "", "")
+    assert under_photo("rosa", "", [("viola", 0.5)]) == ("rosa", "→ viola", "→ 0.50")
+
+
+def test_where_two_scores_are_too_wide_they_stand_without_their_name():
+    assert under_photo("rosa\np(given) 0.31", "", [("viola", 0.5)]).scores == "0.31 → 0.50"
+    assert under_photo("rosa\np(given) 0.31", "", []).scores == "p(given) 0.31"
 
 
 def test_decision_that_another_makes_at_the_same_moment_is_taken_up(candidates, journal):

@@ -19,7 +19,7 @@ TINY_CONTEST = {
     "data_root": "tiny",
     "cache_side": 132,
     "test_ratios": [],
-    "01_noise": SMALL,
+    "01_noise": SMALL | {"train": "train.csv"},
     "02_coarse": {**SMALL, "top": 2, "folds": 3, "max_rounds": 1, "further_backbones": []},
     "03_fine": {
         **SMALL,
