@@ -81,6 +81,7 @@ def job_code(job: Job) -> dict[str, str]:
         Definition("training.fitting", "fit"): job.fit != "none",
         Definition("training.renewing", "renewed"): job.renew_statistics,
         Definition("training.predicting", "predict"): bool(job.keep),
+        Definition("training.predicting", "_several_crops"): job.several_crops,
     }
     idle = [definition for definition, runs in work.items() if not runs]
     return reached([Definition("training.worker", "carry_out")], without=idle)

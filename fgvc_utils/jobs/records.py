@@ -158,6 +158,11 @@ class Job(Recipe, Distillation):
         return self.fit == "none" or self.optimiser == "lbfgs"
 
     @property
+    def several_crops(self) -> bool:
+        """Whether a picture is predicted by more than its centre."""
+        return self.test_time != "centre"
+
+    @property
     def train_side(self) -> int:
         """Shorter side of the pictures that training crops from, px."""
         return round(self.size * self.train_ratio)

@@ -9,8 +9,8 @@ How the digest of code is taken
    re-exports, decorators, annotations and entry points in strings (`fgvc_utils.wing.module:name`).
 2. What cannot be resolved counts whole: all of a module that is passed around, imported with a star
    or asked for a name that it does not define; and what a module does when it is imported.
-3. A definition's digest is that of its syntax without docstrings, comments, layout, annotations and
-   messages: what raise, print, warnings, logging, display and the wing `looking` are given.
+3. A definition's digest is that of its syntax without docstrings, comments, layout, annotations,
+   captions and messages: what raise, print, warnings, logging, display and `looking` are given.
 4. Fields of parameter records are left out, since their values are compared themselves; so is each
    wing or module whose docstring says `Counts in no digest`, save for entry points that it names.
 5. A result is stale where a definition came, went or changed.

@@ -119,11 +119,12 @@ def _test_sets(job: Job, material: Material) -> list[object]:
     """The data sets of the test view: several of a head, whose logits are averaged, else one."""
     if job.fit == "head":
         return [material.test_set(view) for view in job.test_views]
-    view = TEST_VIEWS[job.test_time]
-    if view.crops == 1:
-        return [material.test_set()]
-    crops = resized_crops(view, job.size, job.test_ratio)
-    return [replace(material.test_pictures(), view=crops)]
+    return [_several_crops(job, material) if job.several_crops else material.test_set()]
+
+
+def _several_crops(job: Job, material: Material) -> object:
+    crops = resized_crops(TEST_VIEWS[job.test_time], job.size, job.test_ratio)
+    return replace(material.test_pictures(), view=crops)
 
 
 def _crops(network: nn.Module, batch: torch.Tensor) -> tuple[torch.Tensor, ...]:

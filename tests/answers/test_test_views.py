@@ -14,6 +14,7 @@ from fgvc_utils.answers.members import view_job
 from fgvc_utils.answers.params import EnsembleParams
 from fgvc_utils.hardware.distributed import Processes
 from fgvc_utils.hardware.progress import Progress
+from fgvc_utils.jobs.done import job_code
 from fgvc_utils.jobs.predictions import Store, softmax
 from fgvc_utils.jobs.records import Job
 from fgvc_utils.jobs.running import write_job
@@ -72,6 +73,12 @@ def test_the_records_take_the_views_that_are_registered_and_no_other():
         assert get_args(record.model_fields[field].annotation) == tuple(TEST_VIEWS)
         with pytest.raises(ValueError, match=f"{field}(.|\n)*'centre', 'flip' or 'crops'"):
             record(**others, **{field: "corners"})
+
+
+def test_a_further_view_makes_no_model_stale_that_is_predicted_by_the_centre(tmp_path: Path):
+    views, job = "jobs.views.TEST_VIEWS", small_job(tmp_path)
+    assert views not in job_code(job)
+    assert views in job_code(job.model_copy(update={"test_time": "flip"}))
 
 
 def test_probabilities_are_averaged_and_one_view_stays():
