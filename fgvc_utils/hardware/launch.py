@@ -52,19 +52,33 @@ KEEPS_MEMORY = dict.fromkeys(("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"
 
 @dataclasses.dataclass(frozen=True)
 class Hardware:
-    """What a launch runs on; raises ValueError naming the parameter that cannot be.
+    """What a launch runs on.
 
-    processes: ranks a node; on CUDA one a GPU.
-    nodes, node_rank: how many machines, and which of them this one is (node 0 runs the notebook).
-    rendezvous: "host:port" on node 0 that the other nodes can reach; for one node it stays empty.
-    threads: CPU threads a rank; 0 shares the cores among the ranks.
-    device: "cpu", "cuda", or "auto" for CUDA where there is one.
-    timeout_minutes: how long nodes wait for each other at the start; the worker uses it for its
-        collective operations too.
-    workers: processes a rank that prepare pictures; 0 lets the rank do it itself, -1 does so on a
-        CPU and shares the cores among the ranks on CUDA.
-    hang_minutes: a rank that shows no progress for so long is ended, and the launch fails; 0 lets
-        it be.
+    Attributes
+    ----------
+    processes : int
+        Ranks a node; on CUDA one a GPU.
+    nodes, node_rank : int
+        How many machines, and which of them this one is (node 0 runs the notebook).
+    rendezvous : str
+        "host:port" on node 0 that the other nodes can reach; for one node it stays empty.
+    threads : int
+        CPU threads a rank; 0 shares the cores among the ranks.
+    device : {"auto", "cpu", "cuda"}
+        "auto" is CUDA where there is one.
+    timeout_minutes : float
+        How long nodes wait for each other at the start; the worker uses it for its collective
+        operations too.
+    workers : int
+        Processes a rank that prepare pictures; 0 lets the rank do it itself, -1 does so on a CPU
+        and shares the cores among the ranks on CUDA.
+    hang_minutes : float
+        A rank that shows no progress for so long is ended, and the launch fails; 0 lets it go on.
+
+    Raises
+    ------
+    ValueError
+        Naming the parameter that cannot be.
     """
 
     processes: int = 1
