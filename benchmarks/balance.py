@@ -31,15 +31,9 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from fgvc_utils.answers.assignment import (
-    Rule,
-    apportion,
-    assign,
-    assign_capped,
-    blocks,
-    log_probabilities,
-)
+from fgvc_utils.answers.assignment import Rule, apportion, assign, assign_capped
 from fgvc_utils.answers.label_shift import equal_prior, estimate_prior
+from fgvc_utils.answers.transport import blocks, log_probabilities
 
 STRENGTHS = (1.0, 1.5, 2.0)
 BIASES = (0.0, 0.5, 1.5)
@@ -163,7 +157,7 @@ def top1_of_rules(seeds: int, tail: float = 0.0) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def told(gains: pd.Series) -> str:
+def in_points(gains: pd.Series) -> str:
     """A mean with its interval, in points."""
     return f"{100 * gains.mean():+.2f} ± {100 * half_width(gains):.2f}"
 
@@ -174,7 +168,7 @@ def report_wrong_belief(seeds: int) -> dict:
     gains = wide.sub(wide["plain"], axis=0).drop(columns="plain")
     print(f"The same where the test set has a tail (shares as 1 / rank ** {TAIL}) and the rules")
     print("believe in equal classes, by class bias")
-    print(gains.groupby("bias").agg(told).to_string(), end="\n\n")
+    print(gains.groupby("bias").agg(in_points).to_string(), end="\n\n")
     means = gains.groupby("bias").mean().round(4)
     return {"gains_of_a_wrong_belief": {str(bias): row.to_dict() for bias, row in means.iterrows()}}
 
@@ -185,7 +179,7 @@ def report_top1(found: pd.DataFrame) -> dict:
     wide = wide[list(RULES)]
     gains = wide.sub(wide["plain"], axis=0).drop(columns="plain")
     setting = ["strength", "bias", "sharpness"]
-    shown = gains.groupby(setting).agg(told)
+    shown = gains.groupby(setting).agg(in_points)
     shown.insert(0, "plain", wide.groupby(setting)["plain"].mean().map("{:.3f}".format))
     seeds = found["seed"].nunique()
     print(f"Top-1 on {SMALL_CLASSES} equal classes of {PER_CLASS} test images, {seeds} seeds:")
@@ -193,7 +187,7 @@ def report_top1(found: pd.DataFrame) -> dict:
     print(shown.to_string())
     # The seeds are what is drawn anew: a seed's mean over all settings is one value.
     overall = gains.groupby("seed").mean()
-    print("all settings:", "; ".join(f"{name} {told(overall[name])}" for name in overall))
+    print("all settings:", "; ".join(f"{name} {in_points(overall[name])}" for name in overall))
     below = gains.groupby(setting).mean().stack()
     below = below[below < 0]
     for (strength, bias, sharpness, name), gain in below.items():

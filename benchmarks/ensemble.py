@@ -1,4 +1,4 @@
-"""What putting many models together is worth, and what balancing adds, on real and drawn photos.
+"""What an ensemble gains over single models, and what balancing adds, on real and drawn photos.
 
 `python benchmarks/ensemble.py --work FOLDER [--contests grocery-web demo] [--seeds 0 1 2]` cleans
 each contest by the kit's own 01 to 04 without a human, trains eight networks a seed, and runs
@@ -31,13 +31,13 @@ import pandas as pd
 from cleaning import half_widths
 from ladder import cleaned, interval
 
-from fgvc_utils.answers import assignment, ensembling, label_shift
+from fgvc_utils.answers import assignment, ensembling, label_shift, ways
 from fgvc_utils.answers.members import layer_jobs, view_stores
 from fgvc_utils.answers.params import EnsembleParams
 from fgvc_utils.contest import tables
 from fgvc_utils.contest.config import Shared
 from fgvc_utils.contest.contest_file import notebook_defaults
-from fgvc_utils.contest.inventory import read_inventory, readable
+from fgvc_utils.contest.inventory import read_inventory
 from fgvc_utils.contest.places import data_root
 from fgvc_utils.core.files import read_json, write_json
 from fgvc_utils.demo import drawing
@@ -49,7 +49,7 @@ from fgvc_utils.pipeline.running import execute
 from fgvc_utils.pipeline.stages import STAGES
 from fgvc_utils.training.recipes import decode, training_job
 
-# Size in px and epochs of the fits: a drawn picture tells its class at a smaller size.
+# Size in px and epochs of the fits: the class of a drawn picture is seen at a smaller size.
 SCALE = {"grocery-web": (112, 6), "demo": (96, 4)}
 LOOKS = 0.10
 LOOKED = "04_looked"
@@ -172,8 +172,8 @@ def looked(folder: Path, truth: Path) -> pd.DataFrame:
     negative = table[table["stage"].isin(["02_coarse", "03_fine"])]
     seen = negative.sample(round(LOOKS * len(negative)), random_state=0)
     answers = pd.read_csv(truth / "train.csv", dtype=str, keep_default_na=False)
-    said = answers.set_index("path")["true"][seen["path"]].set_axis(seen.index)
-    known = said.isin(tables.classes_of(table))
+    true = answers.set_index("path")["true"][seen["path"]].set_axis(seen.index)
+    known = true.isin(tables.classes_of(table))
     print(
         f"{folder.parent.name}: {len(seen)} images were looked at, {known.sum()} of a known class"
     )
@@ -181,7 +181,7 @@ def looked(folder: Path, truth: Path) -> pd.DataFrame:
     table.loc[seen.index, ["stage", "by"]] = ["03_fine", "human"]
     table.loc[seen.index, "reason"] = "the stand-in reviewer"
     table.loc[seen.index, "cause"] = np.where(known, "relabelled", "no_class")
-    table.loc[known.index[known], "label"] = said[known]
+    table.loc[known.index[known], "label"] = true[known]
     return table
 
 
@@ -202,10 +202,10 @@ def member_job(contest: Contest, member: Member, inventory: pd.DataFrame) -> Row
         # As many steps as the others take.
         given["epochs"] = max(1, round(contest.epochs * part["fit"].sum() / fit.sum()))
     cfg = STAGES[kind].parameters(**given)
-    taught = [contest.cfg.folder / "models" / m.name for m in MEMBERS] if member.variant else []
+    teachers = [contest.cfg.folder / "models" / m.name for m in MEMBERS] if member.variant else []
     weight = {"A": 1.0, "B": 0.5, "": 0.0}[member.variant]
     classes = tables.classes_of(table)
-    job = training_job(cfg, cfg.name, classes, teachers=taught, teacher_weight=weight)
+    job = training_job(cfg, cfg.name, classes, teachers=teachers, teacher_weight=weight)
     rows = job_rows(
         inventory, target=part["label"], fit=fit, validate=part["held_out"], predict=True
     )
@@ -237,11 +237,13 @@ def measure(contest: Contest, switch: str) -> None:
     hits = judged(cfg, report, labels)
     scores = {"vote": Store(cfg.folder / "ensemble" / "vote").read("scores", labels.index)}
     if switch == "defaults":
-        largest = max(report["weights"], key=lambda way: len(report["weights"][way]))
-        lab = ensembling.Lab({m: cfg.folder / "models" / m for m in report["members"]})
-        parts = [block for _, block in lab.blocks(labels.index.tolist())]
-        mean = [ensembling.of_ways(block, report["weights"])[largest] for block in parts]
-        scores[largest] = np.concatenate(mean)
+        largest = max(ways_of(report), key=lambda way: len(way.weights))
+        stored = ensembling.MemberOutputs(
+            {member: cfg.folder / "models" / member for member in report["members"]}
+        )
+        blocks = [block for _, block in stored.blocks(labels.index.tolist(), largest.weights)]
+        mean = [ways.answers(block, [largest])[largest.name] for block in blocks]
+        scores[largest.name] = np.concatenate(mean)
     for name, each in scores.items():
         hits = hits.join(balanced(contest, name, each, labels))
     write_json(report, place.with_suffix(".json"))
@@ -255,21 +257,27 @@ def judged(cfg: EnsembleParams, report: Mapping[str, Any], labels: pd.Series) ->
     views = view_stores(cfg, STAGE, places, asked_images(cfg))
     classes = Store(next(iter(places.values())) / "predictions").classes
     layers = layer_jobs(cfg, STAGE, places, report["members"], classes)
-    lab = ensembling.Lab(places | {name: Path(job.folder) for name, job in layers.items()}, views)
-    ways = report["weights"] | {name: {name: 1.0} for name in layers}
-    singles = {name: {name: 1.0} for name in places}
-    silent = lambda name: "convolution" in name and not cfg.vote_convolution  # noqa: E731
-    voting = ensembling.voters(ways, silent)
-    found = ensembling.judge(lab, labels.index.tolist(), labels.tolist(), singles | ways, voting)
-    return found.hits[[name for name in found.hits if not name.startswith("vote without")]]
+    stored = ensembling.MemberOutputs(
+        places | {name: Path(job.folder) for name, job in layers.items()}, views
+    )
+    singles = [ways.single(name) for name in places]
+    of_run = ways_of(report)
+    asked = [*singles, *of_run]
+    voting = ways.voters(of_run)
+    found = ensembling.judge(stored, labels.index.tolist(), labels.tolist(), asked, voting)
+    return found.hits
+
+
+def ways_of(report: Mapping[str, Any]) -> list[ways.Way]:
+    """The ways by which a run of 30 answered for the test images."""
+    return [ways.Way(**way) for way in report["ways"]]
 
 
 def asked_images(cfg: EnsembleParams) -> pd.Series:
     """The ids of the images that 30 asks its members about."""
-    table, inventory = tables.read_table(cfg.table_path(cfg.table)), read_inventory(cfg)
-    held_out = tables.kept(table) & (table["fold"] == cfg.held_out_fold)
-    asked = (held_out | (table["split"] == "test")) & readable(inventory, table)
-    return table.loc[asked, "image_id"]
+    table = tables.read_table(cfg.table_path(cfg.table))
+    asked = ensembling.asked_images(table, read_inventory(cfg), cfg.held_out_fold)
+    return pd.Series([*asked.judged, *asked.test], dtype=object)
 
 
 def balanced(contest: Contest, name: str, scores: np.ndarray, labels: pd.Series) -> pd.DataFrame:
@@ -279,13 +287,18 @@ def balanced(contest: Contest, name: str, scores: np.ndarray, labels: pd.Series)
     classes = np.array(tables.classes_of(table))
     left = ~np.isin(classes, tables.emptied_classes(table))
     known = label_shift.belief(list(classes), left, known_count=submit.known_count)
-    cap = assignment.cap_for(submit.known_count, len(labels), len(classes), submit.slack)
-    cap = assignment.covering(cap, len(labels), int(left.sum()))
-    said = {
+    cap = assignment.caps_for(
+        RULES["cap"]._replace(slack=submit.slack),
+        known.prior,
+        len(labels),
+        classes=len(classes),
+        known_count=submit.known_count,
+    )
+    answers = {
         f"{name}, {rule}": assignment.assign(scores[:, left], setting, known.prior, cap)
         for rule, setting in RULES.items()
     }
-    right = {rule: classes[left][answer] == labels.to_numpy() for rule, answer in said.items()}
+    right = {rule: classes[left][answer] == labels.to_numpy() for rule, answer in answers.items()}
     return pd.DataFrame(right, index=labels.index)
 
 
@@ -419,10 +432,10 @@ def report(name: str, results: Results) -> None:
     with pd.option_context("display.width", 200, "display.max_rows", 200):
         print(table.to_string(index=False, na_rep=""))
         print(f"\n{results.gains().to_string()}")
-    for seed, told in enumerate(results.reports["defaults"]):
-        held = " ".join(f"{n} {t:.3f}" for n, t in told["single"].items())
-        print(f"held-out images {told['held_out']}, run {seed}: {held}")
-        print("   ", " ".join(f"{n} {t:.3f}" for n, t in told["ensembles"].items()))
+    for seed, run in enumerate(results.reports["defaults"]):
+        held = " ".join(f"{n} {t:.3f}" for n, t in run["single"].items())
+        print(f"held-out images {run['held_out']}, run {seed}: {held}")
+        print("   ", " ".join(f"{n} {t:.3f}" for n, t in run["ensembles"].items()))
 
 
 def main() -> None:
@@ -450,8 +463,7 @@ def main() -> None:
             figures[name] = results.closing() | scale
     if figures:
         first = figures[options.contests[0]]
-        told = {"seeds": options.seeds}
-        print(json.dumps(told | first | {"by_contest": figures}))
+        print(json.dumps({"seeds": options.seeds} | first | {"by_contest": figures}))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ synthetic logits of so many models, float16, then votes over the means of the be
 a process of its own, block by block, and gives each image a class from the vote's scores: by a cap
 of 1.25 × the mean count and by Sinkhorn. The same vote with all softmax outputs in memory runs
 beside it on as many rows as `--memory_gb` holds. Needs 2 × images × classes × models bytes of disk
-for the logits and twice a model's for the scores; `--disk` only tells how many.
+for the logits and twice a model's for the scores; `--disk` only prints how many.
 
 own_gb is the most memory that is the process's own (RssAnon, looked at every 20 ms); peak_gb
 counts pages of the mapped logits too, which the system takes back where memory is short. The cap is
@@ -66,15 +66,16 @@ def streamed(
     answer: multiprocessing.Queue,
 ) -> None:
     """The vote in blocks, written to a store, then cap and Sinkhorn; answers time and memory."""
-    from fgvc_utils.answers import assignment, ensembling, label_shift
+    from fgvc_utils.answers import assignment, ensembling, label_shift, ways
 
     own, started, seconds = OwnMemory(), time.monotonic(), {}
-    ways = {
-        f"mean of {len(members)}": ensembling.equal_weights(members)
-        for members in ensembling.member_sets(list(folders), SIZES)
-    }
-    part = ensembling.Part(image_ids(images), ways, list(ways))
-    store = ensembling.write_scores(ensembling.Lab(folders), [part], Path(folder))
+    means = [
+        ways.Way(f"mean of {len(members)}", dict.fromkeys(members, 1 / len(members)))
+        for members in ways.member_sets(list(folders), SIZES)
+    ]
+    part = ensembling.Part(image_ids(images), means)
+    stored = ensembling.MemberOutputs(folders)
+    store = ensembling.write_scores(stored, [part], ways.voters(means), Path(folder))
     seconds["means and vote"] = time.monotonic() - started
     began = time.monotonic()
     scores = store.read_rows("scores", np.arange(images))
@@ -114,7 +115,7 @@ class OwnMemory:
 
 
 def greedy(scores: np.ndarray, caps: np.ndarray) -> np.ndarray:
-    """The original's rule as it is told: all pairs in order of score, equal ones by image."""
+    """The original's rule, word for word: all pairs in order of score, equal ones by image."""
     room, answer = caps.copy(), np.full(len(scores), -1)
     open_ = len(scores)
     for pair in np.argsort(-scores, axis=None, kind="stable"):
@@ -130,14 +131,14 @@ def greedy(scores: np.ndarray, caps: np.ndarray) -> np.ndarray:
 
 def at_once(folders: dict[str, Path], rows: int, answer: multiprocessing.Queue) -> None:
     """The same vote with every model's softmax in memory; answers its time and peak memory."""
-    from fgvc_utils.answers import ensembling
+    from fgvc_utils.answers import ways
     from fgvc_utils.jobs.predictions import Store
 
     started = time.monotonic()
     ids = image_ids(rows)
-    said = {name: Store(f / "predictions").probabilities(ids) for name, f in folders.items()}
-    sets = ensembling.member_sets(list(folders), SIZES)
-    scores = ensembling.vote([ensembling.mean_of([said[n] for n in names]) for names in sets])
+    softmax = {name: Store(f / "predictions").probabilities(ids) for name, f in folders.items()}
+    sets = ways.member_sets(list(folders), SIZES)
+    scores = ways.vote([ways.mean_of([softmax[n] for n in names]) for names in sets])
     answer.put(figures(rows, started) | {"first": scores[:8]})
 
 
@@ -149,10 +150,10 @@ def figures(rows: int, started: float) -> dict:
 
 def in_a_process(target: object, *arguments: object) -> dict:
     """Run one way in a process of its own; its memory is then nobody else's."""
-    told = apart(target, *arguments)
-    if told is None:
+    found = apart(target, *arguments)
+    if found is None:
         raise RuntimeError(f"{target.__name__} ended with no figures")
-    return told
+    return found
 
 
 def main() -> None:
@@ -164,7 +165,7 @@ def main() -> None:
     options.add_argument("--memory_gb", type=float, default=4.0, help="for the way at once")
     options.add_argument("--greedy_rows", type=int, default=2_000)
     options.add_argument("--folder", help="where the logits lie meanwhile; a temporary folder")
-    options.add_argument("--disk", action="store_true", help="tell the disk needed and end")
+    options.add_argument("--disk", action="store_true", help="print the disk needed and end")
     given = options.parse_args()
     scores = 4 * given.images * given.classes
     disk = {
@@ -194,7 +195,7 @@ def main() -> None:
     table["rows_a_second"] = table["rows"] / table["seconds"]
     print(table.to_string(float_format="{:.2f}".format, na_rep=""))
     speed = table["rows_a_second"]
-    told = {
+    closing = {
         **vars(given),
         **disk,
         "streamed": ours | {"parts": parts},
@@ -202,7 +203,7 @@ def main() -> None:
         "same_scores": same,
         "speed_ratio": speed["streamed"] / speed["all in memory"],
     }
-    print(json.dumps(told))
+    print(json.dumps(closing))
 
 
 if __name__ == "__main__":

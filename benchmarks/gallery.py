@@ -7,8 +7,8 @@ the browser's memory grows by, after the first screen and after scrolling throug
 
 fastai's cleaner keeps its marks in the browser until code asks for them, so there is no line to
 wait for; it shows `max_n` images of one class and set. The time to its first screen includes
-predicting all images, which is listed apart as well. A grid of widgets is measured up to the size that opens.
-Last line: JSON.
+predicting all images, which is listed apart as well. A grid of widgets is measured up to the size
+that opens. Last line: JSON.
 """
 
 import argparse

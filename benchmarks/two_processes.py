@@ -23,7 +23,8 @@ from safetensors.torch import load_file
 
 from fgvc_utils.contest.images import take_in
 from fgvc_utils.demo.drawing import TINY, draw_demo
-from fgvc_utils.hardware.launch import Hardware, launch
+from fgvc_utils.hardware.launch import launch
+from fgvc_utils.hardware.plan import Hardware
 from fgvc_utils.jobs.records import Job
 from fgvc_utils.jobs.running import write_job
 

@@ -52,7 +52,7 @@ def write_notebook(stage: str, folder: Path) -> None:
     notebook = load_notebook_node(str(PROJECT / "notebooks" / f"{stage}.ipynb"))
     steps = read_contest(PROJECT / "params" / "demo.yaml")
     (step,) = [step for step in steps if step.stage == stage]
-    parameters = step.cfg.model_dump(mode="json") | {"outputs": str(folder)}
+    parameters = step.cfg.model_dump(mode="json") | {"contest": "", "outputs": str(folder)}
     nbformat.write(parameterize_notebook(notebook, parameters), folder / f"{stage}.ipynb")
 
 

@@ -89,7 +89,7 @@ class RuleEntry(NamedTuple):
     settings : tuple of str
         The fields of `Rule`, each also a parameter of 40, that it uses.
     balances : bool
-        Whether the prior has a say.
+        Whether the prior makes a difference.
     capped : bool
         Whether it takes a cap on each class.
     most_compared : float
@@ -106,31 +106,30 @@ class RuleEntry(NamedTuple):
 
 RULES: dict[str, RuleEntry] = {
     "plain": RuleEntry(
-        "each image's best class; the prior has no say",
-        _plain,
+        caption="each image's best class; the prior makes no difference",
+        assign=_plain,
         balances=False,
     ),
     "cap": RuleEntry(
-        "all pairs of image and class in order of score; an image whose class is full goes to its "
-        "next best class with room",
-        _capped,
-        ("slack",),
+        caption="all pairs of image and class in order of score; an image whose class is full goes "
+        "to its next best class with room",
+        assign=_capped,
+        settings=("slack",),
         capped=True,
     ),
     "sinkhorn": RuleEntry(
-        "the best class of log-probability + class potential; the potentials move the classes' "
-        "shares to the prior (optimal transport with entropic regularisation)",
-        _transported,
-        ("regularisation", "pull", "repair"),
+        caption="the best class of log-probability + class potential, which brings the classes "
+        "near the prior",
+        assign=_transported,
+        settings=("regularisation", "pull", "repair"),
     ),
     "exact": RuleEntry(
-        "the likeliest assignment that meets the counts, for some thousand images",
-        _exact,
+        caption="the likeliest assignment that meets the counts, for some thousand images",
+        assign=_exact,
         # More images take seconds each time.
         most_compared=1000,
     ),
 }
-
 
 # For the record of parameters.
 RuleName = Literal[tuple(RULES)]

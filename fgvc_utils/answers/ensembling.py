@@ -194,7 +194,7 @@ class Judged:
     def join(self, other: "Judged") -> "Judged":
         """Append further images that the same ways answered for.
 
-        What was left out on one side alone is dropped: nothing can be said of it for all images.
+        What was left out on one side alone is dropped: it is not known for all images.
         """
         return Judged(
             pd.concat([self.answers, other.answers]),

@@ -200,7 +200,7 @@ def verdict(table: pd.DataFrame, rule: str) -> str:
     elif worse.any():
         end = "it does not pay"
     elif better.any():
-        end = "it pays in one case, and makes no difference in the other that these images can tell"
+        end = "it pays in one case, and makes no difference in the other that these images can show"
     else:
-        end = "no difference that these images can tell"
+        end = "no difference that these images can show"
     return f"{rule} against plain, if the test set is {'; '.join(parts)}: {end}."

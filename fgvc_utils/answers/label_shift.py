@@ -1,4 +1,4 @@
-"""What is known of the classes of the test set, and what its scores say of them.
+"""What is known of the classes of the test set, and what their scores imply.
 
 A class prior is the share of each class: float64 (classes,), not negative, its sum 1.
 """
@@ -192,7 +192,7 @@ def estimate_prior(
     ----------
     scores : np.ndarray
         Float (images, classes), not negative, any multiple of probabilities in each row; rows of
-        zeros have no say. Read a block of rows at a time.
+        zeros are ignored. Read a block of rows at a time.
     source : np.ndarray
         Float64 (classes,), positive, as that of `implicit_prior` is; the first estimate.
     tolerance : float

@@ -80,7 +80,9 @@ class SubmitParams(Shared):
     @model_validator(mode="after")
     def _fits_together(self) -> "SubmitParams":
         if self.known_count and self.prior:
-            raise ValueError("known_count and prior both say what the classes are; give one")
+            raise ValueError(
+                "known_count and prior both give the test set's classes; set one of them"
+            )
         if self.repair and self.pull < 1:
             raise ValueError("repair meets the counts to the image, so pull must be 1 with it")
         if self.columns[0] == self.columns[1]:

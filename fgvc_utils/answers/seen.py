@@ -58,7 +58,7 @@ def who_saw(folders: Mapping[str, Path], judged: Iterable[str]) -> pd.DataFrame:
     """Count the held-out images that each model was trained on, and only its teachers.
 
     Teachers that saw them flatter a student a little; the held-out score of a model that did itself
-    says nothing.
+    means nothing.
 
     Parameters
     ----------

@@ -27,7 +27,7 @@ TEMPORARY = re.compile(r"-(?P<process>\d+)-[0-9a-f]{16}\.part(\.[^.]+)?$")
 
 
 class NotEnoughSpace(OSError):
-    """A disk has not the room for what is to be written."""
+    """A disk has not enough space for what is to be written."""
 
 
 def nearest_existing(folder: Path) -> Path:
@@ -37,10 +37,23 @@ def nearest_existing(folder: Path) -> Path:
 
 
 def require_space(folder: Path, needed: int, what: str, advice: str) -> None:
-    """Check that `needed` bytes can be written below a folder, before the work starts.
+    """Check that there is space on a disk, before the work starts.
 
-    The folder need not be there yet. SPARE_BYTES stay free besides. Raises NotEnoughSpace: what
-    needs how much, how much is free, where, and `advice`, what to do about it.
+    Parameters
+    ----------
+    folder
+        Where the files will lie; it need not be there yet.
+    needed
+        How much will be written, bytes. SPARE_BYTES stay free besides.
+    what
+        What needs the space, for the message.
+    advice
+        What to do where there is too little, for the message.
+
+    Raises
+    ------
+    NotEnoughSpace
+        The disk has less.
     """
     folder = Path(folder).absolute()
     free = shutil.disk_usage(nearest_existing(folder)).free
@@ -51,7 +64,7 @@ def require_space(folder: Path, needed: int, what: str, advice: str) -> None:
         )
 
 
-# No room on the disk, none in the user's share of it, or a file above what its process may write.
+# The disk is full, or the user's share of it, or the file is above what its process may write.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -59,7 +72,12 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 def full_disk_named(path: Path, needed: int = 0) -> Iterator[None]:
     """Turn the error of a full disk into NotEnoughSpace: which file, how much is needed and free.
 
-    `needed`, in bytes, is said where it is known.
+    Parameters
+    ----------
+    path
+        The file that is written in the block.
+    needed
+        Its size, bytes; 0 where it is not known.
     """
     try:
         yield
@@ -89,7 +107,10 @@ def whole_file(path: Path) -> Iterator[Path]:
     disk: what is written after it never outlasts it in a power cut. Missing parent folders are
     made.
 
-    Raises NotEnoughSpace where the disk is full.
+    Raises
+    ------
+    NotEnoughSpace
+        The disk is full.
     """
     path = Path(path)
     with full_disk_named(path):
@@ -126,8 +147,8 @@ def _writer() -> str:
 def remove_leftovers(folder: Path) -> list[Path]:
     """Remove the temporary files below a folder that killed processes have left; returns them.
 
-    Those of this machine's processes that run are let be, others go when nobody has written to
-    them for LEFT_AFTER seconds, and those of this machine's dead processes at once.
+    Those of this machine's dead processes go at once, those of its running ones stay. Those of
+    other machines go when nobody has written to them for LEFT_AFTER seconds.
     """
     removed = []
     for file in sorted(Path(folder).rglob(".*.part*")):

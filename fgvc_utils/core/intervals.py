@@ -4,7 +4,26 @@ from statistics import NormalDist
 
 
 def wilson(hits: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Interval of a share of `hits` in `n` draws (Wilson 1927); n is 1 or more."""
+    """Confidence interval of a share that was counted on a sample.
+
+    Parameters
+    ----------
+    hits
+        How many of the draws count.
+    n
+        How many draws there are, 1 or more.
+    confidence
+        The probability that such an interval holds the true share.
+
+    Returns
+    -------
+    tuple of float
+        Its lower and its upper end, from 0 to 1.
+
+    References
+    ----------
+    Wilson, Probable inference, the law of succession, and statistical inference, JASA, 1927.
+    """
     z = NormalDist().inv_cdf((1 + confidence) / 2)
     share = hits / n
     middle = (share + z * z / (2 * n)) / (1 + z * z / n)

@@ -21,7 +21,7 @@ NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 
 class Held(RuntimeError):
-    """Somebody else holds a lock; the message tells who, where and since when."""
+    """Somebody else holds a lock; the message names the process, its machine and the time."""
 
 
 @contextmanager
@@ -33,7 +33,19 @@ def only_one(path: Path, what: str, advice: str) -> Iterator[None]:
     their file system passes locks on: NFS does, Lustre when mounted with `flock`; where there are
     none, a note is printed and the block runs unguarded.
 
-    Raises Held: `what` is going on, who holds it (process, machine, since when, command), `advice`.
+    Parameters
+    ----------
+    path
+        The lock file.
+    what
+        What is going on where somebody else holds it, for the message.
+    advice
+        What to do about it, for the message.
+
+    Raises
+    ------
+    Held
+        Somebody else holds it: process, machine, since when, command.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -61,15 +73,15 @@ def only_one(path: Path, what: str, advice: str) -> Iterator[None]:
 
 def _oneself() -> str:
     since = time.strftime("%Y-%m-%d %H:%M:%S")
-    told = {"process": os.getpid(), "host": socket.gethostname(), "since": since}
-    return json.dumps(told | {"command": shlex.join(sys.orig_argv)})
+    holder = {"process": os.getpid(), "host": socket.gethostname(), "since": since}
+    return json.dumps(holder | {"command": shlex.join(sys.orig_argv)})
 
 
 def _holder(lock: IO[str]) -> str:
     lock.seek(0)
     try:
-        told = json.loads(lock.read())
-        return "process {process} on {host} since {since}: {command}".format(**told)
+        holder = json.loads(lock.read())
+        return "process {process} on {host} since {since}: {command}".format(**holder)
     except (ValueError, KeyError, TypeError):
-        # It has just taken the lock and not yet said who it is.
+        # It has just taken the lock and not yet written who it is.
         return "an unknown process"

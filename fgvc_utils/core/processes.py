@@ -23,10 +23,15 @@ _prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else lambda *_: 0
 
 
 def tied_pool(processes: int) -> ProcessPoolExecutor:
-    """Processes for work on files that end with this one, however it ends.
+    """A pool of processes that end with this one, however it ends.
 
-    Spawned: a notebook's kernel has threads, and a fork copies their locks as they are. Tied: they
-    would wait for ever for work from a process that was killed.
+    They are spawned, since a notebook's kernel has threads and a fork copies their locks as they
+    are; and tied, since they would wait for ever for work from a process that was killed.
+
+    Parameters
+    ----------
+    processes
+        How many.
     """
     return ProcessPoolExecutor(
         processes,

@@ -21,8 +21,20 @@ class UnreadableFile(ValueError):
 def refused_by_name(path: Path, kind: str, advice: str) -> Iterator[None]:
     """Turn whatever a library raises on a spoilt file into UnreadableFile with the file's name.
 
-    `kind` is what the file should be, such as `a Parquet file`; `advice` says what to do. A file
-    that is missing or may not be read stays the OSError that it is.
+    Parameters
+    ----------
+    path
+        The file that is read in the block.
+    kind
+        What it should be, such as `a Parquet file`.
+    advice
+        What to do where it is not.
+
+    Raises
+    ------
+    UnreadableFile
+        In place of what the block raises; a file that is missing or may not be read stays the
+        OSError that it is.
     """
     try:
         yield
@@ -31,16 +43,19 @@ def refused_by_name(path: Path, kind: str, advice: str) -> Iterator[None]:
     except Exception as error:
         # Readers of broken files raise almost anything, out of memory among it: a length that a
         # flipped bit made a million times larger is asked for before it is doubted.
-        said = str(error).strip().split("\n")[0][:200]
+        cause = str(error).strip().split("\n")[0][:200]
         raise UnreadableFile(
-            f"{path} cannot be read as {kind} ({type(error).__name__}: {said}); {advice}"
+            f"{path} cannot be read as {kind} ({type(error).__name__}: {cause}); {advice}"
         ) from error
 
 
 def read_text(path: Path) -> str:
     """Read a text file as UTF-8, with or without a byte order mark.
 
-    Raises UnreadableFile naming the file where it is in another encoding.
+    Raises
+    ------
+    UnreadableFile
+        Naming the file and the line, where it is in another encoding.
     """
     content = Path(path).read_bytes()
     try:
@@ -58,8 +73,11 @@ def read_csv(path: Path) -> pd.DataFrame:
 
     Commas part the fields, double quotes may stand around them. Empty lines count for nothing.
 
-    Raises UnreadableFile naming the file and the line: another encoding, no header, a column that
-    stands twice, a line of another width than the header, a quote that is never closed, a NUL byte.
+    Raises
+    ------
+    UnreadableFile
+        Naming the file and the line: another encoding, no header, a column that stands twice, a
+        line of another width than the header, a quote that is never closed, a NUL byte.
     """
     text = read_text(path)
     if "\0" in text:
@@ -103,8 +121,20 @@ def read_parquet(
 ) -> pd.DataFrame:
     """Read a Parquet file, or some of its columns.
 
-    Raises UnreadableFile naming the file, with `advice`, where it is cut, no Parquet file, or holds
-    text that is none; with the checksums that `write_parquet` adds, also where a bit of it changed.
+    Parameters
+    ----------
+    path
+        The file.
+    advice
+        What to do where it cannot be read, for the message.
+    columns
+        The columns wanted; all by default.
+
+    Raises
+    ------
+    UnreadableFile
+        Naming the file: it is cut, no Parquet file, or holds text that is none. With the checksums
+        that `write_parquet` adds, also where a bit of it changed.
     """
     import pyarrow.parquet
 
@@ -119,5 +149,5 @@ def read_parquet(
 
 
 def write_parquet(frame: pd.DataFrame, path: Path) -> None:
-    """Write a table as a Parquet file with checksums, which `read_parquet` holds it against."""
+    """Write a table as a Parquet file with checksums, which `read_parquet` checks."""
     frame.to_parquet(path, index=False, write_page_checksum=True)

@@ -13,7 +13,19 @@ import torch.distributed as dist
 
 @dataclass(frozen=True)
 class Processes:
-    """This process among all of a launch: its rank, their number, its device, its loaders."""
+    """This process among all of a launch.
+
+    Attributes
+    ----------
+    rank
+        Its global rank.
+    count
+        How many processes the launch has.
+    device
+        Where it computes.
+    workers
+        How many processes prepare pictures for it.
+    """
 
     rank: int = 0
     count: int = 1
@@ -69,7 +81,17 @@ def workers_of(device: str, workers: int) -> int:
 
 @contextmanager
 def joined(device: str, workers: int, timeout_minutes: float) -> Iterator[Processes]:
-    """Join the group of this launch's processes; it is left again when the block ends."""
+    """Join the group of this launch's processes; it is left again when the block ends.
+
+    Parameters
+    ----------
+    device
+        `cpu` or `cuda`.
+    workers
+        As in `workers_of`.
+    timeout_minutes
+        How long collective operations wait for the others.
+    """
     rank, count = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     place = torch.device("cpu")
     if device == "cuda":

@@ -26,9 +26,10 @@ from typing import Any
 
 import psutil
 
-from fgvc_utils.core.files import read_json, write_json
+from fgvc_utils.core.files import write_json
 from fgvc_utils.core.locks import only_one
 from fgvc_utils.core.processes import memory_kills
+from fgvc_utils.hardware.plan import Hardware, Launch, read_launch
 from fgvc_utils.hardware.progress import follow
 from fgvc_utils.hardware.ranks import (
     SHUTDOWN_SECONDS,
@@ -44,121 +45,9 @@ from fgvc_utils.hardware.ranks import (
     signal_handlers,
 )
 
-DEVICES = ("auto", "cpu", "cuda")
 # glibc gives large blocks back at once and asks for them again at the next step; kept, they save a
 # fifth of a step's time on a CPU.
 KEEPS_MEMORY = dict.fromkeys(("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"), str(2**32))
-
-
-@dataclasses.dataclass(frozen=True)
-class Hardware:
-    """What a launch runs on.
-
-    Attributes
-    ----------
-    processes : int
-        Ranks a node; on CUDA one a GPU.
-    nodes, node_rank : int
-        How many machines, and which of them this one is (node 0 runs the notebook).
-    rendezvous : str
-        "host:port" on node 0 that the other nodes can reach; for one node it stays empty.
-    threads : int
-        CPU threads a rank; 0 shares the cores among the ranks.
-    device : {"auto", "cpu", "cuda"}
-        "auto" is CUDA where there is one.
-    timeout_minutes : float
-        How long nodes wait for each other at the start; the worker uses it for its collective
-        operations too.
-    workers : int
-        Processes a rank that prepare pictures; 0 lets the rank do it itself, -1 does so on a CPU
-        and shares the cores among the ranks on CUDA.
-    hang_minutes : float
-        A rank that shows no progress for so long is ended, and the launch fails; 0 lets it go on.
-
-    Raises
-    ------
-    ValueError
-        Naming the parameter that cannot be.
-    """
-
-    processes: int = 1
-    nodes: int = 1
-    node_rank: int = 0
-    rendezvous: str = ""
-    threads: int = 0
-    device: str = "auto"
-    timeout_minutes: float = 30
-    workers: int = -1
-    hang_minutes: float = 30
-
-    def __post_init__(self) -> None:
-        for name, least in (("processes", 1), ("nodes", 1), ("threads", 0), ("workers", -1)):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < least:
-                raise ValueError(f"{name} is {value!r}; give a whole number of at least {least}")
-        if not isinstance(self.node_rank, int) or not 0 <= self.node_rank < self.nodes:
-            raise ValueError(
-                f"node_rank is {self.node_rank!r} with nodes = {self.nodes}; "
-                f"give each node its own number from 0 to {self.nodes - 1}"
-            )
-        if self.device not in DEVICES:
-            raise ValueError(f"device is {self.device!r}; give one of {', '.join(DEVICES)}")
-        if not self.timeout_minutes > 0:
-            raise ValueError(f"timeout_minutes is {self.timeout_minutes!r}; give more than 0")
-        if not self.hang_minutes >= 0:
-            raise ValueError(f"hang_minutes is {self.hang_minutes!r}; give 0 or more")
-        if self.nodes > 1:
-            self.endpoint()
-
-    def endpoint(self) -> tuple[str, int]:
-        """Host and port of the rendezvous; on one node the loopback and any free port (0)."""
-        if self.nodes == 1:
-            return "127.0.0.1", 0
-        host, _, port = self.rendezvous.rpartition(":")
-        if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
-            raise ValueError(
-                f"rendezvous is {self.rendezvous!r} with nodes = {self.nodes}; give 'host:port', "
-                "an address of node 0 that the other nodes reach and a free port, "
-                "such as '192.168.0.10:29500'"
-            )
-        return host, int(port)
-
-    def threads_per_rank(self) -> int:
-        """`threads`, or this node's usable cores shared among its ranks (at least one each)."""
-        return self.threads or max(1, len(os.sched_getaffinity(0)) // self.processes)
-
-
-@dataclasses.dataclass(frozen=True)
-class Launch:
-    """A launch as `launch.json` tells it to the ranks and to the other nodes.
-
-    name: unique; jobs: absolute paths of the job files, in order; events: the file rank 0 writes
-    its progress to; logs: the folder of this launch's logs, a folder a rank; entry:
-    "module:function", called in each rank with the path of `launch.json`.
-    """
-
-    name: str
-    jobs: tuple[str, ...]
-    events: str
-    logs: str
-    entry: str
-    hardware: Hardware
-
-
-def read_launch(path: Path | str) -> Launch:
-    """Read `launch.json`; raises ValueError naming the file where it is not a launch."""
-    path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"{path} does not exist; start the notebook cell on node 0 first")
-    try:
-        fields = read_json(path)
-        fields["jobs"] = tuple(fields["jobs"])
-        fields["hardware"] = Hardware(**fields["hardware"])
-        return Launch(**fields)
-    except (TypeError, KeyError) as error:
-        raise ValueError(
-            f"{path} is not a launch file ({error}); launch again to rewrite"
-        ) from None
 
 
 def launch(
@@ -177,9 +66,31 @@ def launch(
     figure of the `figures` events so far, shown under the bar (`progress.follow`). Interrupting the
     cell, an error in a rank, a rank that hangs, or the end of this process ends all ranks.
 
-    Raises ValueError for wrong input before anything is started; RuntimeError where another
-    launch runs in the same folder; RankFailed with a failing rank's number and traceback;
-    TimeoutError where the other nodes do not come; KeyboardInterrupt when interrupted.
+    Parameters
+    ----------
+    job_files
+        The jobs, in order.
+    folder
+        Where the launch writes.
+    hardware
+        What it runs on; node 0 of it.
+    entry
+        `module:function` that every rank calls with the path of `launch.json`.
+    picture
+        Makes a matplotlib figure of the `figures` events so far.
+
+    Raises
+    ------
+    ValueError
+        Wrong input, before anything is started.
+    RuntimeError
+        Another launch runs in the same folder.
+    RankFailed
+        With a failing rank's number and traceback.
+    TimeoutError
+        The other nodes do not come.
+    KeyboardInterrupt
+        The cell was interrupted.
     """
     jobs = _checked_jobs(job_files)
     if hardware.node_rank != 0:
@@ -216,7 +127,15 @@ def launch(
 
 
 def join(launch_file: Path | str, node_rank: int) -> None:
-    """Run node `node_rank`'s share of the launch that node 0 has started; see `launch`."""
+    """Run another node's share of the launch that node 0 has started; see `launch`.
+
+    Parameters
+    ----------
+    launch_file
+        The `launch.json` that the cell on node 0 names.
+    node_rank
+        This node's number, from 1.
+    """
     launch_file = Path(launch_file).absolute()
     hardware = dataclasses.replace(read_launch(launch_file).hardware, node_rank=node_rank)
     if node_rank == 0:
@@ -336,7 +255,7 @@ def _run_ranks(launch_file: Path, plan: Launch | None, node_rank: int) -> None:
             nproc_per_node=hardware.processes,
             run_id=plan.name,
             role="rank",
-            # The static rendezvous alone numbers the nodes as they were told: rank 0 is on node 0.
+            # The static rendezvous alone numbers the nodes as they are given: rank 0 is on node 0.
             rdzv_backend="static",
             rdzv_endpoint=f"{host}:{store.port}",
             rdzv_configs={"rank": node_rank, "timeout": round(hardware.timeout_minutes * 60)},

@@ -50,14 +50,17 @@ SHOW_STACKS = signal.SIGUSR1
 STACKS_SECONDS = 2
 
 
-# How tracebacks speak of it: CUDA, the CPU's allocator, Python, a loader process.
+# How tracebacks name it: CUDA, the CPU's allocator, Python, a loader process.
 OUT_OF_MEMORY = ("OutOfMemoryError", "can't allocate memory", "MemoryError", "signal: Killed")
 
 
 class RankFailed(RuntimeError):
     """A rank failed; the message holds its number and its traceback, or how it died.
 
-    rank: the global rank.
+    Attributes
+    ----------
+    rank
+        The global rank.
     """
 
     def __init__(self, message: str, rank: int):
@@ -68,8 +71,16 @@ class RankFailed(RuntimeError):
 def run_rank(entry: str, launch_file: str, threads: int, launcher: int) -> None:
     """What torch elastic starts in each rank: tie it to its launcher, then call the entry.
 
-    entry: "module:function", called with `launch_file`; threads: CPU threads of torch;
-    launcher: process id of the launcher, whose death ends this process.
+    Parameters
+    ----------
+    entry
+        `module:function`, called with `launch_file`.
+    launch_file
+        The path of `launch.json`.
+    threads
+        CPU threads of torch.
+    launcher
+        Process id of the launcher, whose death ends this process.
     """
     die_with(launcher)
     _bind_children()
@@ -254,7 +265,7 @@ def end_ranks(left: set[multiprocessing.Process]) -> None:
 
 
 class Watch:
-    """Ends ranks of this node that show no progress for `minutes`; 0 lets them be.
+    """Ends ranks of this node that show no progress for `minutes`; with 0 it ends none.
 
     A thread that looks at their heartbeats: a hanging rank may be deaf to all but SIGKILL, and the
     launcher itself waits inside torch.
@@ -307,14 +318,14 @@ class Watch:
         # The first to stop is the cause; the others wait for it.
         seconds, place, _ = late[0]
         self.rank = _number(place)
-        told = [
+        parts = [
             f"rank {self.rank} hung: it showed no progress for {seconds:.0f} s, so all ranks were "
             "ended. Where it waits for something slow, give the launch more hang_minutes."
         ]
         for _, each, _ in late:
             stacks = (each / STACKS).read_text("utf-8", errors="replace").strip()
-            told.append(f"Where rank {_number(each)} was:\n{stacks or '(it did not answer)'}")
-        self.message = "\n\n".join(told)
+            parts.append(f"Where rank {_number(each)} was:\n{stacks or '(it did not answer)'}")
+        self.message = "\n\n".join(parts)
         for _, _, process in late:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
@@ -323,8 +334,16 @@ class Watch:
 def rank_failed(rank: int, exitcode: int, logs: Path, kills: int | None = None) -> RankFailed:
     """The error to raise where torch elastic found that `rank` ended with `exitcode`.
 
-    logs: the folder of `rank_logs`, on several nodes shared by all of them; kills: `memory_kills`
-    before the ranks were started.
+    Parameters
+    ----------
+    rank
+        The global rank.
+    exitcode
+        Of its process; negative where a signal ended it.
+    logs
+        The folder of `rank_logs`, on several nodes shared by all of them.
+    kills
+        `memory_kills` before the ranks were started.
     """
     tracebacks = _tracebacks(logs)
     if rank not in tracebacks:

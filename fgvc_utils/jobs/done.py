@@ -55,7 +55,7 @@ def job_digest(job: Job) -> str:
 
 @functools.lru_cache(maxsize=64)
 def _rows_digest(path: str, *file: int) -> str:
-    """A digest of what rows say, wherever their pictures lie and whoever wrote the file.
+    """A digest of the content of rows, wherever their pictures lie and whoever wrote the file.
 
     `file` tells a file from the one that was there before.
 
@@ -67,8 +67,8 @@ def _rows_digest(path: str, *file: int) -> str:
         values = rows[column]
         if column == "file":
             values = values.map(lambda file: "/".join(file.split("/")[-3:]))
-        told = values.to_numpy().tobytes() if values.dtype == bool else "\n".join(values).encode()
-        digest.update(f"{column} {len(told)}\n".encode() + told)
+        text = values.to_numpy().tobytes() if values.dtype == bool else "\n".join(values).encode()
+        digest.update(f"{column} {len(text)}\n".encode() + text)
     return digest.hexdigest()
 
 
@@ -96,7 +96,7 @@ def changed_fields(before: Mapping[str, Any], record: BaseModel) -> list[str]:
     Parameters
     ----------
     before
-        What `fields_of` said of the earlier record.
+        What `fields_of` gave of the earlier record.
     record
         The present one.
     """
@@ -151,9 +151,9 @@ def _some(names: list[str]) -> str:
 
 def _cut(folder: Path, done: dict) -> str:
     """What of the things that a job left is not there as it was left, or empty."""
-    for name, told in done.get("left", {}).items():
+    for name, written in done.get("left", {}).items():
         path = folder / name
-        if not path.is_file() or path.stat().st_size != told["bytes"]:
+        if not path.is_file() or path.stat().st_size != written["bytes"]:
             return name
         if path.name == INDEX and not is_whole(path.parent):
             return PREDICTIONS
@@ -161,7 +161,7 @@ def _cut(folder: Path, done: dict) -> str:
 
 
 def is_done(job: Job) -> bool:
-    """Whether this very job was carried out before by this very code, and what it left is there."""
+    """Whether a job was carried out before, by the present code, and what it left is there."""
     return not why_not_done(job)
 
 
@@ -179,17 +179,27 @@ def result_of(folder: Path) -> str:
 def mark_done(
     job: Job, digest: str, seconds: float, figures: dict, code: dict[str, str] | None = None
 ) -> None:
-    """Say that a job is carried out; written last.
+    """Note that a job is carried out; written last.
 
-    `digest` is that of what it read, `code` that by which it was carried out (the present one where
-    none is given), both taken before the work.
+    Parameters
+    ----------
+    job
+        The job.
+    digest
+        `job_digest` of it, taken before the work.
+    seconds
+        How long it took.
+    figures
+        Its figures, such as the held-out top-1, plain numbers by name.
+    code
+        `job_code` of it, taken before the work; the present one where none is given.
     """
     folder, left = Path(job.folder), {}
     for name in (WEIGHTS, RATES, f"{PREDICTIONS}/{INDEX}"):
         if (folder / name).is_file():
             size = (folder / name).stat().st_size
             left[name] = {"bytes": size, "sha256": file_digest(folder / name)}
-    contents = {name: told["sha256"] for name, told in left.items()}
+    contents = {name: written["sha256"] for name, written in left.items()}
     write_json(
         {
             "digest": digest,
@@ -205,7 +215,7 @@ def mark_done(
 
 
 def accept_job_code(folder: Path) -> list[str]:
-    """Take all jobs below a folder for done that only their code makes stale; returns their names.
+    """Take all jobs below a folder for done that their code alone makes stale; returns their names.
 
     For whoever knows that a change of code leaves the results as they are.
     """

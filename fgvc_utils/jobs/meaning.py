@@ -1,9 +1,10 @@
 """What of a piece of Python counts for a result, as plain data: its syntax without its texts.
 
 Docstrings, comments, layout and annotations are left out, the fields of parameter records (their
-values are compared themselves), and what is given to those who only show or report: print, display,
-warnings, logging, exceptions that are raised, assertions, and functions of a module whose docstring
-says that nothing it is given counts. Calls of other functions of the package among it stay.
+values are compared themselves), the captions of entries, and what is given to those who only show
+or report: print, display, warnings, logging, exceptions that are raised, assertions, and functions
+of a module whose docstring says that nothing it is given counts. Calls of other functions of the
+package among it stay.
 
 Counts in no digest.
 """
@@ -16,6 +17,8 @@ from typing import Any
 MESSAGES = {"print", "IPython.display.display", "warnings.warn", "sys.exit"}
 LOGGERS = {"logging", "log", "logger", "LOGGER"}
 LEVELS = {"debug", "info", "warning", "error", "exception", "critical"}
+# What an entry of a registry is called for people.
+CAPTION = "caption"
 # Versions of Python differ in which empty fields there are.
 NO_MEANING = {"annotation", "returns", "ctx", "kind", "type_comment", "type_params"}
 
@@ -79,17 +82,23 @@ class Meaning:
         return found
 
     def _statement(self, node: ast.stmt) -> list[Any]:
-        if isinstance(node, ast.Expr) and self._is_message(node.value):
+        if isinstance(node, ast.Expr) and self._only_shows(node.value):
             return self._work_in([node.value])
         if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
-            given = [*node.exc.args, *(word.value for word in node.exc.keywords)]
+            given = [*node.exc.args, *(each.value for each in node.exc.keywords)]
             return [["Raise", self._plain(node.exc.func), self._work_in(given)]]
         if isinstance(node, ast.Assert):
             return [["Assert", self._plain(node.test)]]
-        if isinstance(node, ast.If) and not (self.of(node.body) or self.of(node.orelse)):
-            # It only chose between messages.
-            return self._work_in([node.test])
+        if isinstance(node, ast.If | ast.For) and not self.of([*node.body, *node.orelse]):
+            # It only chose or repeated messages.
+            return self._work_in([node.test if isinstance(node, ast.If) else node.iter])
         return [self._plain(node)]
+
+    def _only_shows(self, node: ast.expr) -> bool:
+        """Whether an expression that stands alone is a message, or one of two, or none."""
+        if isinstance(node, ast.IfExp):
+            return all(self._only_shows(side) for side in (node.body, node.orelse))
+        return isinstance(node, ast.Constant) or self._is_message(node)
 
     def _is_message(self, node: ast.AST) -> bool:
         """Whether an expression is a call that only shows or reports what it is given."""
@@ -125,6 +134,9 @@ class Meaning:
         if isinstance(node, ast.ClassDef) and self._is_record(node):
             kept = [each for each in node.body if not isinstance(each, ast.AnnAssign)]
             node = ast.ClassDef(**{**dict(ast.iter_fields(node)), "body": kept})
+        if isinstance(node, ast.Call):
+            kept = [each for each in node.keywords if each.arg != CAPTION]
+            node = ast.Call(node.func, node.args, kept)
         fields = {
             name: self._plain(value)
             for name, value in ast.iter_fields(node)

@@ -1,4 +1,4 @@
-"""What networks said of images, on disk: logits, features and top-k, by image id.
+"""Predictions of networks on disk: logits, features and top-k, by image id.
 
 A store is a folder. Every process that predicts writes a shard of its own; `index.json`, written
 last, makes the store whole. Arrays are memory-mapped, so a reader takes only the rows it asks for.
@@ -41,8 +41,21 @@ class ShardWriter:
     def write(self, kind: str, start: int, block: np.ndarray) -> None:
         """Put rows start … start + len(block) of an array; the first block fixes width and type.
 
-        Room for the whole array is taken with the first block. Raises `files.NotEnoughSpace`, an
-        OSError, where the disk has less, and leaves nothing of the array behind.
+        Space for the whole array is taken with the first block.
+
+        Parameters
+        ----------
+        kind
+            The array's name, such as `logits`.
+        start
+            The row that the block begins at.
+        block
+            Rows of the array, (rows, …), of any dtype.
+
+        Raises
+        ------
+        NotEnoughSpace
+            The disk has less; nothing of the array is left behind.
         """
         if kind not in self._open:
             shape = (len(self.image_ids), *block.shape[1:])
@@ -52,13 +65,13 @@ class ShardWriter:
 
     def close(self) -> None:
         """Flush the arrays, give them their names and write the image ids and all their digests."""
-        told = {}
+        files = {}
         for kind, array in self._open.items():
             array.flush()
             file = self.folder / f"{kind}.npy"
             (self.folder / f"{kind}.npy.part").replace(file)
             heartbeat.beat()
-            told[file.name] = {"bytes": file.stat().st_size, "sha256": file_digest(file)}
+            files[file.name] = {"bytes": file.stat().st_size, "sha256": file_digest(file)}
         self._open = {}
         with whole_file(self.folder / "ids.parquet") as temporary:
             pd.DataFrame({"image_id": pd.Series(self.image_ids, dtype=object)}).to_parquet(
@@ -67,11 +80,11 @@ class ShardWriter:
         # Of the ids themselves: what else a Parquet file holds differs from version to version.
         ids = hashlib.sha256("\n".join(self.image_ids).encode()).hexdigest()
         size = (self.folder / "ids.parquet").stat().st_size
-        write_json(told | {"ids.parquet": {"bytes": size, "sha256": ids}}, self.folder / SHARD)
+        write_json(files | {"ids.parquet": {"bytes": size, "sha256": ids}}, self.folder / SHARD)
 
 
 def _reserved(path: Path, kind: np.dtype, shape: tuple[int, ...]) -> np.memmap:
-    """A new array on the disk, all its room taken.
+    """A new array on the disk, all its space taken.
 
     Without that a map's file has holes, and to write into one on a full disk kills the process.
     """
@@ -89,12 +102,25 @@ def _reserved(path: Path, kind: np.dtype, shape: tuple[int, ...]) -> np.memmap:
 def finish_store(folder: Path, classes: Sequence[str], shards: int) -> None:
     """Declare a store whole: called once, after every process closed its shard.
 
-    Its index then holds size and digest of every file. Raises FileNotFoundError naming a shard that
-    was not closed.
+    Its index then holds size and digest of every file.
+
+    Parameters
+    ----------
+    folder
+        The store.
+    classes
+        The classes of its logits or probabilities, in the order of their columns.
+    shards
+        How many there are.
+
+    Raises
+    ------
+    FileNotFoundError
+        Naming a shard that was not closed.
     """
     names = [_shard_name(number) for number in range(shards)]
-    told = {name: read_json(Path(folder) / name / SHARD) for name in names}
-    files = {f"{name}/{file}": each for name in names for file, each in sorted(told[name].items())}
+    of = {name: read_json(Path(folder) / name / SHARD) for name in names}
+    files = {f"{name}/{file}": each for name in names for file, each in sorted(of[name].items())}
     index = {"classes": list(classes), "shards": shards, "files": files}
     write_json(index, Path(folder) / INDEX)
 
@@ -107,9 +133,9 @@ def is_whole(folder: Path) -> bool:
 
 def _cut_file(folder: Path, index: dict) -> str:
     """The first file of a store that is gone or has another size than the index says, or empty."""
-    for name, told in index.get("files", {}).items():
+    for name, written in index.get("files", {}).items():
         path = folder / name
-        if not path.is_file() or path.stat().st_size != told["bytes"]:
+        if not path.is_file() or path.stat().st_size != written["bytes"]:
             return name
     return ""
 
@@ -119,7 +145,22 @@ def _shard_name(number: int) -> str:
 
 
 class Store:
-    """Read a store; raises FileNotFoundError or ValueError naming a folder that is not whole."""
+    """Read a store.
+
+    Attributes
+    ----------
+    folder
+        Where it lies.
+    classes
+        The classes of its logits or probabilities, in the order of their columns.
+    image_ids
+        The images that it holds, in stored order.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        Naming a folder that is not whole, or an image that stands in it twice.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
@@ -151,9 +192,24 @@ class Store:
         return self._kinds
 
     def read(self, kind: str, image_ids: Sequence[str] | None = None) -> np.ndarray:
-        """Rows of one array, aligned to `image_ids` (all rows in stored order if None).
+        """Rows of one array.
 
-        Raises KeyError naming the first image, or the kind, that the store does not hold.
+        Parameters
+        ----------
+        kind
+            The array's name, such as `logits`.
+        image_ids
+            The images asked for; all by default.
+
+        Returns
+        -------
+        ndarray (images, …)
+            In the order of `image_ids`, else in stored order; the dtype it was written with.
+
+        Raises
+        ------
+        KeyError
+            Naming the first image, or the kind, that the store does not hold.
         """
         if image_ids is None:
             return np.concatenate(self._mapped(kind))
@@ -180,8 +236,8 @@ class Store:
     def digest(self, kind: str) -> str:
         """SHA-256 of the classes, the image ids and one array, as 64 hexadecimal digits."""
         arrays = self._mapped(kind)
-        told = [self.classes, self.image_ids.tolist(), str(arrays[0].dtype), arrays[0].shape[1:]]
-        digest = hashlib.sha256(json.dumps(told).encode())
+        head = [self.classes, self.image_ids.tolist(), str(arrays[0].dtype), arrays[0].shape[1:]]
+        digest = hashlib.sha256(json.dumps(head).encode())
         for array in arrays:
             for start in range(0, len(array), BLOCK):
                 digest.update(array[start : start + BLOCK].tobytes())
@@ -224,8 +280,18 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 def label_ranks(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """How many classes are scored above each image's own label: 0 means top-1.
 
-    `logits` float (images, classes), `labels` int (images,). Ties count against the label, so a
-    network that says the same of all classes finds no label. Returns int32 (images,).
+    Ties count against the label, so a network that gives all classes the same finds no label.
+
+    Parameters
+    ----------
+    logits
+        Float (images, classes).
+    labels
+        Int (images,), columns of the logits.
+
+    Returns
+    -------
+    ndarray, int32 (images,)
     """
     own = np.take_along_axis(logits, labels[:, None], axis=1)
     return ((logits >= own).sum(axis=1) - 1).astype(np.int32)
@@ -234,8 +300,11 @@ def label_ranks(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
 def same_classes(stores: Sequence[Store]) -> list[str]:
     """The class list that all stores share.
 
-    Raises ValueError naming two that differ, and the first class that only one has or that stands
-    elsewhere.
+    Raises
+    ------
+    ValueError
+        Naming two stores that differ, and the first class that only one has or that stands
+        elsewhere.
     """
     for store in stores[1:]:
         if store.classes != stores[0].classes:

@@ -90,23 +90,26 @@ class Distillation(BaseModel):
 class Job(Recipe, Distillation):
     """One fit and its predictions: a recipe, what it is applied to, and what is kept of it.
 
-    `rows` is a parquet file with a row an image: image_id, file (a picture of the cache), target
-    (a class name to learn, or empty), label (the class name that reduced predictions are held
-    against, or empty), and the booleans fit, validate and predict.
-
-    `fit` is `none` (the network as it comes, or as `trained` has it), `full` (all its weights are
-    trained on pictures) or `head` (a layer is trained on the features that `stores` hold). A step's
-    batch is global_batch, cut by processes × micro_batch into what each accumulates.
+    A default is neutral by contract: a job that leaves a field at it is the job it was before there
+    was that field. Whoever needs another value gives it where the job is made.
     """
 
+    # what people and messages call it
     name: str
+    # its results and its own file lie here
     folder: str
+    # a parquet file with a row an image: see `rows.ROW_COLUMNS`
     rows: str
+    # the classes that it tells apart, in the order of its logits
     classes: list[str]
+    # none: the network as it comes, or as `trained` has it; full: all its weights are trained on
+    # pictures; head: a layer is trained on the features that `stores` hold
     fit: Literal["none", "full", "head"]
-    # the network
+    # the network, a name of timm; empty for a head
     backbone: str = ""
+    # where the network's weights come from: none, hub, package, or a file
     weights: str = "none"
+    # side of the square pictures that the network sees, px
     size: int = 224
     # the crops whose mean probability the logits are of, an entry of TEST_VIEWS
     test_time: TestView = "centre"
@@ -114,10 +117,13 @@ class Job(Recipe, Distillation):
     trained: str = ""
     # BatchNorm statistics are taken anew from the train images before anything is predicted
     renew_statistics: bool = False
-    # a head: the feature stores it reads, side by side, and the views it may draw from
+    # the folders of features that a head reads, side by side
     stores: list[str] = []
+    # the arrays of those stores that a head draws its train images from
     train_views: list[str] = ["features"]
+    # the arrays of those stores whose mean probability a head predicts
     test_views: list[str] = ["features"]
+    # a head's form: one layer, or a convolution over the stores or along their features
     head: Literal["linear", "convolution", "convolution-along"] = "linear"
     # lbfgs fits a linear head on all its rows and views at once; epochs are its most steps
     optimiser: Literal["radam", "sgd", "adam", "radam+sgd", "lbfgs"] = "radam"
@@ -127,16 +133,23 @@ class Job(Recipe, Distillation):
     decoded: str = ""
     # the random changes that are switched on, with their strengths: see `training.changes`
     augmentation: dict[str, float] = {}
+    # the folders of predictions that teach it
     teachers: list[str] = []
+    # share of the teachers in the loss, 0 to 1; the labels have the rest
     teacher_weight: float = 0.0
+    # all its random numbers follow from it
     seed: int = 0
-    # what is written: kinds of arrays
+    # the kinds of arrays that are written of each image that is predicted
     keep: list[Literal["logits", "reduced", "features", "mirror", "augmented", "views"]] = [
         "logits"
     ]
+    # of reduced predictions: how many of the largest probabilities are kept
     reduce_to: int = 10
+    # how many random views of each image have their features written
     augmented_views: int = 0
+    # the weights are written, for other jobs to read
     keep_weights: bool = True
+    # the state is written after each step, not only after each epoch
     keep_every_step: bool = False
 
     @property

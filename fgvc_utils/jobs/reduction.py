@@ -18,12 +18,24 @@ KINDS = ("top_classes", "top_probabilities", "label_rank", "label_probability")
 
 
 def reduce_block(probability: np.ndarray, labels: np.ndarray, top: int) -> dict[str, np.ndarray]:
-    """Reduce probabilities (images, classes) to what the decisions need.
+    """Reduce probabilities to what the decisions need.
 
-    `labels` int (images,) are columns. Returns `top_classes` int32 and `top_probabilities` float16,
-    both (images, top), the likeliest first; `label_rank` int32 (images,), how many classes are as
-    likely as the label or more (0 means top-1, ties count against it); and `label_probability`
-    float16 (images,). Half precision keeps a probability to one part in two thousand.
+    Parameters
+    ----------
+    probability
+        Float32 (images, classes).
+    labels
+        Int (images,), columns of the probabilities.
+    top
+        How many of the largest are kept.
+
+    Returns
+    -------
+    dict of ndarray
+        `top_classes` int32 and `top_probabilities` float16, both (images, top), the likeliest
+        first; `label_rank` int32 (images,), how many other classes are as likely as the label or
+        more, so that 0 means top-1; and `label_probability` float16 (images,). Half precision keeps
+        a probability to one part in two thousand.
     """
     # Only the processes that predict come here; a notebook's kernel need not load torch.
     import torch
@@ -46,9 +58,25 @@ def reduce_stream(
     classes: Sequence[str],
     top: int = TOP,
 ) -> Store:
-    """Write a store from blocks of (probability, labels) in the order of the image ids.
+    """Write a store of reduced predictions, block by block.
 
-    Raises ValueError where the blocks are not as many rows as there are image ids.
+    Parameters
+    ----------
+    blocks
+        Probabilities and labels as `reduce_block` takes them, in the order of the image ids.
+    folder
+        The store.
+    image_ids
+        The images.
+    classes
+        The columns of the probabilities.
+    top
+        How many of the largest are kept.
+
+    Raises
+    ------
+    ValueError
+        The blocks are not as many rows as there are image ids.
     """
     writer = ShardWriter(folder, 0, image_ids)
     done = 0
@@ -67,11 +95,22 @@ def reduce_stream(
 
 @dataclass(frozen=True)
 class Reduced:
-    """What networks that never saw them say of images, reduced: a row an image.
+    """Out-of-fold predictions of images, reduced: a row an image.
 
-    `top_classes` int32 and `top_probabilities` float16 are (images, top), the likeliest first and
-    numbers of `classes`; `label_rank` int32 and `label_probability` float16 are (images,) and of
-    the label that the image was judged under. `image_ids` names the rows.
+    Attributes
+    ----------
+    image_ids
+        The image of each row.
+    classes
+        All classes.
+    top_classes
+        Int32 (images, top), numbers of `classes`, the likeliest first.
+    top_probabilities
+        Float16 (images, top).
+    label_rank
+        Int32 (images,): the rank of the label that the image was judged under, 0 for top-1.
+    label_probability
+        Float16 (images,), of the same label.
     """
 
     image_ids: pd.Index
@@ -114,8 +153,13 @@ class Reduced:
     def probability_of(self, labels: np.ndarray) -> np.ndarray:
         """The probability of other labels than the judged ones, float32 (images,).
 
-        `labels` int (images,). A class outside the top gets its share of what the top leaves, but
-        never more than the least likely class of the top.
+        A class outside the top gets its share of what the top leaves, but never more than the least
+        likely class of the top.
+
+        Parameters
+        ----------
+        labels
+            Int (images,), numbers of `classes`.
         """
         top = self.top_probabilities.astype(np.float32)
         rest = np.maximum(1 - top.sum(axis=1), 0)

@@ -11,7 +11,8 @@ from fgvc_utils.contest.config import Shared
 from fgvc_utils.contest.parameters import accumulation
 from fgvc_utils.core.files import write_json
 from fgvc_utils.core.locks import only_one
-from fgvc_utils.hardware.launch import Hardware, launch
+from fgvc_utils.hardware.launch import launch
+from fgvc_utils.hardware.plan import Hardware
 from fgvc_utils.jobs.done import is_done, why_not_done
 from fgvc_utils.jobs.records import DONE, Job, as_written
 from fgvc_utils.jobs.rows import ROW_COLUMNS, Rows, write_rows
@@ -38,12 +39,28 @@ def run_jobs(
 ) -> None:
     """Write the jobs with their rows and launch those that are not done; shows progress.
 
-    `picture`, such as `plots.live_curves`, makes a figure of the epochs so far; it is shown in the
-    cell and kept up to date.
+    Parameters
+    ----------
+    jobs
+        Each job with its rows.
+    cfg
+        The stage's parameters.
+    stage
+        The launch's files lie in `launches/<stage>` of the run.
+    picture
+        Such as `plots.live_curves`: makes a figure of the epochs so far, which is shown in the cell
+        and kept up to date.
 
-    Raises ParameterError where a global batch cannot be cut up, ValueError where rows are off,
-    locks.Held where another launch works on one of the jobs, and what `launch` raises, first of all
-    a rank's own traceback.
+    Raises
+    ------
+    ParameterError
+        A global batch cannot be cut up among the processes.
+    ValueError
+        Rows are off; see `write_job`.
+    Held
+        Another launch works on one of the jobs.
+    RankFailed
+        With a rank's own traceback; what else `launch` raises comes through too.
     """
     for job, _ in jobs:
         if not job.whole_batch:
@@ -77,14 +94,26 @@ def work_folder(cfg: Shared, stage: str, name: str) -> str:
 def write_job(job: Job, rows: pd.DataFrame) -> Path:
     """Write a job and its rows, checked; returns the job's file.
 
-    Raises ValueError naming the column, the image or the class that is off.
+    Where the job was done before and is so no more, it prints why.
+
+    Parameters
+    ----------
+    job
+        The job.
+    rows
+        Its rows, with the columns ROW_COLUMNS, as `job_rows` makes them.
+
+    Raises
+    ------
+    ValueError
+        Naming the job and the column, the class or the setting that is off.
     """
     missing = [column for column in ROW_COLUMNS if column not in rows]
     if missing:
         raise ValueError(f"job {job.name}: its rows lack the column(s) {', '.join(missing)}")
-    told = rows[rows["fit"] | rows["validate"]]
+    taught = rows[rows["fit"] | rows["validate"]]
     strangers = (
-        set(told["target"]) - set(job.classes) - ({""} if job.teacher_weight == 1 else set())
+        set(taught["target"]) - set(job.classes) - ({""} if job.teacher_weight == 1 else set())
     )
     if strangers:
         raise ValueError(

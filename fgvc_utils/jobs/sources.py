@@ -7,8 +7,8 @@ How the digest of code is taken
 1. Start from what runs: the cells of a notebook, or `carry_out` for a job. Take every top-level
    definition of the package that is named there, and so on from each of them: through imports,
    re-exports, decorators, annotations and entry points in strings (`fgvc_utils.wing.module:name`).
-2. What cannot be told counts whole: all of a module that is passed around, imported with a star or
-   asked for a name that it does not define; and what a module does when it is imported.
+2. What cannot be resolved counts whole: all of a module that is passed around, imported with a star
+   or asked for a name that it does not define; and what a module does when it is imported.
 3. A definition's digest is that of its syntax without docstrings, comments, layout, annotations and
    messages: what raise, print, warnings, logging, display and the wing `looking` are given.
 4. Fields of parameter records are left out, since their values are compared themselves; so is each
@@ -56,7 +56,7 @@ class Definition(NamedTuple):
 class _Module:
     """The definitions of one piece of source, and what its names stand for."""
 
-    def __init__(self, name: str, source: str, package: "_Package") -> None:
+    def __init__(self, name: str, source: str, package: "Package") -> None:
         self.name, self.package = name, package
         tree = ast.parse(source)
         self.mark = _mark(ast.get_docstring(tree) or "")
@@ -224,7 +224,7 @@ def _mark(docstring: str) -> str:
     return ("shows" if found[1] else "code") if found else ""
 
 
-class _Package:
+class Package:
     """The modules of a package as they are on the disk at one time."""
 
     def __init__(self, folder: Path, files: Iterable[Path]) -> None:
@@ -250,7 +250,11 @@ class _Package:
 
     @functools.cache  # noqa: B019
     def mark(self, module: str) -> str:
-        """How a module, or a folder that it lies in, is taken out of all digests; see `_mark`."""
+        """How a module, or a folder that it lies in, is taken out of all digests.
+
+        `code` where its code does not count, `shows` where neither counts what its functions are
+        given, and empty where it counts.
+        """
         parts = module.split(".")
         marks = [self.module(".".join(parts[:n])).mark for n in range(1, len(parts) + 1)]
         return max(marks)
@@ -284,27 +288,15 @@ class _Package:
         )
 
 
-def _package(folder: Path) -> _Package:
+def read_package(folder: Path) -> Package:
     """A package as it is now; read anew where a file changed, as a notebook's kernel lives long."""
     files = sorted(folder.rglob("*.py"))
     return _read_package(folder, tuple((file, file.stat().st_mtime_ns) for file in files))
 
 
 @functools.lru_cache(maxsize=2)
-def _read_package(folder: Path, files: tuple[tuple[Path, int], ...]) -> _Package:
-    return _Package(folder, [file for file, _ in files])
-
-
-def marked(module: str, package: Path = PACKAGE) -> str:
-    """How a module, or the wing that it lies in, is taken out of all digests.
-
-    Returns
-    -------
-    str
-        `code` where its code does not count, `shows` where neither counts what its functions are
-        given, and empty where it counts.
-    """
-    return _package(package).mark(module)
+def _read_package(folder: Path, files: tuple[tuple[Path, int], ...]) -> Package:
+    return Package(folder, [file for file, _ in files])
 
 
 def _defined(statement: ast.stmt) -> list[str]:
@@ -344,7 +336,7 @@ def reached(
     KeyError
         Naming a definition, of the roots or of `without`, that is not there.
     """
-    todo, there = list(roots), _package(package)
+    todo, there = list(roots), read_package(package)
     for each in (*todo, *without):
         if each.name not in there.module(each.module).parts:
             raise KeyError(f"{NAME} has no {each}")
@@ -356,7 +348,7 @@ def reached_from(source: str, *, package: Path = PACKAGE) -> dict[str, str]:
 
     Its own digest is under `notebook`.
     """
-    there = _package(package)
+    there = read_package(package)
     cells = _Module("notebook", source, there)
     named = {each for name in cells.parts for each in cells.references(name) | cells.entries(name)}
     others = [each for each in named if each.module != "notebook"]
@@ -364,7 +356,7 @@ def reached_from(source: str, *, package: Path = PACKAGE) -> dict[str, str]:
 
 
 def _digests(
-    todo: list[Definition], without: Collection[Definition], package: _Package
+    todo: list[Definition], without: Collection[Definition], package: Package
 ) -> dict[str, str]:
     seen: set[Definition] = set()
     while todo:

@@ -32,12 +32,12 @@ class View(NamedTuple):
 
 
 TEST_VIEWS = {
-    "centre": View("the centre crop"),
-    "flip": View("the centre crop and its mirror image", mirrored=True),
+    "centre": View(caption="the centre crop"),
+    "flip": View(caption="the centre crop and its mirror image", mirrored=True),
     # Krizhevsky et al., ImageNet classification with deep convolutional neural networks, 2012.
     "crops": View(
-        "the centre, the four corners, and the mirror images of all five",
-        (CENTRE, *CORNERS),
+        caption="the centre, the four corners, and the mirror images of all five",
+        places=(CENTRE, *CORNERS),
         mirrored=True,
     ),
 }

@@ -17,6 +17,8 @@ from fgvc_utils.contest.journal import UNDO, Decision, Journal, majority, review
 
 RELABEL = "relabel"
 UNSURE = "unsure"
+# So many letters fit under the smallest photo: two scores must never be cut.
+WIDEST_SCORES = 15
 ORDER, CLASS = "order", "class"
 EVERYTHING, UNDECIDED, DECIDED = "all", "undecided", "decided"
 DISPUTED, NOT_MINE = "disputed", "not yet by me"
@@ -426,8 +428,12 @@ def under_photo(caption: str, label: str, suggestions: Sequence[tuple[str, float
     name, score = suggestions[0]
     if name == label:
         return UnderPhoto(first, UNSURE, scores)
-    reached = "" if score != score else f"→ {score:.2f}"
-    return UnderPhoto(first, f"→ {name}", " ".join(filter(None, (scores, reached))))
+    if score == score:
+        scores = f"{scores} → {score:.2f}".strip()
+        if len(scores) > WIDEST_SCORES:
+            # The number alone, without what it is called.
+            scores = f"{others[-1].split()[-1]} → {score:.2f}"
+    return UnderPhoto(first, f"→ {name}", scores)
 
 
 def is_rows(candidates: pd.DataFrame) -> bool:

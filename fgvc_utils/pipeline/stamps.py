@@ -15,7 +15,6 @@ from fgvc_utils.core.files import file_digest, read_json, write_json
 from fgvc_utils.jobs import sources
 from fgvc_utils.jobs.done import accept_job_code, result_of
 from fgvc_utils.jobs.predictions import INDEX, is_whole
-from fgvc_utils.pipeline.cells import acting
 from fgvc_utils.pipeline.contest_file import Step
 from fgvc_utils.pipeline.naming import first_few
 from fgvc_utils.pipeline.stages import STAGES, vote_folder
@@ -97,7 +96,7 @@ def code_of(stage: str) -> dict[str, str]:
     """What of a notebook's cells and of the package a stage's results depend on: digests by name.
 
     The parameters cell is not among it: the values that were taken stand beside it. Nor is what
-    only shows; see `cells`.
+    only shows; see `jobs.sources`.
     """
     notebook = nbformat.read(NOTEBOOKS / f"{stage}.ipynb", as_version=4)
     cells = [
@@ -105,7 +104,7 @@ def code_of(stage: str) -> dict[str, str]:
         for cell in notebook.cells
         if cell.cell_type == "code" and "parameters" not in cell.metadata.get("tags", [])
     ]
-    return sources.reached_from(acting(cells))
+    return sources.reached_from("\n".join(cells))
 
 
 def why(step: Step) -> str:

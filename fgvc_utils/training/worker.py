@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 from fgvc_utils.hardware.distributed import Processes, joined
-from fgvc_utils.hardware.launch import read_launch
+from fgvc_utils.hardware.plan import read_launch
 from fgvc_utils.hardware.progress import Progress
 from fgvc_utils.jobs.done import is_done, mark_done
 from fgvc_utils.jobs.records import Job, read_job

@@ -62,10 +62,10 @@ def finished_model(
 ) -> None:
     random = np.random.default_rng(seed)
     truth = np.array([CLASSES.index(LABELS.get(image, CLASSES[hash_of(image)])) for image in ids])
-    said = 3 * np.eye(3)[truth] + random.normal(0, noise, (len(ids), 3))
+    logits = 3 * np.eye(3)[truth] + random.normal(0, noise, (len(ids), 3))
     writer = ShardWriter(folder / "predictions", 0, ids.tolist())
     for kind in ("logits", "features", "augmented-0"):
-        writer.write(kind, 0, said.astype(np.float16))
+        writer.write(kind, 0, logits.astype(np.float16))
     writer.close()
     finish_store(folder / "predictions", classes, 1)
     rows = pd.DataFrame({"image_id": ids, "file": "", "target": ids.map(LABELS).fillna("")})
@@ -80,7 +80,7 @@ def finished_model(
 
 
 def hash_of(image: str) -> int:
-    """The class of a test image, which no table tells."""
+    """The class of a test image, which no table holds."""
     return int(image.partition("-")[2]) % 3
 
 
@@ -99,8 +99,8 @@ def execute(run: Path, again: bool = False, **parameters: object) -> tuple[str, 
 
 
 def test_a_model_that_saw_the_held_out_fold_is_named_and_neither_ranks_nor_votes(run):
-    said, names = execute(run, convolution_models=3)
-    assert "left out, trained on held-out images: cheat" in said
+    printed, names = execute(run, convolution_models=3)
+    assert "left out, trained on held-out images: cheat" in printed
     assert set(names.ranked) == {"good", "fair", "poor"}
     assert names.saw.loc["cheat", "trained on"] == len(HELD_OUT)
     report = json.loads((run / "report.json").read_text())["30_ensemble"]
@@ -116,8 +116,8 @@ def test_a_model_that_saw_the_held_out_fold_is_named_and_neither_ranks_nor_votes
     assert [Way(**way) for way in report["ways"]] == names.parts[-1].ways
 
 
-def test_the_scores_are_the_vote_of_what_the_models_and_layers_said(run):
-    said, names = execute(run)
+def test_the_scores_are_the_vote_of_what_the_models_and_layers_predicted(run):
+    printed, names = execute(run)
     store = Store(run / "ensemble" / "vote")
     assert set(store.image_ids) == {*HELD_OUT, *TEST} and store.classes == CLASSES
     asked = [*TEST, *HELD_OUT]
@@ -134,8 +134,8 @@ def test_the_scores_are_the_vote_of_what_the_models_and_layers_said(run):
 
 
 def test_a_model_admitted_by_its_name_answers_for_test_images_only(run):
-    said, names = execute(run, seen_models=["cheat"], augmented_models=0, plain_models=0)
-    assert "admitted to the means of test images only: cheat" in said
+    printed, names = execute(run, seen_models=["cheat"], augmented_models=0, plain_models=0)
+    assert "admitted to the means of test images only: cheat" in printed
     assert set(names.ranked) == {"good", "fair", "poor"}
     assert names.for_test[0].name == "mean of 3"
     assert names.for_test[0].weights == pytest.approx(dict.fromkeys(NOISE, 0.25))
@@ -145,7 +145,7 @@ def test_a_model_admitted_by_its_name_answers_for_test_images_only(run):
 
 
 def test_fitted_weights_are_those_of_the_other_half(run):
-    said, names = execute(run, mean_weights="fitted", augmented_models=0, plain_models=0)
+    printed, names = execute(run, mean_weights="fitted", augmented_models=0, plain_models=0)
     three = [part[0].weights for part in (names.for_half, names.for_rest, names.for_test)]
     for weights in three:
         assert sum(weights.values()) == pytest.approx(1) and weights["good"] > weights["poor"]
@@ -158,10 +158,10 @@ def test_fitted_weights_are_those_of_the_other_half(run):
 
 
 def test_without_a_held_out_fold_all_models_are_members_and_nothing_is_judged(run):
-    said, names = execute(run, held_out_fold=-1, augmented_models=0, plain_models=0)
+    printed, names = execute(run, held_out_fold=-1, augmented_models=0, plain_models=0)
     assert names.ranked == sorted(NOISE) and names.asked.judged == []
-    assert "chosen on one half" not in said
-    assert "left out, trained on held-out images: none" in said
+    assert "chosen on one half" not in printed
+    assert "left out, trained on held-out images: none" in printed
     assert Store(run / "ensemble" / "vote").image_ids.tolist() == TEST
 
 
@@ -185,8 +185,8 @@ def test_a_soup_is_one_more_member(run, monkeypatch):
 
 
 def test_the_convolution_votes_where_its_parameter_says_so(run):
-    silent = execute(run, convolution_models=2, plain_models=0)[1]
-    assert "convolution over models" not in silent.voting
+    without = execute(run, convolution_models=2, plain_models=0)[1]
+    assert "convolution over models" not in without.voting
     votes = execute(run, convolution_models=2, plain_models=0, vote_convolution=True)[1]
     assert {"convolution over models", "convolution along features"} <= set(votes.voting)
 

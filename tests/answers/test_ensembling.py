@@ -18,7 +18,9 @@ IDS = [f"i{n}" for n in range(11)]
 ALL = Way("all", dict.fromkeys("abc", 1 / 3))
 
 
-def say(folder: Path, logits: np.ndarray, ids: list[str] = IDS, classes: list[str] = CLASSES):
+def store_logits(
+    folder: Path, logits: np.ndarray, ids: list[str] = IDS, classes: list[str] = CLASSES
+):
     """A model's folder whose predictions are these, kept backwards in two shards."""
     backwards, turned = ids[::-1], logits[::-1]
     cut = len(ids) // 2
@@ -39,7 +41,9 @@ def drawn() -> dict[str, np.ndarray]:
 
 @pytest.fixture
 def stored(tmp_path: Path, drawn: dict[str, np.ndarray]) -> MemberOutputs:
-    return MemberOutputs({name: say(tmp_path / name, logits) for name, logits in drawn.items()})
+    return MemberOutputs(
+        {name: store_logits(tmp_path / name, logits) for name, logits in drawn.items()}
+    )
 
 
 def test_outputs_are_aligned_by_image_id(stored: MemberOutputs, drawn: dict[str, np.ndarray]):
@@ -61,7 +65,7 @@ def test_images_are_asked_about_by_id_whatever_the_order_of_the_inventory():
     asked = asked_images(table, inventory, 0)
     assert asked.judged == ["a", "b"] and asked.test == ["e"]
     assert asked.truth.to_dict() == {"a": "x", "b": "x"} and asked.group["b"] == "b"
-    left = leave_out(table, table["image_id"] == "a", "04_lowq", "a rule")
+    left = leave_out(table, table["image_id"] == "a", "04_lowq", "small_class")
     assert asked_images(left, inventory, 0).judged == ["b"]
     assert asked_images(left, inventory, -1).judged == []
 
@@ -72,7 +76,7 @@ def test_a_strange_image_and_another_class_list_are_named(tmp_path: Path, stored
         stored.check([*IDS, "i99"])
     with pytest.raises(KeyError, match="image 'i99'"):
         next(stored.blocks(["i99"]))
-    few = say(tmp_path / "few", np.zeros((11, 2)), classes=["x", "y"])
+    few = store_logits(tmp_path / "few", np.zeros((11, 2)), classes=["x", "y"])
     with pytest.raises(ValueError, match="a/predictions and .*few/predictions differ .*'z'"):
         MemberOutputs({"a": tmp_path / "a", "few": few})
     with pytest.raises(ValueError, match="at least one model"):
@@ -96,7 +100,7 @@ def test_scores_written_in_blocks_are_the_vote_of_all_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ):
     monkeypatch.setattr(MemberOutputs.blocks, "__defaults__", (None, 2))
-    said = {name: softmax(logits.astype(np.float32)) for name, logits in drawn.items()}
+    softmaxes = {name: softmax(logits.astype(np.float32)) for name, logits in drawn.items()}
     best = Way("best", {"b": 1.0})
     parts = [
         Part(IDS[:7], [ALL, best, Way("alone", {"c": 1.0}, votes=False)]),
@@ -104,9 +108,9 @@ def test_scores_written_in_blocks_are_the_vote_of_all_at_once(
     ]
     store = ensembling.write_scores(stored, parts, voters(parts[0].ways), tmp_path / "vote")
     assert store.image_ids.tolist() == IDS and store.classes == CLASSES
-    expected = vote([mean_of([said[n] for n in "abc"]), said["b"]])[:7]
+    expected = vote([mean_of([softmaxes[n] for n in "abc"]), softmaxes["b"]])[:7]
     np.testing.assert_allclose(store.read("scores", IDS[:7]), expected, rtol=1e-6)
-    expected = vote([said["c"], said["a"]])[7:]
+    expected = vote([softmaxes["c"], softmaxes["a"]])[7:]
     np.testing.assert_allclose(store.read("scores", IDS[7:]), expected, rtol=1e-6)
     assert store.read("scores").dtype == np.float32
 
@@ -146,8 +150,8 @@ def test_one_model_alone_is_itself_in_every_way(
 def test_the_vote_without_each_is_judged(tmp_path: Path):
     """Two images: a and b are right on the first, a alone is sure and right on the second."""
     sure, wrong = [[4, 0, 0], [4, 0, 0]], [[4, 0, 0], [0, 1, 0]]
-    folders = {"a": say(tmp_path / "a", np.array(sure), IDS[:2])}
-    folders["b"] = say(tmp_path / "b", np.array(wrong), IDS[:2])
+    folders = {"a": store_logits(tmp_path / "a", np.array(sure), IDS[:2])}
+    folders["b"] = store_logits(tmp_path / "b", np.array(wrong), IDS[:2])
     ways = [single("a"), Way("both", {"a": 0.5, "b": 0.5}), single("b")]
     judged = judge(MemberOutputs(folders), IDS[:2], ["x", "x"], ways, voters(ways))
     assert judged.hits["vote"].tolist() == [True, True]
@@ -163,12 +167,14 @@ def test_the_vote_without_a_member_is_that_of_the_sets_that_are_left(
 ):
     ways = [ALL, Way("two", {"a": 0.5, "b": 0.5}), single("c")]
     judged = judge(stored, IDS, ["x"] * 11, ways, voters(ways))
-    said = {name: softmax(logits.astype(np.float32)) for name, logits in drawn.items()}
+    softmaxes = {name: softmax(logits.astype(np.float32)) for name, logits in drawn.items()}
     # Without c the two means are one, and the third voter has no vote.
-    expected = vote([mean_of([said["a"], said["b"]])]).argmax(axis=1)
+    expected = vote([mean_of([softmaxes["a"], softmaxes["b"]])]).argmax(axis=1)
     assert judged.left_out["member", "c"].tolist() == expected.tolist()
     # Without a they differ: the mean of b and c, and b alone, and c.
-    expected = vote([mean_of([said["b"], said["c"]]), said["b"], said["c"]]).argmax(axis=1)
+    expected = vote(
+        [mean_of([softmaxes["b"], softmaxes["c"]]), softmaxes["b"], softmaxes["c"]]
+    ).argmax(axis=1)
     assert judged.left_out["member", "a"].tolist() == expected.tolist()
     alone = judge(stored, IDS, ["x"] * 11, [single("a"), single("b")], ["a", "b"])
     assert list(alone.hits) == ["a", "b", "vote"]

@@ -75,7 +75,7 @@ def test_em_finds_the_prior_of_shifted_images(monkeypatch):
     assert found.prior.sum() == pytest.approx(1) and found.change < 1e-6
     # The mean of the plain probabilities is much further off, which is what EM is for.
     assert np.abs(scores.mean(axis=0) - SHIFTED).sum() > 0.1
-    # A multiple of the probabilities is as good, and images without a score have no say.
+    # A multiple of the probabilities is as good, and images without a score are ignored.
     more = np.concatenate([3 * scores, np.zeros((500, 5), np.float32)])
     assert estimate_prior(more, equal_prior(5), tolerance=1e-6).prior == pytest.approx(
         found.prior, abs=1e-4

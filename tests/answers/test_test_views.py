@@ -86,9 +86,9 @@ def test_probabilities_are_averaged_and_one_view_stays():
 
 def test_flip_is_the_mean_softmax_of_an_image_and_its_mirror_image(model: Job, rows: pd.DataFrame):
     asked = rows.loc[~rows["fit"], "image_id"]
-    job, said = view_job(Path(model.folder), "flip", asked)
+    job, asked_rows = view_job(Path(model.folder), "flip", asked)
     assert job.store == Path(model.folder) / "views-of-test" / "flip" / "predictions"
-    flip = Store(done(job, said).store)
+    flip = Store(done(job, asked_rows).store)
     material = Material(job)
     network = new_network(job, material).eval()
     probabilities = []

@@ -20,7 +20,8 @@ from papermill.exceptions import PapermillExecutionError
 from fgvc_utils.core import processes
 from fgvc_utils.core.processes import memory_kills
 from fgvc_utils.hardware import progress
-from fgvc_utils.hardware.launch import Hardware, Launch, join, launch, read_launch
+from fgvc_utils.hardware.launch import join, launch
+from fgvc_utils.hardware.plan import Hardware, Launch, read_launch
 from fgvc_utils.hardware.progress import Follower, Progress, follow, line_for, read_events
 from fgvc_utils.hardware.ranks import (
     RankFailed,
@@ -401,7 +402,7 @@ def test_a_rank_that_hangs_is_ended_and_told_where_it_was(tmp_path: Path, job: P
 
 
 @pytest.mark.slow
-def test_a_slow_rank_that_shows_progress_is_let_be(tmp_path: Path, job: Path):
+def test_a_slow_rank_that_shows_progress_goes_on(tmp_path: Path, job: Path):
     hardware = Hardware(processes=1, device="cpu", hang_minutes=2 / 60)
     launch([job], tmp_path, hardware, entry=f"{PLAIN}:epochs")
 

@@ -18,7 +18,8 @@ from launch_workers import listening
 
 from fgvc_utils.contest.places import PROJECT
 from fgvc_utils.hardware import launch as launching
-from fgvc_utils.hardware.launch import Hardware, launch
+from fgvc_utils.hardware.launch import launch
+from fgvc_utils.hardware.plan import Hardware
 
 
 def is_loopback(addresses: list[str]) -> bool:
@@ -110,24 +111,24 @@ def test_jupyterlab_listens_on_the_loopback_and_asks_for_its_token(tmp_path: Pat
     )
     try:
         deadline = time.monotonic() + 120
-        told = None
-        while told is None and time.monotonic() < deadline:
+        server = None
+        while server is None and time.monotonic() < deadline:
             assert server.poll() is None, (tmp_path / "lab.log").read_text()
             files = list(tmp_path.glob("JUPYTER_RUNTIME_DIR/jpserver-*.json"))
-            told = json.loads(files[0].read_text() or "null") if files else None
+            server = json.loads(files[0].read_text() or "null") if files else None
             time.sleep(0.2)
-        kernels = f"{told['url']}api/kernels"
+        kernels = f"{server['url']}api/kernels"
         _wait_until_it_answers(kernels, deadline)
         assert ask(kernels)[0] == 403 and ask(kernels, "guessed")[0] == 403
-        assert len(told["token"]) >= 32
-        status, body = ask(kernels, told["token"], data=b"{}")
+        assert len(server["token"]) >= 32
+        status, body = ask(kernels, server["token"], data=b"{}")
         assert status == 201, body
         while len(found := family(psutil.Process(server.pid))) < 2:
             time.sleep(0.1)
         assert is_loopback(sum(map(listening, found), []))
         ask_to_stop = urllib.request.Request(
             f"{kernels}/{json.loads(body)['id']}",
-            headers={"Authorization": f"token {told['token']}"},
+            headers={"Authorization": f"token {server['token']}"},
             method="DELETE",
         )
         urllib.request.urlopen(ask_to_stop).close()

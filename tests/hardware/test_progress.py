@@ -22,7 +22,7 @@ from fgvc_utils.looking import plots
 
 
 class Handle:
-    """What a notebook's display was told, in order."""
+    """What a notebook's display got, in order."""
 
     def __init__(self, first: dict):
         self.shown = [first]

@@ -15,7 +15,7 @@ from small_jobs import draw_pictures, small_job
 
 from fgvc_utils.core.files import write_json
 from fgvc_utils.hardware.distributed import Processes
-from fgvc_utils.hardware.launch import Hardware, Launch
+from fgvc_utils.hardware.plan import Hardware, Launch
 from fgvc_utils.hardware.progress import Progress
 from fgvc_utils.jobs.done import is_done
 from fgvc_utils.jobs.predictions import Store

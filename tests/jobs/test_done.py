@@ -71,7 +71,7 @@ def test_a_run_that_is_moved_stays_done_and_finds_its_pictures(finished, tmp_pat
         assert is_done(job), why_not_done(job)
         assert all(map(os.path.isfile, read_rows(job)["file"]))
     assert job.stores == [str(run / "features" / "predictions")]
-    # The notebook of the new place makes the very same job.
+    # The notebook of the new place makes the same job.
     there = read_rows(job)
     write_job(head(run / "head", run / "features" / "predictions"), there)
     assert is_done(read_job(run / "head" / "job.json"))
@@ -225,8 +225,8 @@ def test_a_broken_state_of_a_fit_is_left_out_and_noted(rows, tmp_path):
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "last.pt").write_bytes(b"PK\x03\x04 half a file")
     again = carried_out(small_job(tmp_path / "b", **settings), rows, tmp_path)
-    told = (tmp_path / "events.jsonl").read_text()
-    assert "last.pt was not loaded: " in told and "the fit starts anew" in told
+    events = (tmp_path / "events.jsonl").read_text()
+    assert "last.pt was not loaded: " in events and "the fit starts anew" in events
     weights = [Path(j.folder, "weights.safetensors").read_bytes() for j in (through, again)]
     assert weights[0] == weights[1]
 

@@ -114,7 +114,7 @@ def test_scores_of_images_are_zero_only_where_that_is_allowed(tmp_path):
 
 @pytest.fixture
 def reduced(tmp_path):
-    """What was said of images a and b."""
+    """A store of reduced predictions of images a and b."""
     writer = ShardWriter(tmp_path / "reduced", 0, ["a", "b"])
     kinds = {"top_classes": np.int32, "top_probabilities": np.float16}
     for kind, dtype in kinds.items():

@@ -55,6 +55,7 @@ MODULES = {
         "def launch(how, entry='fgvc_utils.work.worker:run'):\n    losses.focal()\n"
     ),
 }  # fmt: skip
+mark_of = sources.read_package(sources.PACKAGE).mark
 NOTEBOOK = "from fgvc_utils.work import stage\n# a comment\nstage.run(1)\n"
 REACHED = [
     "notebook",
@@ -128,6 +129,43 @@ def test_captions_of_a_notebook_make_nothing_stale(package):
     after = before.replace("'curve'", "'the curve'").replace("a comment", "another")
     assert changes(package, {}, after + "print(f'{3} images')\n", before) == []
     assert changes(package, {}, after.replace("run(1)", "run(2)"), before) == ["notebook"]
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "print(f'{len(a)} images')",
+        "display(table.head(10), plots.show(a))",
+        "plots.show(a, 'a title')",
+        "sheet(a, limit=12)",
+        "sheet(a) if len(a) else 'nothing to see'",
+        "if a:\n    print('b')",
+        "for a in b:\n    if a:\n        plots.show(a)",
+        "'a text'",
+    ],
+)
+def test_a_cell_that_only_shows_is_as_if_it_were_not_there(package, cell):
+    head = "from IPython.display import display\nfrom fgvc_utils.looking import plots\n"
+    head += "from fgvc_utils.looking.plots import show as sheet\n"
+    assert changes(package, {}, NOTEBOOK + head + cell) == []
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "table = stage.run(table)",
+        "review.require(True)",
+        "reason = 'noise'",
+        "stage.run(a) if a else None",
+        "shown[a] = 1 - b",
+        "if a:\n    b = 1",
+        "for a in b:\n    c.append(a)",
+        "print(stage.run(2))",
+        "if stage.run(3):\n    print('b')",
+    ],
+)
+def test_a_cell_that_may_act_counts(package, cell):
+    assert changes(package, {}, NOTEBOOK + cell) == ["notebook"]
 
 
 @pytest.mark.parametrize(
@@ -239,7 +277,7 @@ def test_what_counts_in_no_digest_says_so_in_one_form_of_words():
         # The module that explains the line quotes it.
         if line and name != "jobs.sources":
             assert re.fullmatch(rf"{sources.MARK}({sources.SHOWS})?\.", line[0]), name
-    shows = {name for name in docstrings if sources.marked(name) == "shows"}
+    shows = {name for name in docstrings if mark_of(name) == "shows"}
     assert {name.split(".")[0] for name in shows} == {"looking", "hardware"}
     assert {name for name in shows if name.startswith("hardware")} == {"hardware.progress"}
 
@@ -259,7 +297,7 @@ def test_what_counts_in_no_digest_says_so_in_one_form_of_words():
     ],
 )
 def test_what_works_counts_and_what_shows_or_starts_does_not(name, expected):
-    assert sources.marked(name) == expected
+    assert mark_of(name) == expected
 
 
 def test_stages_depend_on_the_code_that_they_run():

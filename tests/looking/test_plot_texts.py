@@ -28,7 +28,7 @@ def label_table(classes: list[str], most: int = 60, dropped: int = 3) -> pd.Data
     listing = {"image_id": ids, "path": ids, "split": "train", "given": given}
     table = tables.new_table(pd.DataFrame(listing).astype(object))
     lost = table.groupby("given").cumcount() < dropped
-    return tables.leave_out(table, lost, "02_coarse", "label: far off")
+    return tables.leave_out(table, lost, "02_coarse", "label")
 
 
 def rounds(count: int, recipe: str) -> pd.DataFrame:

@@ -231,6 +231,11 @@ def test_caption_without_a_score():
     assert under_photo("rosa", "", [("viola", 0.5)]) == ("rosa", "→ viola", "→ 0.50")
 
 
+def test_where_two_scores_are_too_wide_they_stand_without_their_name():
+    assert under_photo("rosa\np(given) 0.31", "", [("viola", 0.5)]).scores == "0.31 → 0.50"
+    assert under_photo("rosa\np(given) 0.31", "", []).scores == "p(given) 0.31"
+
+
 def test_decision_that_another_makes_at_the_same_moment_is_taken_up(candidates, journal):
     review = make(candidates, journal)
     review.decide([0], "keep")

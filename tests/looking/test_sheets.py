@@ -84,12 +84,12 @@ def test_sheet_without_candidates_says_so_in_one_line(candidates, monkeypatch):
 
 def test_long_names_are_cut_in_the_middle_and_scores_stay_whole(candidates, monkeypatch):
     name = "Lesser mountain fritillary of the north"
-    long = candidates.head(1).assign(caption=f"{name}\np 0.31", label="rose")
+    long = candidates.head(1).assign(caption=f"{name}\np(given) 0.31", label="rose")
     long["suggestions"] = [[(name, 0.875)]]
     head, label, suggestion, scores = texts_of(
         monkeypatch, long.drop(columns="suggested"), side=96, title="t"
     )
-    assert head == "t (1 of 1)" and scores == "p 0.31 → 0.88"
+    assert head == "t (1 of 1)" and scores == "0.31 → 0.88"
     assert label.startswith("Lesser") and "…" in label and label.endswith("north")
     assert suggestion.startswith("→ Le") and suggestion.endswith("north")
     assert all(font(11).getlength(text) <= 98 for text in (label, scores, suggestion))

@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 from torch.utils.data import DataLoader, Dataset
 
-from fgvc_utils.hardware.launch import read_launch
+from fgvc_utils.hardware.plan import read_launch
 from fgvc_utils.hardware.progress import Progress
 
 

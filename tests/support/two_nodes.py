@@ -19,11 +19,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from fgvc_utils.hardware.launch import read_launch
+from fgvc_utils.hardware.plan import read_launch
 
 NODE_0 = """
 import sys
-from fgvc_utils.hardware.launch import Hardware, launch
+from fgvc_utils.hardware.launch import launch
+from fgvc_utils.hardware.plan import Hardware
 folder, entry, processes, *jobs = sys.argv[1:]
 hardware = Hardware(processes=int(processes), nodes=2, rendezvous="10.213.77.1:29511",
                     device="cpu", timeout_minutes=2)

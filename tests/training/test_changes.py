@@ -85,8 +85,8 @@ def test_a_change_that_is_off_draws_nothing_and_leaves_no_trace_in_the_job(chang
 
 
 def test_a_setting_that_no_change_takes_is_refused():
-    with pytest.raises(ValueError, match="no random change takes 'blur_probability'"):
-        augment.random_changes({"flip_probability": 0.5, "blur_probability": 0.1})
+    with pytest.raises(ValueError, match="no random change takes 'no_such_probability'"):
+        augment.random_changes({"flip_probability": 0.5, "no_such_probability": 0.1})
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=named)

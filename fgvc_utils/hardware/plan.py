@@ -1,0 +1,134 @@
+"""What a launch is, as plain data: the machines and processes it runs on, its jobs, its files.
+
+Counts in no digest.
+"""
+
+import dataclasses
+import os
+from pathlib import Path
+
+from fgvc_utils.core.files import read_json
+
+DEVICES = ("auto", "cpu", "cuda")
+
+
+@dataclasses.dataclass(frozen=True)
+class Hardware:
+    """What a launch runs on.
+
+    Parameters
+    ----------
+    processes
+        Ranks a node; on CUDA one a GPU.
+    nodes, node_rank
+        How many machines, and which of them this one is; node 0 runs the notebook.
+    rendezvous
+        `host:port` on node 0 that the other nodes can reach; empty for one node.
+    threads
+        CPU threads a rank; 0 shares the cores among the ranks.
+    device
+        `cpu`, `cuda`, or `auto` for CUDA where there is one.
+    timeout_minutes
+        How long nodes wait for each other at the start; the worker uses it for its collective
+        operations too.
+    workers
+        Processes a rank that prepare pictures. With 0 the rank prepares them itself, -1 does so on
+        a CPU and shares the cores among the ranks on CUDA.
+    hang_minutes
+        A rank that shows no progress for so long is ended, and the launch fails; 0 never ends one.
+
+    Raises
+    ------
+    ValueError
+        Naming the parameter that cannot be.
+    """
+
+    processes: int = 1
+    nodes: int = 1
+    node_rank: int = 0
+    rendezvous: str = ""
+    threads: int = 0
+    device: str = "auto"
+    timeout_minutes: float = 30
+    workers: int = -1
+    hang_minutes: float = 30
+
+    def __post_init__(self) -> None:
+        for name, least in (("processes", 1), ("nodes", 1), ("threads", 0), ("workers", -1)):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < least:
+                raise ValueError(f"{name} is {value!r}; give a whole number of at least {least}")
+        if not isinstance(self.node_rank, int) or not 0 <= self.node_rank < self.nodes:
+            raise ValueError(
+                f"node_rank is {self.node_rank!r} with nodes = {self.nodes}; "
+                f"give each node its own number from 0 to {self.nodes - 1}"
+            )
+        if self.device not in DEVICES:
+            raise ValueError(f"device is {self.device!r}; give one of {', '.join(DEVICES)}")
+        if not self.timeout_minutes > 0:
+            raise ValueError(f"timeout_minutes is {self.timeout_minutes!r}; give more than 0")
+        if not self.hang_minutes >= 0:
+            raise ValueError(f"hang_minutes is {self.hang_minutes!r}; give 0 or more")
+        if self.nodes > 1:
+            self.endpoint()
+
+    def endpoint(self) -> tuple[str, int]:
+        """Host and port of the rendezvous; on one node the loopback and any free port (0)."""
+        if self.nodes == 1:
+            return "127.0.0.1", 0
+        host, _, port = self.rendezvous.rpartition(":")
+        if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
+            raise ValueError(
+                f"rendezvous is {self.rendezvous!r} with nodes = {self.nodes}; give 'host:port', "
+                "an address of node 0 that the other nodes reach and a free port, "
+                "such as '192.168.0.10:29500'"
+            )
+        return host, int(port)
+
+    def threads_per_rank(self) -> int:
+        """`threads`, or this node's usable cores shared among its ranks (at least one each)."""
+        return self.threads or max(1, len(os.sched_getaffinity(0)) // self.processes)
+
+
+@dataclasses.dataclass(frozen=True)
+class Launch:
+    """A launch, as `launch.json` hands it to the ranks and to the other nodes.
+
+    Attributes
+    ----------
+    name
+        Unique.
+    jobs
+        Absolute paths of the job files, in order.
+    events
+        The file that rank 0 writes its progress to.
+    logs
+        The folder of this launch's logs, with a folder a rank.
+    entry
+        `module:function`, called in each rank with the path of `launch.json`.
+    hardware
+        What it runs on.
+    """
+
+    name: str
+    jobs: tuple[str, ...]
+    events: str
+    logs: str
+    entry: str
+    hardware: Hardware
+
+
+def read_launch(path: Path | str) -> Launch:
+    """Read `launch.json`; raises ValueError naming the file where it is not a launch."""
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"{path} does not exist; start the notebook cell on node 0 first")
+    try:
+        fields = read_json(path)
+        fields["jobs"] = tuple(fields["jobs"])
+        fields["hardware"] = Hardware(**fields["hardware"])
+        return Launch(**fields)
+    except (TypeError, KeyError) as error:
+        raise ValueError(
+            f"{path} is not a launch file ({error}); launch again to rewrite"
+        ) from None
