@@ -148,6 +148,12 @@ def changes_block() -> str:
     return _table(["change", "parameters", "what it does"], rows)
 
 
+def digest_block() -> str:
+    """How the digest of code is taken: the numbered lines of the module that takes it."""
+    text = ast.get_docstring(ast.parse((PACKAGE / "jobs/sources.py").read_text("utf-8")))
+    return text[text.index("1. ") :] + "\n"
+
+
 # Structure
 
 
@@ -315,12 +321,13 @@ def generated() -> dict[Path, str]:
     method = (DOCS / "method.md").read_text("utf-8")
     method = filled(filled(method, "stages", stages_block()), "columns", columns_block())
     develop = (DOCS / "develop.md").read_text("utf-8")
+    develop = filled(filled(develop, "structure", structure_block()), "digest", digest_block())
     recipe = (DOCS / "recipe.md").read_text("utf-8")
     return {
         DOCS / "parameters.md": parameters_page(),
         DOCS / "recipe.md": filled(recipe, "changes", changes_block()),
         DOCS / "method.md": method,
-        DOCS / "develop.md": filled(develop, "structure", structure_block()),
+        DOCS / "develop.md": develop,
         DOCS / "structure.svg": structure_picture(),
     }
 

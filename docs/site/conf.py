@@ -34,12 +34,15 @@ html_static_path = ["static"]
 html_css_files = ["wide.css"]
 
 
-def _list_tables(app, what, name, obj, options, lines):
-    """Turn the plain tables of docstrings, which people read in the source, into Sphinx's own."""
+def _plain_text(app, what, name, obj, options, lines):
+    """Turn headings and plain tables of docstrings, read in the source, into Sphinx's own."""
     text, new = lines[:], []
     for n, line in enumerate(text):
         cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
-        if not line.startswith("|"):
+        if line and set(line) == {"-"} and len(line) == len(text[n - 1]):
+            # A heading of a module's docstring is none of the page's own.
+            new[-1:] = [f"**{text[n - 1]}**", ""]
+        elif not line.startswith("|"):
             new.append(line)
         elif n == 0 or not text[n - 1].startswith("|"):
             new += ["", ".. list-table::", "   :header-rows: 1", "", *_row(cells)]
@@ -60,4 +63,4 @@ def _skip_aliases(app, what, name, obj, skip, options):
 def setup(app):
     """Sphinx calls this."""
     app.connect("autodoc-skip-member", _skip_aliases)
-    app.connect("autodoc-process-docstring", _list_tables)
+    app.connect("autodoc-process-docstring", _plain_text)
