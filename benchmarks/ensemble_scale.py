@@ -115,7 +115,7 @@ class OwnMemory:
 
 
 def greedy(scores: np.ndarray, caps: np.ndarray) -> np.ndarray:
-    """The original's rule, word for word: all pairs in order of score, equal ones by image."""
+    """The original's rule as written: all pairs in order of score, equal ones by image."""
     room, answer = caps.copy(), np.full(len(scores), -1)
     open_ = len(scores)
     for pair in np.argsort(-scores, axis=None, kind="stable"):

@@ -171,8 +171,8 @@ class Ladder:
         """Whether a job's top-1 is right, for the images of `answers` that it predicted."""
         store = Store(job.store)
         asked = answers[answers.index.isin(store.image_ids)]
-        said = np.array(store.classes)[store.read("logits", asked.index).argmax(axis=1)]
-        return pd.Series(said == asked.to_numpy(), index=asked.index)
+        predicted = np.array(store.classes)[store.read("logits", asked.index).argmax(axis=1)]
+        return pd.Series(predicted == asked.to_numpy(), index=asked.index)
 
 
 def named(name: str) -> Rung:
@@ -258,7 +258,7 @@ def verdict(row: pd.Series) -> str:
 def report(held: pd.DataFrame, test: pd.DataFrame, ratios: pd.DataFrame) -> None:
     """Print the ladder: the held-out images, by which one chooses, then the test images."""
     print("\nIn points of top-1; ± over seeds, [ ] the paired 95 % interval of the difference")
-    print("The words are what the held-out images and the test images allow to say, in this order")
+    print("The verdict of the held-out images, then that of the test images")
     head = f"{'rung':<24}{'against':<10}{'held out':>14}{'difference':>22}"
     print(head + f"{'test':>16}{'difference':>22}")
     for name, row in held.iterrows():

@@ -59,7 +59,7 @@ def audit_summary(decisions: Mapping[str, str]) -> str:
         return "nobody has looked yet: the residual noise is unknown"
     low, high = audit_interval(found, sampled)
     return (
-        f"{sampled} looks, {found} noise; residual noise {low:.1%} to {high:.1%} (95 %), "
+        f"{sampled} images, {found} noise; residual noise {low:.1%} to {high:.1%} (95 %), "
         f"one-sided bound {audit_bound(found, sampled):.1%}"
     )
 

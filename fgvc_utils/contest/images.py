@@ -115,8 +115,8 @@ def _decode(data: bytes, shorter_side: int | None) -> tuple[np.ndarray, str, tup
         raise UnreadableImage(f"not an image, it starts with {start!r}") from error
     except Exception as error:
         # Pillow's plugins raise almost anything on broken input; the file is listed, not used.
-        said = " ".join(f"{type(error).__name__} {error}".split())[:200]
-        raise UnreadableImage(said) from error
+        reason = " ".join(f"{type(error).__name__} {error}".split())[:200]
+        raise UnreadableImage(reason) from error
 
 
 def _upright(
@@ -241,7 +241,7 @@ def read_cached(path: Path) -> np.ndarray:
 
 
 def read_raw(root: Path, path: str) -> tuple[bytes, os.stat_result]:
-    """The bytes of a raw image below `root`, and what the disk said of it before it was read.
+    """The bytes of a raw image below `root`, and its `os.stat` from before it was read.
 
     Raises UnreadableImage where it cannot be opened, is no plain file, lies outside `root` (a link
     may lead there) or is larger than LARGEST_BYTES. A pipe or a device is never waited for.
@@ -263,13 +263,13 @@ def read_raw(root: Path, path: str) -> tuple[bytes, os.stat_result]:
     except (OSError, ValueError) as error:
         if isinstance(error, UnreadableImage):
             raise
-        said = getattr(error, "strerror", "") or str(error)
+        reason = getattr(error, "strerror", "") or str(error)
         spelt = " (its name holds bytes that are no text; rename it)" if "\\" in path else ""
-        raise UnreadableImage(f"cannot be opened: {said}{spelt}") from error
+        raise UnreadableImage(f"cannot be opened: {reason}{spelt}") from error
 
 
 def _row(path: str) -> dict:
-    """What is said of an image before it is read."""
+    """The row of an image that was not read."""
     row = {"path": path, "cached": "", "digest": "", "stored_as": "", "error": ""}
     row |= {"look": "", "look_mirrored": "", "colours": "", "width": 0, "height": 0}
     return row | {"bytes": -1, "mtime_ns": -1, "written": 0, "cached_bytes": 0}
@@ -298,7 +298,7 @@ def _take_in(path: str, *, root: Path, cache: Path, side: int) -> dict:
             temporary.write_bytes(jpeg)
         row["written"] = -(-len(jpeg) // DISK_BLOCK) * DISK_BLOCK
     row["cached_bytes"] = (cache / name).stat().st_size
-    return row | {"cached": name, **copies.looks(Image.fromarray(small))}
+    return row | {"cached": name, **copies.hashes(Image.fromarray(small))}
 
 
 def take_in(
@@ -313,7 +313,7 @@ def take_in(
 
     Returns a row an image in the same order: image_id, path, `cached` (relative to the cache, empty
     where unreadable), `digest` (SHA-256 of the raw bytes), `stored_as`, `error`, what
-    `copies.looks` says of the decoded picture, and width and height in px of the raw one.
+    `copies.hashes` says of the decoded picture, and width and height in px of the raw one.
 
     Raises `files.NotEnoughSpace`, an OSError, once a sample of the images says that the cache would
     outgrow its disk.
@@ -444,10 +444,10 @@ def _finished(paths: pd.Index, root: Path, cache: Path, folder: Path) -> pd.Data
         return pd.DataFrame({"path": pd.Series([], dtype=object)})
     rows = pd.concat(parts, ignore_index=True)
     rows = rows[rows["path"].isin(paths)]
-    told = rows[["path", "cached", "cached_bytes", "bytes", "mtime_ns"]].to_numpy()
+    kept = rows[["path", "cached", "cached_bytes", "bytes", "mtime_ns"]].to_numpy()
     same = [
         _stamp(root / path) == stamp and _stamp(cache / cached)[:1] == [size]
-        for path, cached, size, *stamp in told
+        for path, cached, size, *stamp in kept
     ]
     return rows[np.array(same, bool)].drop_duplicates("path")
 

@@ -38,7 +38,7 @@ def list_images(
 
     Raises FileNotFoundError or ValueError naming the file, folder or column that is off: a place
     outside the data root, a link to a folder, a class that two spellings of one name part, a class
-    name that holds control characters, an image that stands twice.
+    name that holds control characters, an image that appears twice.
     """
     columns = (path_column, label_column, id_column)
     parts = [list_side(root, train, "train", *columns)]
@@ -66,7 +66,7 @@ def _check_once(images: pd.DataFrame, where: str) -> None:
 
 
 def check_labels(labels: Iterable[str], where: str) -> None:
-    """Check that class names can be written down, and told apart once they are.
+    """Check that class names can be written to files, and stay distinct there.
 
     Raises ValueError naming the place, `where`, and a class that holds control characters, or two
     that differ in nothing but the way in which Unicode composes their letters (`é` as one sign, or

@@ -137,7 +137,7 @@ def clock(seconds: float) -> str:
 
 
 class Follower:
-    """Where a launch of `jobs` jobs stands, by the events read so far from `path`."""
+    """How far a launch of `jobs` jobs has come, by the events read so far from `path`."""
 
     def __init__(self, path: Path, jobs: int):
         self.path, self.jobs = Path(path), jobs
@@ -196,7 +196,7 @@ class LivePicture:
 
     def __init__(self, picture: Callable[[list[dict]], Any]):
         self.picture = picture
-        # Shown at once, so that it stands under the bar and above the lines that will be printed.
+        # Shown at once, so that it is under the bar and above the lines that will be printed.
         self._handle = _display({"text/html": ""})
         self._drawn, self._last, self._failed = 0, -math.inf, False
 

@@ -38,7 +38,7 @@ Part = Annotated[float, Field(ge=0, lt=1)]
 class Recipe(BaseModel):
     """How a network is trained and shown its pictures.
 
-    Type and range of each setting stand here and nowhere else: the parameters of 10_train and
+    Type and range of each setting are declared here alone: the parameters of 10_train and
     20_distill are made of these fields, and their jobs take them over by name. A default is
     neutral: what it stands for changes nothing.
     """

@@ -18,7 +18,7 @@ COLOURS = {
     "noise": "#d55e00",
     "relabel": "#0072b2",
 }
-# So far apart, in pixels, are rows that stand beside each other.
+# So far apart, in pixels, are rows that are side by side.
 BETWEEN_ROWS = 16
 # Pixels: the heading, and a line of text under a photo.
 TOP, LINE = 26, 14
@@ -37,7 +37,7 @@ def contact_sheet(
 ) -> Image.Image:
     """Draw the first candidates as one picture that stays in the notebook.
 
-    Under each photo stand the lines of its caption, the decision and the best suggestion. Names
+    Under each photo are the lines of its caption, the decision and the best suggestion. Names
     that are too long are cut in the middle; scores stay whole.
 
     Parameters

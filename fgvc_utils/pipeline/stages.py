@@ -28,7 +28,7 @@ class Stage:
     does : str
         What it is for, in a line.
     makes : {"table", "model", "vote", "submission"}
-        What it hands on. A table is named after the stage, a model by the parameter `name`.
+        What it produces. A table is named after the stage, a model by the parameter `name`.
     table : str
         The stage whose table it reads, where that is fixed.
     table_parameters : tuple of str

@@ -95,7 +95,7 @@ def _digests(files: list[Path], folder: Path) -> dict[str, str]:
 def code_of(stage: str) -> dict[str, str]:
     """What of a notebook's cells and of the package a stage's results depend on: digests by name.
 
-    The parameters cell is not among it: the values that were taken stand beside it. Nor is what
+    The parameters cell is not among it: the values that were taken are beside it. Nor is what
     only shows; see `jobs.sources`.
     """
     notebook = nbformat.read(NOTEBOOKS / f"{stage}.ipynb", as_version=4)

@@ -201,7 +201,7 @@ class Targets:
         dense = np.zeros((len(places), self.classes), np.float32)
         columns = teacher.read_rows("target_classes", places)
         values = teacher.read_rows("target_probabilities", places).astype(np.float32)
-        # A class may stand twice in a row, its other value being nothing.
+        # A class may appear twice in a row, its other value being nothing.
         np.add.at(dense, (np.arange(len(places))[:, None], columns), values)
         return dense / dense.sum(axis=1, keepdims=True)
 

@@ -81,7 +81,7 @@ def test_which_images_of_a_table_are_readable(table, inventory):
 
 
 def test_a_doubled_image_has_no_index():
-    with pytest.raises(ValueError, match="image_id 'a' stands in more than one row"):
+    with pytest.raises(ValueError, match="image_id 'a' is in more than one row"):
         tables.by_image_id(pd.DataFrame({"image_id": ["a", "b", "a"]}))
 
 

@@ -323,7 +323,7 @@ def test_a_link_to_a_folder_is_refused_and_not_left_out_in_silence(root, tmp_pat
         (b"path,label\na.jpg\n", "line 2 has 1 fields, the header 2"),
         (b"path,label\na\0.jpg,x\n", "line 2 holds a NUL byte"),
         (b'path,label\n"a.jpg,x\nb.jpg,y\n', "is a double quote not closed"),
-        (b"path,label,label\na.jpg,x,y\n", "column 'label' stands twice"),
+        (b"path,label,label\na.jpg,x,y\n", "column 'label' appears twice"),
         (b"path,label\n" + b"a" * 200_000 + b",x\n", "field larger than field limit"),
         (b'path,label\n"a\nb.jpg",x\n', "column 'path' holds control characters in row 1"),
         (b"path,label\na.jpg,\x07\n", "column 'label' holds control characters in row 1"),
@@ -548,7 +548,7 @@ def test_predictions_that_find_no_room_say_how_much_they_need_and_kill_no_proces
         (b"run: &a [*a]\n10_train:\n", "is not valid YAML: .*recursive"),
         (b"run: !!python/object/apply:os.system ['x']\n10_train:\n", "is not valid YAML"),
         (b"run: a\0\n", "is not valid YAML: unacceptable character"),
-        (b"run: a\n10_train:\n  size: 64\n  size: 96\n", "line 3: 'size' stands twice"),
+        (b"run: a\n10_train:\n  size: 64\n  size: 96\n", "line 3: 'size' appears twice"),
     ],
 )
 def test_a_contest_file_that_is_no_clean_yaml_is_refused_with_its_name(tmp_path, content, said):

@@ -48,7 +48,7 @@ def check_places(contest: Contest, found: Findings) -> None:
 
 
 def check_listing(contest: Contest, found: Findings) -> None:
-    """Folders and listings can be read, all images are there, none stands twice."""
+    """Folders and listings can be read, all images are there, none appears twice."""
     if contest.root is None:
         return
     steps = contest.of("01_noise")
@@ -78,7 +78,7 @@ def check_listing(contest: Contest, found: Findings) -> None:
     except ValueError as error:
         found.errors.append(f"01_noise: {error}")
         return
-    # With one side missing, its own error is said; the rest is not judged by half the images.
+    # With one side missing, its own error is listed; the rest is not judged by half the images.
     if together is not None and len(parts) == 1 + bool(cfg.test):
         contest.images = together
 
@@ -206,7 +206,7 @@ def look_at_images(contest: Contest, found: Findings) -> None:
     Where 01 is done it has opened all of them.
     """
     steps = [step for step in contest.of("01_noise") if not step.stamp.is_file()]
-    if contest.images is None or not contest.look_seconds or not steps:
+    if contest.images is None or not contest.sample_seconds or not steps:
         return
     side = steps[0].cfg.cache_side
     sizes: list[int] = []
@@ -232,12 +232,12 @@ def look_at_images(contest: Contest, found: Findings) -> None:
 def _open_some(
     contest: Contest, paths: pd.Series, side: int, sizes: list[int]
 ) -> tuple[dict[str, str], int]:
-    """Decode images at random for half of the look; gives path → reason, and how many it were."""
+    """Decode random images for half of the time; gives path → reason, and how many were tried."""
     import simplejpeg
 
     began, looked, reasons = time.monotonic(), 0, {}
     for path in paths.sample(frac=1, random_state=0):
-        if looked and time.monotonic() - began > contest.look_seconds / 2:
+        if looked and time.monotonic() - began > contest.sample_seconds / 2:
             break
         looked += 1
         try:
