@@ -30,7 +30,6 @@ LOG_COLUMNS = (
     "prior",
 )
 
-
 # What a submission may call an image: from the rows of a label table to text.
 IMAGE_NAMES: dict[str, Callable[[pd.DataFrame], pd.Series]] = {
     "path": lambda rows: rows["path"],

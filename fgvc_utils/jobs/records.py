@@ -13,23 +13,13 @@ from fgvc_utils.jobs.views import TestView
 
 # Where a job reads and writes; what lies there counts, not where it lies.
 PLACES = ("folder", "rows", "trained", "decoded")
-
-
 LISTS_OF_PLACES = ("stores", "teachers")
-
 
 # What a job may leave for others, below its folder.
 WEIGHTS = "weights.safetensors"
-
-
 RATES = "rates.csv"
-
-
 PREDICTIONS = "predictions"
-
-
 DONE = "done.json"
-
 
 # A share that may not be the whole.
 Part = Annotated[float, Field(ge=0, lt=1)]

@@ -23,7 +23,6 @@ from fgvc_utils.pipeline.stages import STAGES, vote_folder
 # data root is an input of its own.
 WHEREABOUTS = {"contest", "run", "outputs", "data_root", "decoded_gb"} | machines.NAMES
 
-
 # So many changes are named, the rest is counted.
 NAMED = 4
 

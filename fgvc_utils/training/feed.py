@@ -16,7 +16,6 @@ from fgvc_utils.training import augment
 
 Item = tuple[int, int]
 
-
 # Streams of random numbers that must not repeat each other.
 CROP, CHANGES, MIX = range(3)
 

@@ -17,9 +17,7 @@ from fgvc_utils.pipeline.naming import first_quoted
 from fgvc_utils.pipeline.stages import making
 
 # How long images are opened, train and test together, and how long a listing's paths are sought.
-LOOK_SECONDS = 4.0
-
-
+SAMPLE_SECONDS = 4.0
 SEARCH_SECONDS = 5.0
 
 
