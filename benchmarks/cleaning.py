@@ -33,7 +33,7 @@ from fgvc_utils.cleaning.params import CrossParams, NoiseParams, Round
 from fgvc_utils.cleaning.planting import planted_check
 from fgvc_utils.cleaning.rounds import Posteriors, posterior_rounds
 from fgvc_utils.cleaning.verdicts import apply, decisions, judged_and_none
-from fgvc_utils.contest import copies, images, listing, places, tables
+from fgvc_utils.contest import copies, decoding, images, listing, places, tables
 from fgvc_utils.contest.config import Shared
 from fgvc_utils.contest.contest_file import notebook_defaults
 from fgvc_utils.contest.inventory import cache_folder, cached_files
@@ -153,7 +153,7 @@ def without_noise(contest: Contest, table: pd.DataFrame) -> pd.DataFrame:
     disorder = pd.Series(
         neighbours.label_disorder(near, table.loc[asked, "given"].to_numpy()), index=order
     )
-    odd = ~images.is_three_channel(inventory["stored_as"])
+    odd = ~decoding.is_three_channel(inventory["stored_as"])
     picks = rules.propose_picks(disorder, odd[order], cfg.propose_noise, cfg.propose_normal)
     probability, _ = noise.noise_rounds(
         cfg, "01_noise", table, inventory, contest.frozen, picks, in_this_process

@@ -33,8 +33,12 @@ def inventory_path(cfg: Shared) -> Path:
 def read_inventory(cfg: Shared) -> pd.DataFrame:
     """The inventory of all files with `file`, the absolute path in the cache; by image_id.
 
-    Raises FileNotFoundError naming the notebook to run, or the cache where it was cleared, and
-    ValueError where the file is spoilt, names an image twice or no image at all could be read.
+    Raises
+    ------
+    FileNotFoundError
+        Naming the notebook to run, or the cache where it was cleared.
+    ValueError
+        The file is spoilt, names an image twice, or no image at all could be read.
     """
     path = inventory_path(cfg)
     if not path.is_file():

@@ -46,8 +46,9 @@ def of_images(
 
     Returns
     -------
-    Columns item, image, caption (a line for the label, a line for the score), label, score,
-    suggested or suggestions, and as asked full and shown.
+    pd.DataFrame
+        Columns item, image, caption (a line for the label, a line for the score), label, score,
+        suggested or suggestions, and as asked full and shown.
     """
     first = scores.iloc[:limit]
     rows = table.set_index("image_id").loc[first.index]

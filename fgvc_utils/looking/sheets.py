@@ -162,6 +162,15 @@ def fitted(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
     """The text, cut in the middle with an ellipsis where it is wider than `width` pixels.
 
     At least half of what fits is the text's end, so that a score after a long name stays whole.
+
+    Parameters
+    ----------
+    text
+        One line.
+    font
+        The font that it is drawn in.
+    width
+        The space there is, in px.
     """
     if font.getlength(text) <= width:
         return text

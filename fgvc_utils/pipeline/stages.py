@@ -79,7 +79,17 @@ class Stage:
         return [name for name in (getattr(cfg, n) for n in self.file_parameters) if name]
 
     def reads_of(self, cfg: Shared, earlier: str, name: str) -> bool:
-        """Whether it reads what an earlier stage makes; `name` is that of a model."""
+        """Whether it reads what an earlier stage makes.
+
+        Parameters
+        ----------
+        cfg
+            Its parameters.
+        earlier
+            The earlier stage.
+        name
+            The model's name, where the earlier stage makes one.
+        """
         before = STAGES[earlier]
         if before.makes == "table":
             pictures = before.lists_images and self.reads_pictures

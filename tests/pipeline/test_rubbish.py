@@ -17,8 +17,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from fgvc_utils.contest import decoded, images, tables
-from fgvc_utils.contest.images import UnreadableImage, decode_small, read_raw
+from fgvc_utils.contest import decoded, decoding, images, tables
+from fgvc_utils.contest.decoding import UnreadableImage, decode_small
+from fgvc_utils.contest.images import read_raw
 from fgvc_utils.contest.inventory import inventory_path, read_inventory
 from fgvc_utils.contest.listing import inside, list_images, listing_digest, spelt_out
 from fgvc_utils.contest.parameters import ParameterError
@@ -170,7 +171,7 @@ def test_a_large_picture_is_decoded_in_little_more_than_its_own_memory():
     """Of 60 million pixels: 240 MB as Pillow holds them, which is what Pillow needs at least."""
     script = (
         "import io, resource\nfrom PIL import Image\n"
-        "from fgvc_utils.contest.images import decode_small\n"
+        "from fgvc_utils.contest.decoding import decode_small\n"
         "out = io.BytesIO()\n"
         "Image.new('RGBA', (10_000, 6_000), (9, 99, 30, 200)).save(out, 'PNG', compress_level=1)\n"
         "data = out.getvalue()\ndel out\n"
@@ -194,12 +195,12 @@ def test_a_picture_in_bands_is_the_picture_as_a_whole(mode, monkeypatch):
     source = source if mode in ("RGBA", "I;16") else source.convert("RGB").convert(mode)
     out = io.BytesIO()
     source.save(out, "TIFF" if mode in ("CMYK", "LA") else "PNG")
-    whole = images.decode(out.getvalue())
-    monkeypatch.setattr(images, "BAND_PIXELS", 83 * 7)
-    banded = images.decode(out.getvalue())
+    whole = decoding.decode(out.getvalue())
+    monkeypatch.setattr(decoding, "BAND_PIXELS", 83 * 7)
+    banded = decoding.decode(out.getvalue())
     assert np.array_equal(whole[0], banded[0]) and whole[1] == banded[1]
     # At half the size, seven rows at once would cut through a pair.
-    small = images._in_bands(Image.open(io.BytesIO(out.getvalue())), 2)
+    small = decoding._in_bands(Image.open(io.BytesIO(out.getvalue())), 2)
     assert small.shape == (31, 42, 3)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from fgvc_utils.contest import images, listing, tables
+from fgvc_utils.contest import decoding, images, listing, tables
 from fgvc_utils.contest.places import data_root
 from fgvc_utils.core.files import nearest_existing
 from fgvc_utils.pipeline.checks.findings import Contest, Findings
@@ -240,8 +240,8 @@ def _open_some(
         looked += 1
         try:
             data, _ = images.read_raw(contest.root, path)
-            small, *_ = images.decode_small(data, side)
-        except images.UnreadableImage as error:
+            small, *_ = decoding.decode_small(data, side)
+        except decoding.UnreadableImage as error:
             reasons[path] = str(error)
             continue
         jpeg = simplejpeg.encode_jpeg(
