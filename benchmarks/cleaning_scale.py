@@ -54,8 +54,8 @@ def ours(images: int, classes: int, folder: str, answer: multiprocessing.Queue) 
     from fgvc_utils.cleaning.params import CrossParams
     from fgvc_utils.cleaning.rounds import write_targets
     from fgvc_utils.cleaning.views import Case, label_posterior
+    from fgvc_utils.contest.contest_file import notebook_defaults
     from fgvc_utils.jobs import reduction
-    from fgvc_utils.pipeline.contest_file import notebook_defaults
 
     cfg = CrossParams(**notebook_defaults("03_fine"))
     started = time.monotonic()
