@@ -252,7 +252,7 @@ def small_model(contest: Contest, train: pd.DataFrame) -> float:
 
 
 def scored(contest: Contest, method: str, table: pd.DataFrame, reviewed: int = 0) -> dict:
-    """A row of the table: what a method flagged, held against the truth."""
+    """A row of the table: what a method flagged, compared with the truth."""
     train = table[table["split"] == "train"]
     kind = contest.truth.loc[train["path"], "kind"].to_numpy()
     flagged = ((train["status"] == "drop") | (train["label"] != train["given"])).to_numpy()

@@ -67,7 +67,7 @@ SAME_SIZE = {"test_ratio": 1.15}
 
 @dataclass(frozen=True)
 class Rung:
-    """A recipe: what it is held against, how it differs from the notebook's defaults."""
+    """A recipe: what it is compared with, how it differs from the notebook's defaults."""
 
     name: str
     against: str
@@ -225,7 +225,7 @@ def interval(differences: list[np.ndarray], shared: bool) -> tuple[float, float]
 def compare(
     ladder: Ladder, rungs: list[Rung], seeds: list[int], answers: pd.Series, shared: bool
 ) -> pd.DataFrame:
-    """Top-1 of each rung, and its paired difference from the rung that it is held against."""
+    """Top-1 of each rung, and its paired difference from the rung that it is compared with."""
     right = {
         rung.name: [ladder.right(ladder.fit(rung, seed)[0], answers[seed]) for seed in seeds]
         for rung in rungs

@@ -30,7 +30,7 @@ def _mapping(loader: _UniqueKeys, node: yaml.MappingNode) -> dict:
     for key in keys:
         if not isinstance(key, str):
             raise ParameterError(
-                f"line {node.start_mark.line + 1}: a list or a mapping is where a name must be"
+                f"line {node.start_mark.line + 1}: a list or a mapping where a name must be"
             )
         if keys.count(key) > 1:
             raise ParameterError(f"line {node.start_mark.line + 1}: {key!r} appears twice")

@@ -82,5 +82,5 @@ def readable(inventory: pd.DataFrame, table: pd.DataFrame) -> pd.Series:
     strangers = ~table["image_id"].isin(there.index)
     if strangers.any():
         first = table.loc[strangers, "image_id"].iloc[0]
-        raise KeyError(f"the inventory holds nothing of image {first!r}: run 01_noise again")
+        raise KeyError(f"the inventory has no row of image {first!r}: run 01_noise again")
     return there.loc[table["image_id"]].rename_axis(None)

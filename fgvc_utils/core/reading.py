@@ -71,7 +71,7 @@ def read_text(path: Path) -> str:
 def read_csv(path: Path) -> pd.DataFrame:
     """Read a CSV file with a header as text: `0012` stays `0012`, `NA` stays `NA`.
 
-    Commas part the fields, double quotes may be around them. Empty lines count for nothing.
+    Commas separate the fields, double quotes may be around them. Empty lines count for nothing.
 
     Raises
     ------
@@ -112,7 +112,7 @@ def _check_header(path: Path, header: Sequence[str]) -> None:
     for mark, called in ((";", "semicolons"), ("\t", "tabs")):
         if len(header) == 1 and mark in header[0]:
             raise UnreadableFile(
-                f"{path}: its columns are parted by {called}, not by commas; save it with commas"
+                f"{path}: its columns are separated by {called}, not by commas; save it with commas"
             )
 
 

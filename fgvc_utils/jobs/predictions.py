@@ -220,7 +220,7 @@ class Store:
         rows = self.image_ids.get_indexer(pd.Index(image_ids, dtype=object))
         if (rows < 0).any():
             stranger = list(image_ids)[int(np.argmax(rows < 0))]
-            raise KeyError(f"{self.folder} holds nothing of image {stranger!r}")
+            raise KeyError(f"{self.folder} has no row of image {stranger!r}")
         return rows
 
     def read_rows(self, kind: str, rows: np.ndarray) -> np.ndarray:

@@ -40,7 +40,7 @@ def read_logits(jobs: Sequence[Job], image_ids: Sequence[str]) -> pd.DataFrame:
     missing = wanted[~wanted.isin(together.index)]
     if len(missing):
         names = " and ".join(f"job {job.name}" for job in jobs)
-        raise KeyError(f"{names} predicted nothing of image {missing[0]!r}")
+        raise KeyError(f"{names} did not predict image {missing[0]!r}")
     return together.loc[wanted]
 
 

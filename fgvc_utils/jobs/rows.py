@@ -71,7 +71,7 @@ def _by_image(name: str, value: Any, ids: pd.Index) -> Any:
         )
     missing = ids[~ids.isin(value.index)]
     if len(missing):
-        raise ValueError(f"column {name} says nothing of image {missing[0]!r}")
+        raise ValueError(f"column {name} has no value for image {missing[0]!r}")
     return value.loc[ids].to_numpy()
 
 

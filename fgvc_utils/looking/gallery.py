@@ -172,8 +172,8 @@ class Gallery:
         self.review.changes()
         if wanted and self.review.left:
             raise RuntimeError(
-                f"{self.title} {self.review.left} of {self.review.asked} candidates wait for a "
-                "look and `require_review` is on: decide them in this notebook in JupyterLab "
+                f"{self.title} {self.review.left} of {self.review.asked} candidates are not "
+                "decided yet and `require_review` is on: decide them in this notebook in JupyterLab "
                 f"(the journal is {self.review.journal.path}), or set require_review: false"
             )
 

@@ -209,7 +209,11 @@ def test_images_that_no_one_can_read_are_an_error_and_some_a_warning(found, root
     )
     for path in (root / "test").iterdir():
         path.write_bytes(b"<html>404</html>")
-    only(found(sample_seconds=20).errors, "test: 6 of 6 images", "not one can: are these images?")
+    only(
+        found(sample_seconds=20).errors,
+        "test: 6 of 6 images",
+        "not one could be read: are these images?",
+    )
 
 
 def test_one_class_is_no_contest(found, root):
@@ -347,7 +351,7 @@ def test_a_prior_of_other_classes_is_an_error(found, root):
     (root / "prior.csv").write_text("class,count\nant,1\nbee,2\ngnu,3\n")
     only(found(**given).errors, "class 'gnu' is not one of the contest's")
     (root / "prior.csv").write_text("class;count\nant;1\n")
-    only(found(**given).errors, "parted by semicolons")
+    only(found(**given).errors, "separated by semicolons")
     (root / "prior.csv").write_text("class,count\nant,1\nbee,2\ncat,3\n")
     assert found(**given).errors == []
 

@@ -317,8 +317,8 @@ def test_a_link_to_a_folder_is_refused_and_not_left_out_in_silence(root, tmp_pat
         (b"", "is empty; its first line must name the columns"),
         ("path,label\né.jpg,x\n".encode("latin-1"), "is not UTF-8 text, first in line 2"),
         ("path,label\na.jpg,x\n".encode("utf-16"), "is not UTF-8 text, first in line 1"),
-        (b"path;label\na.jpg;x\n", "parted by semicolons"),
-        (b"path\tlabel\na.jpg\tx\n", "parted by tabs"),
+        (b"path;label\na.jpg;x\n", "separated by semicolons"),
+        (b"path\tlabel\na.jpg\tx\n", "separated by tabs"),
         (b"path,label\na.jpg,x\nb,c.jpg,x\n", "line 3 has 3 fields, the header 2"),
         (b"path,label\na.jpg,x,y\nb.jpg,x,y\n", "line 2 has 3 fields, the header 2"),
         (b"path,label\na.jpg\n", "line 2 has 1 fields, the header 2"),
@@ -517,7 +517,7 @@ def test_a_file_that_finds_no_room_is_named_and_leaves_nothing_behind(tmp_path):
     )
     done = on_a_full_disk(tmp_path, script, 4000)
     assert "NotEnoughSpace" in done.stderr.splitlines()[-1], done.stderr
-    assert re.search("a.bin could not be written .* are free there: free some room", done.stderr)
+    assert re.search("a.bin could not be written .* are free there: free some space", done.stderr)
     assert not list(tmp_path.iterdir())
 
 
@@ -542,7 +542,7 @@ def test_predictions_that_find_no_room_say_how_much_they_need_and_kill_no_proces
         (b"run: a\n10_train:\n\tepochs: 3\n", "is not valid YAML: .* not with tabs"),
         ("run: é\n10_train:\n".encode("latin-1"), "is not UTF-8 text, first in line 1"),
         (b"[" * 5000, "is not valid YAML: .*recursion"),
-        (b"? [a]\n: b\n10_train:\n", "line 1: a list or a mapping stands where a name must"),
+        (b"? [a]\n: b\n10_train:\n", "line 1: a list or a mapping where a name must be"),
         (b"run: a\n10_train:\n  1: 2\n", "section 10_train is .1: 2., not names with values"),
         (b"run: 2024-99-99\n10_train:\n", "is not valid YAML: month"),
         (b"run: a\n10_train:\n  size: " + b"9" * 5000, "is not valid YAML: Exceeds the limit"),

@@ -181,7 +181,7 @@ def test_a_required_review_stops_there_and_says_what_to_do(finished):
     stopped = run_pipeline(finished, "--only", "03_fine", file="required.yaml")
     assert stopped.returncode != 0
     said = stopped.stdout + stopped.stderr
-    assert "wait for a look" in said and "require_review: false" in said
+    assert "are not decided yet" in said and "require_review: false" in said
     assert (run / "tables/03_fine.parquet").read_bytes() == before
     assert any("image/png" in out.get("data", {}) for out in outputs_of(run / "03_fine.ipynb"))
 

@@ -184,8 +184,8 @@ def check_class_names(contest: Contest, found: Findings) -> None:
     single = sizes.index[sizes == 1].tolist()
     if single and len(sizes) > 1:
         found.warnings.append(
-            f"{len(single)} of {len(sizes)} classes have one image, which nothing can be held "
-            f"against: {first_quoted(sorted(single))}"
+            f"{len(single)} of {len(sizes)} classes have one image, with nothing to compare "
+            f"it with: {first_quoted(sorted(single))}"
         )
     alike: dict[str, list[str]] = {}
     for name in sorted(sizes.index):
@@ -221,7 +221,7 @@ def look_at_images(contest: Contest, found: Findings) -> None:
             f"{first} ({reasons[first]})"
         )
         if len(reasons) == looked:
-            found.errors.append(f"{text}; not one can: are these images?")
+            found.errors.append(f"{text}; not one could be read: are these images?")
         else:
             found.warnings.append(f"{text}; 01 lists all of them with their reason")
     contest.jpeg_bytes = float(np.mean(sizes)) if sizes else 0.0
