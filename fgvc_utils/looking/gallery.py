@@ -173,8 +173,9 @@ class Gallery:
         if wanted and self.review.left:
             raise RuntimeError(
                 f"{self.title} {self.review.left} of {self.review.asked} candidates are not "
-                "decided yet and `require_review` is on: decide them in this notebook in JupyterLab "
-                f"(the journal is {self.review.journal.path}), or set require_review: false"
+                "decided yet and `require_review` is on: decide them in this notebook in "
+                f"JupyterLab (the journal is {self.review.journal.path}), or set "
+                "require_review: false"
             )
 
     def __repr__(self) -> str:

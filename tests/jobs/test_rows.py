@@ -108,7 +108,7 @@ def test_scores_of_images_are_zero_only_where_that_is_allowed(tmp_path):
     ids = pd.Series(["b", "c", "a"])
     scores = scores_of_all(store, ids, unread=["c"])
     assert scores.tolist() == [[4, 5, 6], [0, 0, 0], [1, 2, 3]]
-    with pytest.raises(KeyError, match="nothing of image 'c'"):
+    with pytest.raises(KeyError, match="no row of image 'c'"):
         scores_of_all(store, ids)
 
 
