@@ -163,10 +163,10 @@ def test_rate_leaves_pauses_out(candidates, journal, monkeypatch):
     assert review.progress == "decided 0, 6 asked for, of 7"
     for place in range(5):
         review.decide([place], "keep")
-    assert review.looks_a_minute() is None
+    assert review.decisions_a_minute() is None
     review.decide([5], "keep")
     # Five looks after the first, 2 s each; the long gap does not count.
-    assert review.looks_a_minute() == pytest.approx(60 * 5 / 8)
+    assert review.decisions_a_minute() == pytest.approx(60 * 5 / 8)
     assert review.progress == "decided 6, 6 asked for, of 7 · 38 a minute"
 
 
