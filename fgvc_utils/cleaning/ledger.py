@@ -61,7 +61,7 @@ def write_ledger(cfg: Shared, stage: str, rounds: list[dict]) -> pd.DataFrame:
     Returns
     -------
     pd.DataFrame
-        The stage's rows.
+        The stage's rows, without the columns that only other stages have.
     """
     path = cfg.folder / "ledger.csv"
     ledger = pd.DataFrame([{"stage": stage, **row} for row in rounds], columns=_columns(rounds))
@@ -71,7 +71,8 @@ def write_ledger(cfg: Shared, stage: str, rounds: list[dict]) -> pd.DataFrame:
     ledger = ledger.sort_values("stage", kind="stable")
     with whole_file(path) as temporary:
         _of_text(ledger, escaped).to_csv(temporary, index=False)
-    return ledger[ledger["stage"] == stage].reset_index(drop=True)
+    own = ledger[ledger["stage"] == stage].reset_index(drop=True)
+    return own[[name for name in own if name in _columns(rounds)]]
 
 
 def _of_text(table: pd.DataFrame, change: Callable[[str], str]) -> pd.DataFrame:

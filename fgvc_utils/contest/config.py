@@ -80,7 +80,7 @@ class Shared(Machines):
         there = file.values(section, cls.model_fields)
         cfg = cls(**(here | there | chosen | strangers))
         taken = [n for n in there if n not in chosen and not _same(there[n], here.get(n))]
-        print(f"{shown_path(path)}, {stage}{_listed(taken, there)}")
+        print(f"parameters of {shown_path(path)}, section {stage}{_listed(taken, there)}")
         own = [n for n in chosen if n != "contest" and getattr(cfg, n) != getattr(by_file, n)]
         if own:
             print(f"set here, not as in the file{_listed(own, chosen, dict(by_file))}")

@@ -31,7 +31,7 @@ from fgvc_utils.hardware.ranks import (
     signal_handlers,
 )
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1] / "support"
 PLAIN = "launch_workers"
 
 
