@@ -33,7 +33,7 @@ from fgvc_utils.cleaning.params import CrossParams, NoiseParams, Round
 from fgvc_utils.cleaning.planting import planted_check
 from fgvc_utils.cleaning.rounds import Posteriors, posterior_rounds
 from fgvc_utils.cleaning.verdicts import apply, decisions, judged_and_none
-from fgvc_utils.contest import copies, images, listing, places, tables
+from fgvc_utils.contest import copies, decoding, images, listing, places, tables
 from fgvc_utils.contest.config import Shared
 from fgvc_utils.contest.contest_file import notebook_defaults
 from fgvc_utils.contest.inventory import cache_folder, cached_files
@@ -52,7 +52,7 @@ from fgvc_utils.jobs.running import write_job
 from fgvc_utils.pipeline.contest_file import read_contest
 
 PROJECT = places.PROJECT
-LOOKS = 0.10
+REVIEW_SHARE = 0.10
 FILTERS = (
     "prune_by_class",
     "prune_by_noise_rate",
@@ -153,7 +153,7 @@ def without_noise(contest: Contest, table: pd.DataFrame) -> pd.DataFrame:
     disorder = pd.Series(
         neighbours.label_disorder(near, table.loc[asked, "given"].to_numpy()), index=order
     )
-    odd = ~images.is_three_channel(inventory["stored_as"])
+    odd = ~decoding.is_three_channel(inventory["stored_as"])
     picks = rules.propose_picks(disorder, odd[order], cfg.propose_noise, cfg.propose_normal)
     probability, _ = noise.noise_rounds(
         cfg, "01_noise", table, inventory, contest.frozen, picks, in_this_process
@@ -251,8 +251,8 @@ def small_model(contest: Contest, train: pd.DataFrame) -> float:
     return float(right / len(contest.test_truth))
 
 
-def scored(contest: Contest, method: str, table: pd.DataFrame, looks: int = 0) -> dict:
-    """A row of the table: what a method flagged, held against the truth."""
+def scored(contest: Contest, method: str, table: pd.DataFrame, reviewed: int = 0) -> dict:
+    """A row of the table: what a method flagged, compared with the truth."""
     train = table[table["split"] == "train"]
     kind = contest.truth.loc[train["path"], "kind"].to_numpy()
     flagged = ((train["status"] == "drop") | (train["label"] != train["given"])).to_numpy()
@@ -260,7 +260,7 @@ def scored(contest: Contest, method: str, table: pd.DataFrame, looks: int = 0) -
     hits = int((flagged & wrong).sum())
     precision = hits / flagged.sum() if flagged.any() else float("nan")
     recall = hits / wrong.sum()
-    row = {"contest": contest.name, "seed": contest.seed, "method": method, "looks": looks}
+    row = {"contest": contest.name, "seed": contest.seed, "method": method, "looks": reviewed}
     row |= {"precision": precision, "recall": recall}
     row["f1"] = 2 * hits / (flagged.sum() + wrong.sum())
     row["good_lost"] = float(flagged[~wrong].mean())
@@ -337,7 +337,7 @@ def run_contest(contest: Contest) -> list[dict]:
     rows.append(scored(contest, "our default", ours))
     _, planted = planted_check(cross, learnt, none)
     rows[-1] |= {f"planted_{key}": value for key, value in planted.items()}
-    order, wanted = review_order(decided, [], LOOKS)
+    order, wanted = review_order(decided, [], REVIEW_SHARE)
     answers = answer(contest, order[:wanted])
     again, *_ = posterior_stage(contest, coarse, as_known(coarse, answers), "03_looks")
     looked = with_answers(contest, again, answers)
@@ -370,11 +370,11 @@ def on_right_labels(contest: Contest) -> dict:
 
 
 def human_rank_row(contest: Contest, coarse: pd.DataFrame, by_rank: pd.DataFrame) -> dict:
-    """The original's loop with looks at negatives drawn at random, and once more from there."""
+    """The original's loop with a review of negatives drawn at random, and once more from there."""
     negative = by_rank[
         (by_rank["status"] == "drop") & by_rank["stage"].isin(["02_coarse", "03_rank"])
     ]
-    seen = negative.sample(round(len(negative) * LOOKS), random_state=contest.seed)
+    seen = negative.sample(round(len(negative) * REVIEW_SHARE), random_state=contest.seed)
     answers = answer(contest, seen["image_id"].tolist())
     good = answers.index[answers == seen.set_index("image_id")["given"]]
     confirmed = coarse["image_id"].isin(good)

@@ -104,7 +104,7 @@ def theirs(rows: int, classes: int, answer: multiprocessing.Queue) -> None:
     values = np.concatenate([piece for piece, _ in pieces])
     labels = np.concatenate([given for _, given in pieces])
     del pieces
-    # cleanlab wants every class to stand at least once.
+    # cleanlab wants every class at least once.
     labels[: min(rows, classes)] = np.arange(min(rows, classes))
     started = time.monotonic()
     issues = find_label_issues(labels, values, n_jobs=1)

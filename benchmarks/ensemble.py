@@ -51,7 +51,7 @@ from fgvc_utils.training.recipes import decode, training_job
 
 # Size in px and epochs of the fits: the class of a drawn picture is seen at a smaller size.
 SCALE = {"grocery-web": (112, 6), "demo": (96, 4)}
-LOOKS = 0.10
+REVIEW_SHARE = 0.10
 LOOKED = "04_looked"
 STAGE = "30_ensemble"
 
@@ -170,7 +170,7 @@ def looked(folder: Path, truth: Path) -> pd.DataFrame:
     """
     table = tables.read_table(folder / "04_lowq.parquet")
     negative = table[table["stage"].isin(["02_coarse", "03_fine"])]
-    seen = negative.sample(round(LOOKS * len(negative)), random_state=0)
+    seen = negative.sample(round(REVIEW_SHARE * len(negative)), random_state=0)
     answers = pd.read_csv(truth / "train.csv", dtype=str, keep_default_na=False)
     true = answers.set_index("path")["true"][seen["path"]].set_axis(seen.index)
     known = true.isin(tables.classes_of(table))

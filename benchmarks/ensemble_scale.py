@@ -9,8 +9,8 @@ for the logits and twice a model's for the scores; `--disk` only prints how many
 
 own_gb is the most memory that is the process's own (RssAnon, looked at every 20 ms); peak_gb
 counts pages of the mapped logits too, which the system takes back where memory is short. The cap is
-also held against a greedy walk over all sorted pairs, on `--greedy_rows` images: it must give every
-image the same class. Last line: JSON.
+also compared with a greedy walk over all sorted pairs, on `--greedy_rows` images: it must give
+every image the same class. Last line: JSON.
 """
 
 import argparse
@@ -115,7 +115,7 @@ class OwnMemory:
 
 
 def greedy(scores: np.ndarray, caps: np.ndarray) -> np.ndarray:
-    """The original's rule, word for word: all pairs in order of score, equal ones by image."""
+    """The original's rule as written: all pairs in order of score, equal ones by image."""
     room, answer = caps.copy(), np.full(len(scores), -1)
     open_ = len(scores)
     for pair in np.argsort(-scores, axis=None, kind="stable"):

@@ -42,7 +42,7 @@ from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
-from fgvc_utils.contest import images
+from fgvc_utils.contest import decoding, images
 from fgvc_utils.contest.contest_file import notebook_defaults
 from fgvc_utils.contest.decoded import Decoded, decode_once
 from fgvc_utils.contest.listing import list_images
@@ -64,13 +64,13 @@ Pass = Callable[[], None]
 
 
 class Raw:
-    """Raw files in the place of decoded pictures: `images.decode` of each."""
+    """Raw files in the place of decoded pictures: `decoding.decode` of each."""
 
     def __contains__(self, file: str) -> bool:
         return True
 
     def read(self, file: str) -> np.ndarray:
-        return images.decode(Path(file).read_bytes())[0]
+        return decoding.decode(Path(file).read_bytes())[0]
 
 
 class Photos:
@@ -242,7 +242,7 @@ def costs(photos: Photos, passes: int) -> dict[str, float]:
     resize = v2.Resize(side, antialias=True)
     steps: dict[str, tuple[Callable, Sequence]] = {
         "Pillow, raw": (by_pillow, raw),
-        "decode raw": (images.decode, raw),
+        "decode raw": (decoding.decode, raw),
         "decode JPEG": (simplejpeg.decode_jpeg, jpegs),
         "read decoded": (photos.decoded.read, photos.cached),
         "resize": (resize, small),

@@ -67,7 +67,7 @@ SAME_SIZE = {"test_ratio": 1.15}
 
 @dataclass(frozen=True)
 class Rung:
-    """A recipe: what it is held against, how it differs from the notebook's defaults."""
+    """A recipe: what it is compared with, how it differs from the notebook's defaults."""
 
     name: str
     against: str
@@ -171,8 +171,8 @@ class Ladder:
         """Whether a job's top-1 is right, for the images of `answers` that it predicted."""
         store = Store(job.store)
         asked = answers[answers.index.isin(store.image_ids)]
-        said = np.array(store.classes)[store.read("logits", asked.index).argmax(axis=1)]
-        return pd.Series(said == asked.to_numpy(), index=asked.index)
+        predicted = np.array(store.classes)[store.read("logits", asked.index).argmax(axis=1)]
+        return pd.Series(predicted == asked.to_numpy(), index=asked.index)
 
 
 def named(name: str) -> Rung:
@@ -225,7 +225,7 @@ def interval(differences: list[np.ndarray], shared: bool) -> tuple[float, float]
 def compare(
     ladder: Ladder, rungs: list[Rung], seeds: list[int], answers: pd.Series, shared: bool
 ) -> pd.DataFrame:
-    """Top-1 of each rung, and its paired difference from the rung that it is held against."""
+    """Top-1 of each rung, and its paired difference from the rung that it is compared with."""
     right = {
         rung.name: [ladder.right(ladder.fit(rung, seed)[0], answers[seed]) for seed in seeds]
         for rung in rungs
@@ -258,7 +258,7 @@ def verdict(row: pd.Series) -> str:
 def report(held: pd.DataFrame, test: pd.DataFrame, ratios: pd.DataFrame) -> None:
     """Print the ladder: the held-out images, by which one chooses, then the test images."""
     print("\nIn points of top-1; ± over seeds, [ ] the paired 95 % interval of the difference")
-    print("The words are what the held-out images and the test images allow to say, in this order")
+    print("The verdict of the held-out images, then that of the test images")
     head = f"{'rung':<24}{'against':<10}{'held out':>14}{'difference':>22}"
     print(head + f"{'test':>16}{'difference':>22}")
     for name, row in held.iterrows():

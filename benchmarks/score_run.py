@@ -5,7 +5,7 @@ cleaning left out and put right, by kind of noise and by stage, and the submissi
 submission in force, the last line of submissions.csv, or of another file of the run. The last line
 is JSON. `--report` adds the same figures to the run's report.json as section `score`.
 
-This stands outside the pipeline: nothing that cleans, trains, chooses or submits may read truth.
+This is outside the pipeline: nothing that cleans, trains, chooses or submits may read truth.
 """
 
 import argparse
@@ -59,7 +59,7 @@ def read_truth(path: Path, columns: Sequence[str]) -> pd.DataFrame:
         raise ValueError(f"{path} has no rows, so there is nothing to score against")
     twice = truth["path"][truth["path"].duplicated()]
     if len(twice):
-        raise ValueError(f"{path}: path {twice.iloc[0]!r} stands in more than one row")
+        raise ValueError(f"{path}: path {twice.iloc[0]!r} is in more than one row")
     return truth
 
 

@@ -29,9 +29,9 @@ def main() -> None:
     largest = train["given"].value_counts().index[: CLASSES * 2 : 2]
     step = SIDE + 2 * BORDER
     sheet = Image.new("RGB", (COLUMNS * step, CLASSES * step + 22), "white")
-    words = "Six classes as the web sent them. "
-    words += "Green: kept. Blue: kept under another label. Orange: left out by 01 to 04."
-    ImageDraw.Draw(sheet).text((6, 5), words, fill="black")
+    title = "Six classes as the web sent them. "
+    title += "Green: kept. Blue: kept under another label. Orange: left out by 01 to 04."
+    ImageDraw.Draw(sheet).text((6, 5), title, fill="black")
     for row, label in enumerate(largest):
         members = train[train["given"] == label].sample(COLUMNS, random_state=0)
         for column, (_, image) in enumerate(members.sort_values("status").iterrows()):

@@ -366,7 +366,7 @@ def assign_capped(scores: np.ndarray, cap: int | np.ndarray) -> np.ndarray:
 def assign_exact(scores: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """Find the assignment with the largest sum of scores, a class at most its count of images.
 
-    Each class stands as often as it has room in a linear assignment problem (scipy's
+    Each class is a column as often as it has room in a linear assignment problem (scipy's
     `linear_sum_assignment`).
 
     Parameters

@@ -87,7 +87,7 @@ class MemberOutputs:
         Yields
         ------
         tuple of slice and dict
-            Where the block stands among the images, and member → float32 (block, classes). Without
+            The place of the block among the images, and member → float32 (block, classes). Without
             images there is one empty block, so that every name is known.
 
         Raises
@@ -362,7 +362,7 @@ def write_scores(
     KeyError
         A member did not predict an image; names both, before anything is written.
     NotEnoughSpace
-        The disk has no room for the scores.
+        The disk has no space for the scores.
     """
     ids = [image for part in parts for image in part.image_ids]
     for part in parts:

@@ -95,7 +95,7 @@ def read_prior(path: Path, classes: Sequence[str]) -> np.ndarray:
     Parameters
     ----------
     path : Path
-        The file; every class stands once, in any order.
+        The file; every class once, in any order.
     classes : sequence of str
         All class names.
 
@@ -109,7 +109,7 @@ def read_prior(path: Path, classes: Sequence[str]) -> np.ndarray:
     FileNotFoundError
         The file is not there.
     ValueError
-        A column is missing, a class is unknown, missing or stands twice, an amount is no number or
+        A column is missing, a class is unknown, missing or appears twice, an amount is no number or
         negative, no class has any, or shares do not sum to 1 (within `ROUNDING`). Names the file
         and the class.
     """
@@ -127,7 +127,7 @@ def read_prior(path: Path, classes: Sequence[str]) -> np.ndarray:
         )
     twice = frame["class"][frame["class"].duplicated()]
     if len(twice):
-        raise ValueError(f"prior {path}: class {twice.iloc[0]!r} stands in more than one row")
+        raise ValueError(f"prior {path}: class {twice.iloc[0]!r} is in more than one row")
     unknown = sorted(set(frame["class"]) - set(classes))
     if unknown:
         raise ValueError(f"prior {path}: class {unknown[0]!r} is not one of the contest's")

@@ -30,7 +30,6 @@ LOG_COLUMNS = (
     "prior",
 )
 
-
 # What a submission may call an image: from the rows of a label table to text.
 IMAGE_NAMES: dict[str, Callable[[pd.DataFrame], pd.Series]] = {
     "path": lambda rows: rows["path"],
@@ -104,7 +103,7 @@ def submission_text(
     Raises
     ------
     ValueError
-        There is no image, an image stands twice or has no name, an image lacks a class, a class is
+        There is no image, an image appears twice or has no name, an image lacks a class, a class is
         unknown, a value is not text, the columns are not two, or a spreadsheet would take a value
         for a formula and run it.
     """
@@ -123,7 +122,7 @@ def submission_text(
             raise ValueError(f"{what} {odd[0]!r} is not text; ids and classes are, as '0012' is")
     if names.duplicated().any():
         twice = names[names.duplicated()].iloc[0]
-        raise ValueError(f"the test image {twice!r} stands in more than one row")
+        raise ValueError(f"the test image {twice!r} is in more than one row")
     strangers = set(labels) - set(classes)
     if strangers:
         raise ValueError(f"class {sorted(strangers)[0]!r} is not one of the contest's")
@@ -180,7 +179,7 @@ def keep_submission(folder: Path, text: str, facts: Mapping[str, Any]) -> tuple[
     The list has a line for each file: the time (ISO 8601, UTC), the file's name, its SHA-256, and
     the facts. Its last line is the submission in force (`current_submission`), so an earlier file
     that comes out again gets a further line, unless it is in force already. Both files are written
-    whole; old lines stay as they are. In the list a `'` stands before what a spreadsheet would take
+    whole; old lines stay as they are. In the list a `'` is put before what a spreadsheet would take
     for a formula; `read_log` takes it away.
     """
     folder = Path(folder)

@@ -164,7 +164,7 @@ def single(member: str) -> Way:
 
 
 def member_sets(ranked: Sequence[str], sizes: Iterable[int]) -> list[tuple[str, ...]]:
-    """Take the best members of each size, as many as there are; equal sets stand once.
+    """Take the best members of each size, as many as there are; equal sets are taken once.
 
     Parameters
     ----------

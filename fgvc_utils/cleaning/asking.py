@@ -11,14 +11,14 @@ from fgvc_utils.cleaning.posterior import NONE
 
 
 def review_order(verdict: pd.DataFrame, seen: Sequence[str], share: float) -> tuple[list[str], int]:
-    """The images not kept as they came, those first where a look changes most.
+    """The images not kept as they came, those first where a review changes most.
 
     Parameters
     ----------
     verdict
         The decisions by image_id, as from `verdicts.decisions`.
     seen
-        Images that somebody has decided on already. They stand first, so that they can be seen and
+        Images that somebody has decided on already. They come first, so that they can be seen and
         changed.
     share
         The share of the images that is asked for, 0 to 1.

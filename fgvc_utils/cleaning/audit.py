@@ -36,7 +36,18 @@ def audit_interval(noise: int, sampled: int, confidence: float = 0.95) -> tuple[
 def audit_bound(noise: int, sampled: int, confidence: float = 0.95) -> float:
     """One-sided exact upper bound of the share of noise, 0 to 1; 1 where nobody has looked.
 
-    Parameters are those of `audit_interval`.
+    Parameters
+    ----------
+    noise
+        Images of the sample that are noise.
+    sampled
+        Images of the sample.
+    confidence
+        How surely the share is below the bound, 0 to 1.
+
+    References
+    ----------
+    Clopper and Pearson, The use of confidence or fiducial limits, 1934: the exact interval.
     """
     from scipy.stats import binomtest
 
@@ -59,7 +70,7 @@ def audit_summary(decisions: Mapping[str, str]) -> str:
         return "nobody has looked yet: the residual noise is unknown"
     low, high = audit_interval(found, sampled)
     return (
-        f"{sampled} looks, {found} noise; residual noise {low:.1%} to {high:.1%} (95 %), "
+        f"{sampled} images, {found} noise; residual noise {low:.1%} to {high:.1%} (95 %), "
         f"one-sided bound {audit_bound(found, sampled):.1%}"
     )
 

@@ -50,11 +50,12 @@ def decide(
 
 
 def review_value(decision: pd.DataFrame) -> np.ndarray:
-    """How much is gained when a person looks at an image: the larger, the more.
+    """How much is gained when a person reviews an image: the larger, the more.
 
-    It is how likely the look is to change what the image teaches. A dropped image teaches nothing,
-    so a look changes that if the image shows any class; a relabelled one, if it shows another than
-    was taken. Among dropped ones, what the networks know half teaches them half as much.
+    It is how likely the review is to change what the image teaches. A dropped image teaches
+    nothing, so a review changes that if the image shows any class; a relabelled one, if it shows
+    another than was taken. Among dropped ones, what the networks know half teaches them half as
+    much.
 
     Parameters
     ----------

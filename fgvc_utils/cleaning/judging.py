@@ -114,7 +114,17 @@ def _judge_by_rank(
 
 
 def once_more(crossing: Crossing, table: pd.DataFrame, earlier: Judgement) -> Judgement:
-    """Go on from a judgement, with what a person has decided since in the table."""
+    """Go on from a judgement, with what a person has decided since in the table.
+
+    Parameters
+    ----------
+    crossing
+        The cross-training, as the earlier judgement took it.
+    table
+        The label table with the decisions in it.
+    earlier
+        The judgement to go on from.
+    """
     judged, none = judged_and_none(table)
     asked = crossing.asked & (tables.kept(table) if crossing.cfg.rule == "rank" else judged)
     again = replace(crossing, table=table, asked=asked)

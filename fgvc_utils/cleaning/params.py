@@ -2,7 +2,7 @@
 
 A default lives once, in the notebook's parameters cell. Where a field has a value here, that one is
 neutral: the part it belongs to is off, and a notebook need not name it. Parameters that one module
-alone reads stand there: `views.ViewParams` and `deciding.DecisionParams`.
+alone reads are there: `views.ViewParams` and `deciding.DecisionParams`.
 
 Counts in no digest.
 """

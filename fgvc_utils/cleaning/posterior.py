@@ -16,7 +16,7 @@ NONE = "none/of the classes"
 class SparsePosterior:
     """The posterior of each image's likely classes: a row an image.
 
-    A row's values add up to 1. A class that stands twice in a row counts once: all its values but
+    A row's values add up to 1. A class that appears twice in a row counts once: all its values but
     one are 0.
 
     Parameters
@@ -48,7 +48,7 @@ class SparsePosterior:
     def fixed(self, known: np.ndarray) -> "SparsePosterior":
         """The same with certainty where the class is known.
 
-        A person's decision and the noise model's stand above the evidence.
+        A person's decision and the noise model's outrank the evidence.
 
         Parameters
         ----------

@@ -207,7 +207,7 @@ def apply_decisions(table: pd.DataFrame, decisions: pd.DataFrame, stage: str) ->
     return table
 
 
-def looks_against_rule(decisions: pd.DataFrame) -> pd.DataFrame:
+def decisions_against_rule(decisions: pd.DataFrame) -> pd.DataFrame:
     """What people decided on images, beside what the rule had decided when they looked.
 
     Parameters

@@ -180,7 +180,7 @@ def label_posterior(case: Case) -> SparsePosterior:
     columns = np.concatenate([labels[:, None].astype(np.int32), top], axis=1)
     values = np.where(columns == classes, 1 / classes, (1 - trust) / classes).astype(np.float32)
     values[:, 0] = trust
-    # The label stands first; among the top it would count twice.
+    # The label comes first; among the top it would count twice.
     values[:, 1:][top == labels[:, None]] = 0
     for view in views_in_use(case.cfg):
         values *= view.likelihood(case, columns) ** np.float32(getattr(case.cfg, view.weight))

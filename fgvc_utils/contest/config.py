@@ -75,7 +75,7 @@ class Shared(Machines):
             return cls(**(here | strangers))
         file = read_contest_file(path)
         section = file.section(stage, chosen.get("name"))
-        # By itself first: what is wrong in the file is said with its name.
+        # By itself first: an error in the file names the file.
         by_file = from_file(cls, file, stage, section)
         there = file.values(section, cls.model_fields)
         cfg = cls(**(here | there | chosen | strangers))

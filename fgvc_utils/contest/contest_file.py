@@ -22,7 +22,7 @@ from fgvc_utils.core.reading import UnreadableFile, read_text
 
 
 class _UniqueKeys(yaml.SafeLoader):
-    """A YAML loader that refuses a key that stands twice; YAML itself keeps the last one."""
+    """A YAML loader that refuses a key that appears twice; YAML itself keeps the last one."""
 
 
 def _mapping(loader: _UniqueKeys, node: yaml.MappingNode) -> dict:
@@ -30,10 +30,10 @@ def _mapping(loader: _UniqueKeys, node: yaml.MappingNode) -> dict:
     for key in keys:
         if not isinstance(key, str):
             raise ParameterError(
-                f"line {node.start_mark.line + 1}: a list or a mapping stands where a name must"
+                f"line {node.start_mark.line + 1}: a list or a mapping where a name must be"
             )
         if keys.count(key) > 1:
-            raise ParameterError(f"line {node.start_mark.line + 1}: {key!r} stands twice")
+            raise ParameterError(f"line {node.start_mark.line + 1}: {key!r} appears twice")
     loader.flatten_mapping(node)
     return dict(loader.construct_pairs(node, deep=True))
 
@@ -47,7 +47,7 @@ def read_yaml(path: Path) -> Any:
     Raises
     ------
     ParameterError
-        Naming the file, where it is not valid YAML or a key stands twice.
+        Naming the file, where it is not valid YAML or a key appears twice.
     """
     try:
         return yaml.load(read_text(path), _UniqueKeys)
@@ -69,7 +69,7 @@ def stage_names() -> list[str]:
 def notebook_defaults(stage: str) -> dict[str, Any]:
     """The values in the parameters cell of a stage's notebook, by name.
 
-    Parameters whose default stands in their record, such as those of the hardware in `machines`,
+    Parameters whose default is in their record, such as those of the hardware in `machines`,
     are not among them.
     """
     path = NOTEBOOKS / f"{stage}.ipynb"
@@ -116,12 +116,12 @@ def shown_path(path: Path) -> str:
 
 @dataclass(frozen=True)
 class ContestFile:
-    """What stands in a contest file: values that all stages share, and sections by stage."""
+    """What a contest file holds: values that all stages share, and sections by stage."""
 
     path: Path
     shared: dict[str, Any]
     sections: dict[str, list[dict[str, Any]]]
-    # Stages whose sections stand in a list.
+    # Stages whose sections are in a list.
     listed: frozenset[str]
 
     def section(self, stage: str, name: str | None = None) -> dict[str, Any]:

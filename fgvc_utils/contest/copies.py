@@ -12,11 +12,14 @@ COLOUR_DISTANCE = 16
 GREY = 6
 
 
-def looks(picture: Image.Image) -> dict[str, str]:
-    """What a picture looks like, as text: hexadecimal digits.
+def hashes(picture: Image.Image) -> dict[str, str]:
+    """Hashes of what a picture shows, as hexadecimal digits.
 
-    `look` is its 64-bit perceptual hash (pHash), `look_mirrored` that of its mirror image, and
-    `colours` the mean colours of a 4 × 4 grid, 48 bytes.
+    Returns
+    -------
+    dict
+        `look` is the picture's 64-bit perceptual hash (pHash), `look_mirrored` that of its mirror
+        image, and `colours` the mean RGB colours of a 4 × 4 grid, 48 bytes.
     """
     grid = np.asarray(picture.resize((COLOURS, COLOURS), Image.Resampling.BOX), dtype=np.uint8)
     return {
@@ -29,18 +32,30 @@ def looks(picture: Image.Image) -> dict[str, str]:
 def groups(taken: pd.DataFrame, distance: int) -> pd.Series:
     """Group images that show the same picture; gives each row the image_id of its group's first.
 
-    `taken` has the columns image_id and those of `looks`, empty where unreadable; unreadable images
-    stand alone. Two images are copies where their hashes, one of them mirrored or not, differ in at
-    most `distance` bits and their coarse colours agree (their brightness, where one is grey). So
+    Two images are copies where their hashes, one of them mirrored or not, differ in at most
+    `distance` bits and their coarse colours agree (their brightness, where one is grey). So
     re-encoded, resized, slightly cropped, mirrored and greyed copies join their source. Copies of
     copies are one group.
+
+    Parameters
+    ----------
+    taken
+        A row an image: columns image_id and those of `hashes`, which are empty where the image
+        cannot be read. Such an image is a group of its own.
+    distance
+        The most bits in which the hashes of copies differ.
+
+    Returns
+    -------
+    pd.Series
+        The group of each row of `taken`, with its index.
     """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
     readable = np.flatnonzero((taken["look"] != "").to_numpy())
     ids = taken["image_id"].to_numpy(dtype=object)
-    # Pictures that look the very same are one from the start, however many they are.
+    # Pictures with equal hashes are one from the start, however many they are.
     same, first = np.unique(
         (taken["look"] + taken["colours"]).to_numpy(dtype=str)[readable], return_inverse=True
     )

@@ -62,8 +62,17 @@ def resize(picture: np.ndarray, side: int) -> np.ndarray:
 def needed_bytes(files: Sequence[str], cache: Path, side: int) -> int:
     """Bytes that `decode_once` would add to the disk for these files; exact.
 
-    Reads the headers of the JPEGs that are not decoded yet. Raises what `decode_once` raises, but
-    for the room on the disk.
+    Reads the headers of the JPEGs that are not decoded yet.
+
+    Parameters
+    ----------
+    files, cache, side
+        As for `decode_once`.
+
+    Raises
+    ------
+    ValueError or FileNotFoundError
+        Naming a file that lies outside the cache, is gone or is no JPEG.
     """
     return int(_byte_counts(_missing(files, cache, side), Path(cache), side).sum())
 
@@ -71,12 +80,31 @@ def needed_bytes(files: Sequence[str], cache: Path, side: int) -> int:
 def decode_once(files: Sequence[str], cache: Path, side: int, *, processes: int = 1) -> Path:
     """Decode pictures of the cache and keep their pixels at one size; returns the folder.
 
-    `files` are JPEGs below `cache`, absolute or relative to it; `side` is the shorter side in px,
-    in training round(ratio × size). Only what is not there yet is decoded, so an interrupted call
-    goes on where it stopped; half-written shards count for nothing. Shows a progress bar.
+    Only what is not there yet is decoded, so an interrupted call goes on where it stopped;
+    half-written shards are ignored. Shows a progress bar.
 
-    Raises, before any work, ValueError or FileNotFoundError naming a file that lies elsewhere, is
-    gone or is no JPEG, and `files.NotEnoughSpace`, an OSError, where the disk has not the room.
+    Parameters
+    ----------
+    files
+        JPEGs below `cache`, absolute or relative to it.
+    cache
+        The folder of cached pictures.
+    side
+        The shorter side in px; in training round(ratio × size).
+    processes
+        How many processes decode.
+
+    Returns
+    -------
+    Path
+        The folder of the decoded pictures, which `Decoded` reads.
+
+    Raises
+    ------
+    ValueError or FileNotFoundError
+        Before any work, naming a file that lies outside the cache, is gone or is no JPEG.
+    NotEnoughSpace
+        An OSError: the disk has not the space.
     """
     from tqdm import tqdm
 
@@ -111,8 +139,12 @@ class Decoded:
     """Read decoded pictures of one side; `folder` is what `decode_once` returned.
 
     Knows the pictures that are there when it is first asked for one. Nothing is read before that,
-    and what is pickled for another process is the list of pictures, never their pixels. Raises
-    FileNotFoundError where the folder is not there.
+    and what is pickled for another process is the list of pictures, never their pixels.
+
+    Raises
+    ------
+    FileNotFoundError
+        Where the folder is not there.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -133,8 +165,15 @@ class Decoded:
     def read(self, file: str) -> np.ndarray:
         """A picture as uint8 (height, width, 3): a view into the map, which cannot be written to.
 
-        `file` is a JPEG of the cache, absolute or relative to the cache. Raises KeyError naming the
-        file and the folder.
+        Parameters
+        ----------
+        file
+            A JPEG of the cache, absolute or relative to the cache.
+
+        Raises
+        ------
+        KeyError
+            Naming the file and the folder, where it was not decoded.
         """
         place = self._place(file)
         if place < 0:

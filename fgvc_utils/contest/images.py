@@ -1,18 +1,15 @@
-"""Decode whatever the web sends, once: a cache of upright RGB JPEGs of one size.
+"""The cache of the raw images: upright RGB JPEGs of one size, each decoded once.
 
-Everything after the cache reads plain JPEGs, so odd files are handled here and nowhere else.
+Everything after the cache reads plain JPEGs.
 """
 
 import hashlib
-import io
 import os
-import re
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from stat import S_ISREG
 from typing import Any
@@ -20,24 +17,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import simplejpeg
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
 from fgvc_utils.contest import copies
+from fgvc_utils.contest.decoding import UnreadableImage, decode_small
 from fgvc_utils.core.files import in_gigabytes, require_space, whole_file
 from fgvc_utils.core.processes import tied_pool
 from fgvc_utils.core.reading import UnreadableFile, read_parquet
 
 CACHE_QUALITY = 95
-LARGEST_PIXELS = 120_000_000
 LARGEST_BYTES = 512 * 2**20
-# A progressive JPEG of a camera or an editor has about ten scans; each costs a pass over the whole
-# picture, so that a few kilobytes of scans could take hours.
-MOST_SCANS = 100
-# Pixels that are converted at once, so that a large picture is never there twice in full.
-BAND_PIXELS = 4_000_000
-# What a browser shows, and a few more. Others are left out: some of Pillow's readers start another
-# program (PostScript), some take any bytes for a picture (TGA has no mark at its beginning).
-FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "AVIF", "BMP", "DIB", "TIFF", "JPEG2000", "ICO", "PPM")
 # Images whose small pictures are weighed before the others are read, and what is added for chance.
 SAMPLE = 64
 SAMPLE_MARGIN = 1.1
@@ -50,201 +39,28 @@ KEPT_TOGETHER = 1000
 ROWS_VERSION = 2
 
 
-class UnreadableImage(ValueError):
-    """A file that cannot be decoded as a whole picture."""
-
-
-def decode(data: bytes) -> tuple[np.ndarray, str]:
-    """Decode a file's bytes into an upright picture.
-
-    Returns uint8 of shape (height, width, 3) and how the file stores it: Pillow's mode (`RGB`, `L`,
-    `P`, `CMYK`, `RGBA` …), with ` animated` where it has several frames (the first is taken) and
-    ` rotated` where EXIF turns it. Transparency is laid on white.
-
-    Raises UnreadableImage with the reason: empty, not an image, cut short, or too large.
-    """
-    picture, stored_as, _ = _decode(data, None)
-    return picture, stored_as
-
-
-def decode_small(data: bytes, shorter_side: int) -> tuple[np.ndarray, str, tuple[int, int]]:
-    """Decode as `decode` does and shrink as `shrink` does, the faster the larger the picture.
-
-    A JPEG of at least four times the size is decoded at a half, a quarter or an eighth, still twice
-    as large as wanted or more: on average that moves a shrunk picture by less than one grey level.
-
-    Returns the small picture, how the file stores it, and height and width of the whole, in px.
-    """
-    picture, stored_as, size = _decode(data, shorter_side)
-    return _resize(picture, _shrunk(*size, shorter_side)), stored_as, size
-
-
-def _decode(data: bytes, shorter_side: int | None) -> tuple[np.ndarray, str, tuple[int, int]]:
-    """A picture that may be smaller, how it is stored, and height and width of the whole."""
-    if not data:
-        raise UnreadableImage("empty file")
-    try:
-        with warnings.catch_warnings():
-            # The warnings are of sizes below LARGEST_PIXELS, and of broken EXIF or palettes, which
-            # do not hinder decoding.
-            warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(data), formats=_formats()) as image:
-                if image.width * image.height > LARGEST_PIXELS:
-                    raise UnreadableImage(f"too large: {image.width} × {image.height} pixels")
-                if image.format in ("JPEG", "MPO") and data.count(b"\xff\xda") > MOST_SCANS:
-                    raise UnreadableImage(f"a JPEG of more than {MOST_SCANS} scans")
-                stored_as = image.mode
-                # Asked this way the frames of a GIF are not counted, which may be a million.
-                if getattr(image, "is_animated", False):
-                    stored_as += " animated"
-                if image.getexif().get(0x0112, 1) != 1:
-                    stored_as += " rotated"
-                if image.format == "JPEG" and stored_as == "RGB":
-                    picture = _plain_jpeg(data, image.height, image.width, shorter_side)
-                    if picture is not None:
-                        return picture, stored_as, (image.height, image.width)
-                return _upright(image, stored_as, shorter_side)
-    except UnreadableImage:
-        raise
-    except Image.DecompressionBombError as error:
-        # Pillow's own limit comes first; its text holds the number of pixels.
-        pixels = re.search(r"\d+", str(error))
-        raise UnreadableImage(f"too large: {int(pixels[0]):,} pixels") from error
-    except UnidentifiedImageError as error:
-        start = data[:40].decode("ascii", "replace").strip()
-        raise UnreadableImage(f"not an image, it starts with {start!r}") from error
-    except Exception as error:
-        # Pillow's plugins raise almost anything on broken input; the file is listed, not used.
-        said = " ".join(f"{type(error).__name__} {error}".split())[:200]
-        raise UnreadableImage(said) from error
-
-
-def _upright(
-    image: Image.Image, stored_as: str, shorter_side: int | None
-) -> tuple[np.ndarray, str, tuple[int, int]]:
-    """What Pillow makes of an open file, turned as EXIF says; smaller where that is enough."""
-    image.load()
-    turn = image.getexif().get(0x0112, 1)
-    height, width = image.height, image.width
-    picture = _in_bands(image, _fitting_factor(height, width, shorter_side))
-    if turn == 1:
-        return picture, stored_as, (height, width)
-    upright = Image.fromarray(picture)
-    upright.getexif()[0x0112] = turn
-    picture = np.asarray(ImageOps.exif_transpose(upright))
-    size = (width, height) if turn in (5, 6, 7, 8) else (height, width)
-    return picture, stored_as, size
-
-
-def _fitting_factor(height: int, width: int, shorter_side: int | None) -> int:
-    """The largest of 1, 2, 4 and 8 that leaves a picture twice as large as it is wanted."""
-    fitting = [f for f in (2, 4, 8) if shorter_side and min(height, width) // f >= 2 * shorter_side]
-    return max(fitting, default=1)
-
-
-def _in_bands(image: Image.Image, factor: int) -> np.ndarray:
-    """A loaded picture as uint8 (height, width, 3) on white, at 1/factor of its size.
-
-    Band by band: the conversion of a whole one would take several times its memory.
-    """
-    greys = _grey_range(image) if image.mode in GREY_MODES else (0.0, 1.0)
-    rows = max(factor, BAND_PIXELS // image.width // factor * factor)
-    bands = []
-    for top in range(0, image.height, rows):
-        band = image.crop((0, top, image.width, min(top + rows, image.height)))
-        bands.append(np.asarray(_on_white(band, greys).reduce(factor)))
-    return bands[0] if len(bands) == 1 else np.concatenate(bands)
-
-
-@cache
-def _formats() -> tuple[str, ...]:
-    """Those of FORMATS that this Pillow can read."""
-    Image.init()
-    return tuple(name for name in FORMATS if name in Image.OPEN)
-
-
-def _plain_jpeg(
-    data: bytes, height: int, width: int, shorter_side: int | None
-) -> np.ndarray | None:
-    """Decode a colour JPEG without Pillow, which gives the same pixels in twice the time.
-
-    None where anything about it is odd: Pillow then says whether it can be read.
-    """
-    # Only these factors are plain means of neighbours; others shift the colours.
-    factor = _fitting_factor(height, width, shorter_side)
-    try:
-        return simplejpeg.decode_jpeg(
-            data, colorspace="RGB", min_height=-(-height // factor), min_width=-(-width // factor)
-        )
-    except ValueError:
-        return None
-
-
-GREY_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")
-
-
-def _grey_range(image: Image.Image) -> tuple[float, float]:
-    """The darkest grey of a picture of deep greys, and how far the brightest lies above it."""
-    ends = []
-    rows = max(1, BAND_PIXELS // image.width)
-    for top in range(0, image.height, rows):
-        band = image.crop((0, top, image.width, min(top + rows, image.height)))
-        grey = _finite(np.asarray(band))
-        ends += [float(grey.min()), float(grey.max())]
-    return min(ends), max(max(ends) - min(ends), 1e-9)
-
-
-def _finite(grey: np.ndarray) -> np.ndarray:
-    """Greys as float64; what is no number, or infinite, is 0."""
-    return np.nan_to_num(grey.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
-
-
-def _on_white(image: Image.Image, greys: tuple[float, float]) -> Image.Image:
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        white = Image.new("RGBA", rgba.size, "white")
-        return Image.alpha_composite(white, rgba).convert("RGB")
-    if image.mode in GREY_MODES:
-        darkest, spread = greys
-        grey = (_finite(np.asarray(image)) - darkest) / spread
-        return Image.fromarray(np.uint8(255 * grey)).convert("RGB")
-    return image.convert("RGB")
-
-
-def is_three_channel(stored_as: pd.Series) -> pd.Series:
-    """Whether files are plain colour pictures, from what `decode` says of them."""
-    return stored_as.str.split(" ").str[0].isin(["RGB", "YCbCr"])
-
-
-def shrink(picture: np.ndarray, shorter_side: int) -> np.ndarray:
-    """Resize uint8 (height, width, 3) so that its shorter side is `shorter_side`; never enlarge."""
-    return _resize(picture, _shrunk(*picture.shape[:2], shorter_side))
-
-
-def _shrunk(height: int, width: int, shorter_side: int) -> tuple[int, int]:
-    """Height and width once the shorter side is at most `shorter_side`."""
-    scale = shorter_side / min(height, width)
-    if scale >= 1:
-        return height, width
-    return max(1, round(height * scale)), max(1, round(width * scale))
-
-
-def _resize(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    if picture.shape[:2] == size:
-        return picture
-    return np.asarray(Image.fromarray(picture).resize(size[::-1], Image.Resampling.BICUBIC))
-
-
 def read_cached(path: Path) -> np.ndarray:
     """Read a picture of the cache as uint8 (height, width, 3)."""
     return simplejpeg.decode_jpeg(Path(path).read_bytes(), colorspace="RGB")
 
 
 def read_raw(root: Path, path: str) -> tuple[bytes, os.stat_result]:
-    """The bytes of a raw image below `root`, and what the disk said of it before it was read.
+    """The bytes of a raw image below `root`, and its `os.stat` from before it was read.
 
-    Raises UnreadableImage where it cannot be opened, is no plain file, lies outside `root` (a link
-    may lead there) or is larger than LARGEST_BYTES. A pipe or a device is never waited for.
+    A pipe or a device is never waited for.
+
+    Parameters
+    ----------
+    root
+        The folder of raw images.
+    path
+        The image's path below it.
+
+    Raises
+    ------
+    UnreadableImage
+        It cannot be opened, is no plain file, lies outside `root` (a link may lead there) or is
+        larger than LARGEST_BYTES.
     """
     place = os.path.join(root, path)
     real_root = os.path.realpath(root)
@@ -263,13 +79,13 @@ def read_raw(root: Path, path: str) -> tuple[bytes, os.stat_result]:
     except (OSError, ValueError) as error:
         if isinstance(error, UnreadableImage):
             raise
-        said = getattr(error, "strerror", "") or str(error)
+        reason = getattr(error, "strerror", "") or str(error)
         spelt = " (its name holds bytes that are no text; rename it)" if "\\" in path else ""
-        raise UnreadableImage(f"cannot be opened: {said}{spelt}") from error
+        raise UnreadableImage(f"cannot be opened: {reason}{spelt}") from error
 
 
 def _row(path: str) -> dict:
-    """What is said of an image before it is read."""
+    """The row of an image that was not read."""
     row = {"path": path, "cached": "", "digest": "", "stored_as": "", "error": ""}
     row |= {"look": "", "look_mirrored": "", "colours": "", "width": 0, "height": 0}
     return row | {"bytes": -1, "mtime_ns": -1, "written": 0, "cached_bytes": 0}
@@ -298,7 +114,7 @@ def _take_in(path: str, *, root: Path, cache: Path, side: int) -> dict:
             temporary.write_bytes(jpeg)
         row["written"] = -(-len(jpeg) // DISK_BLOCK) * DISK_BLOCK
     row["cached_bytes"] = (cache / name).stat().st_size
-    return row | {"cached": name, **copies.looks(Image.fromarray(small))}
+    return row | {"cached": name, **copies.hashes(Image.fromarray(small))}
 
 
 def take_in(
@@ -306,17 +122,34 @@ def take_in(
 ) -> pd.DataFrame:
     """Decode all raw images into the cache and say what each one is.
 
-    `images` has the columns image_id and path (relative to `root`). The cache gets JPEGs whose
-    shorter side is at most `side` px. What is finished is kept below the cache, so an interrupted
-    call goes on where it stopped and a repeated one reads only files that are new, or whose size or
-    time of change is another; files that could not be read are tried again. Shows a progress bar.
+    What is finished is kept below the cache, so an interrupted call goes on where it stopped and a
+    repeated one reads only files that are new, or whose size or time of change is another; files
+    that could not be read are tried again. Shows a progress bar.
 
-    Returns a row an image in the same order: image_id, path, `cached` (relative to the cache, empty
-    where unreadable), `digest` (SHA-256 of the raw bytes), `stored_as`, `error`, what
-    `copies.looks` says of the decoded picture, and width and height in px of the raw one.
+    Parameters
+    ----------
+    images
+        A row an image: columns image_id and path, relative to `root`.
+    root
+        The folder of raw images.
+    cache
+        The folder that gets the JPEGs.
+    side
+        The longest that a cached picture's shorter side may be, in px.
+    processes
+        How many processes read.
 
-    Raises `files.NotEnoughSpace`, an OSError, once a sample of the images says that the cache would
-    outgrow its disk.
+    Returns
+    -------
+    pd.DataFrame
+        A row an image in the same order: image_id, path, `cached` (relative to the cache, empty
+        where unreadable), `digest` (SHA-256 of the raw bytes), `stored_as`, `error`, the columns of
+        `copies.hashes` of the decoded picture, and width and height in px of the raw one.
+
+    Raises
+    ------
+    NotEnoughSpace
+        An OSError, once a sample of the images shows that the cache would outgrow its disk.
     """
     from tqdm import tqdm
 
@@ -444,10 +277,10 @@ def _finished(paths: pd.Index, root: Path, cache: Path, folder: Path) -> pd.Data
         return pd.DataFrame({"path": pd.Series([], dtype=object)})
     rows = pd.concat(parts, ignore_index=True)
     rows = rows[rows["path"].isin(paths)]
-    told = rows[["path", "cached", "cached_bytes", "bytes", "mtime_ns"]].to_numpy()
+    kept = rows[["path", "cached", "cached_bytes", "bytes", "mtime_ns"]].to_numpy()
     same = [
         _stamp(root / path) == stamp and _stamp(cache / cached)[:1] == [size]
-        for path, cached, size, *stamp in told
+        for path, cached, size, *stamp in kept
     ]
     return rows[np.array(same, bool)].drop_duplicates("path")
 

@@ -33,8 +33,12 @@ def inventory_path(cfg: Shared) -> Path:
 def read_inventory(cfg: Shared) -> pd.DataFrame:
     """The inventory of all files with `file`, the absolute path in the cache; by image_id.
 
-    Raises FileNotFoundError naming the notebook to run, or the cache where it was cleared, and
-    ValueError where the file is spoilt, names an image twice or no image at all could be read.
+    Raises
+    ------
+    FileNotFoundError
+        Naming the notebook to run, or the cache where it was cleared.
+    ValueError
+        The file is spoilt, names an image twice, or no image at all could be read.
     """
     path = inventory_path(cfg)
     if not path.is_file():
@@ -78,5 +82,5 @@ def readable(inventory: pd.DataFrame, table: pd.DataFrame) -> pd.Series:
     strangers = ~table["image_id"].isin(there.index)
     if strangers.any():
         first = table.loc[strangers, "image_id"].iloc[0]
-        raise KeyError(f"the inventory holds nothing of image {first!r}: run 01_noise again")
+        raise KeyError(f"the inventory has no row of image {first!r}: run 01_noise again")
     return there.loc[table["image_id"]].rename_axis(None)

@@ -50,7 +50,7 @@ class Journal:
 
     The file and its folder are made with the first decision. Any number of processes may append
     at the same time. All values are strings and come back as they were given: `0012` stays
-    `0012`. In the file a `'` stands before what a spreadsheet would take for a formula.
+    `0012`. In the file a `'` is put before what a spreadsheet would take for a formula.
 
     Parameters
     ----------
@@ -143,7 +143,7 @@ class Journal:
             except OSError:
                 if len(lines) > 1 or written == len(content):
                     # Half a selection would pass for the reviewer's choice, and a whole line for a
-                    # decision; what is cut away here was never said to be written.
+                    # decision; what is cut away here was never confirmed as written.
                     file.truncate(size)
                 raise
         if not size:
@@ -173,7 +173,7 @@ class Journal:
 
         Of a reviewer's lines on an item the last one counts; `undo` takes back their decision
         before it, so that the one before that counts again. Where reviewers differ, what most of
-        them decided is in force; where no decision has the most votes, none is, and the item stands
+        them decided is in force; where no decision has the most votes, none is, and the item is
         in `disagreements`.
 
         Returns
@@ -199,7 +199,7 @@ class Journal:
         return pd.DataFrame(apart, columns=COLUMNS, dtype=str)
 
     def voices(self) -> dict[str, dict[str, tuple[str, str]]]:
-        """Item → reviewer → (decision, label) for what stands, in the order of writing."""
+        """Item → reviewer → (decision, label) for what is in force, in the order of writing."""
         return {
             item: {row[3]: _answer(row) for row in rows} for item, rows in self._votes().items()
         }
@@ -273,7 +273,7 @@ def shown_text(verdict: str, caption: str, likely: str) -> str:
     verdict
         What the rule had decided: `keep`, `drop` or `relabel`; empty where there was no rule.
     caption
-        The caption that stood under the image.
+        The caption under the image.
     likely
         The suggested classes with their probabilities, the likeliest first; may be empty.
     """

@@ -27,18 +27,33 @@ def list_images(
 ) -> pd.DataFrame:
     """List all images of a contest, train before test, each in the order of its paths.
 
-    `train` and `test` are relative to `root`: a folder (train: one folder a class, its name is the
-    label) or a listing ending in .csv or .parquet, whose paths are relative to `root` too. `test`
-    may be empty.
+    A file whose name is no text (bytes that are not UTF-8, control characters) is listed with those
+    spelt out, as `\\xff` or `\\n`, and cannot be opened under that name.
 
-    Returns the string columns image_id, path, split, given. The id is `id_column` of a listing, or
-    the path where none is named. Labels are text: `0012` stays `0012`. A file whose name is no text
-    (bytes that are not UTF-8, control characters) is listed with those spelt out, as `\\xff` or
-    `\\n`, and cannot be opened under that name.
+    Parameters
+    ----------
+    root
+        The data root.
+    train, test
+        Relative to `root`: a folder (train: one folder a class, its name is the label) or a listing
+        ending in .csv or .parquet, whose paths are relative to `root` too. `test` may be empty.
+    path_column, label_column
+        The listings' columns of paths and of labels.
+    id_column
+        The listings' column of image ids; where it is empty the path is the id.
 
-    Raises FileNotFoundError or ValueError naming the file, folder or column that is off: a place
-    outside the data root, a link to a folder, a class that two spellings of one name part, a class
-    name that holds control characters, an image that stands twice.
+    Returns
+    -------
+    pd.DataFrame
+        A row an image: the text columns image_id, path, split and given. Labels stay as they are
+        written: `0012` stays `0012`.
+
+    Raises
+    ------
+    FileNotFoundError or ValueError
+        Naming the file, folder or column that is wrong: a place outside the data root, a link to a
+        folder, a class that comes in two spellings of one name, a class name that holds control
+        characters, an image that appears twice.
     """
     columns = (path_column, label_column, id_column)
     parts = [list_side(root, train, "train", *columns)]
@@ -66,11 +81,20 @@ def _check_once(images: pd.DataFrame, where: str) -> None:
 
 
 def check_labels(labels: Iterable[str], where: str) -> None:
-    """Check that class names can be written down, and told apart once they are.
+    """Check that class names can be written to files, and stay distinct there.
 
-    Raises ValueError naming the place, `where`, and a class that holds control characters, or two
-    that differ in nothing but the way in which Unicode composes their letters (`é` as one sign, or
-    as e and an accent).
+    Parameters
+    ----------
+    labels
+        The class names.
+    where
+        Where they come from, for the error.
+
+    Raises
+    ------
+    ValueError
+        Naming the place and a class that holds control characters, or two classes that differ only
+        in how Unicode composes their letters (`é` as one sign, or as e and an accent).
     """
     seen: dict[str, str] = {}
     for label in labels:
@@ -112,7 +136,10 @@ def _spelt(sign: str) -> str:
 def inside(root: Path, name: str) -> Path:
     """The place of a file or folder below the data root, with links followed.
 
-    Raises ValueError where the name, or a link, leads out of the root.
+    Raises
+    ------
+    ValueError
+        Where the name, or a link, leads out of the root.
     """
     root = Path(os.path.realpath(root))
     try:
@@ -149,7 +176,22 @@ def listing_digest(root: Path, sides: list[str]) -> str:
 def list_side(
     root: Path, source: str, split: str, path_column: str, label_column: str, id_column: str
 ) -> pd.DataFrame:
-    """The images of one side, `train` or `test`; see `list_images`."""
+    """The images of one side.
+
+    Parameters
+    ----------
+    root, path_column, label_column, id_column
+        As for `list_images`.
+    source
+        The side's folder or listing, relative to `root`.
+    split
+        Which side it is: `train` or `test`.
+
+    Returns
+    -------
+    pd.DataFrame
+        As from `list_images`, which also says what is raised.
+    """
     try:
         inside(root, source)
     except ValueError as error:

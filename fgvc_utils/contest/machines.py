@@ -1,4 +1,4 @@
-"""How the hardware is used: the same parameters for every stage, said here alone.
+"""How the hardware is used: the same parameters for every stage, declared here alone.
 
 No notebook's parameters cell repeats them. A contest file sets them for all stages or in a stage's
 section, papermill by `-p processes 2`, a person by a line such as `processes = 2` in the cell.

@@ -14,24 +14,13 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-
-
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-
-
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-
-
 Count = Annotated[int, Field(ge=1)]
-
-
 CountOrZero = Annotated[int, Field(ge=0)]
-
 
 # Names that Windows keeps for devices, with any ending: a run may be copied there.
 WINDOWS_DEVICES = {"con", "prn", "aux", "nul"}
-
-
 WINDOWS_DEVICES |= {f"{port}{number}" for port in ("com", "lpt") for number in range(10)}
 
 
@@ -47,13 +36,8 @@ FolderName = Annotated[
     AfterValidator(_folder_name),
 ]
 
-
 Ratio = Annotated[float, Field(ge=1, le=3)]
-
-
 Pixels = Annotated[int, Field(ge=16, le=4096)]
-
-
 Table = Literal["01_noise", "02_coarse", "03_fine", "04_lowq"]
 
 

@@ -74,11 +74,11 @@ def by_image_id(frame: pd.DataFrame) -> pd.DataFrame:
     Raises
     ------
     ValueError
-        Where an image stands in more than one row.
+        Where an image is in more than one row.
     """
     repeated = frame["image_id"][frame["image_id"].duplicated()]
     if len(repeated):
-        raise ValueError(f"image_id {repeated.iloc[0]!r} stands in more than one row")
+        raise ValueError(f"image_id {repeated.iloc[0]!r} is in more than one row")
     return frame.set_axis(pd.Index(frame["image_id"].to_numpy(), dtype=object))
 
 
@@ -139,7 +139,7 @@ def check_table(table: pd.DataFrame, name: str) -> None:
             )
     repeated = table["image_id"][table["image_id"].duplicated()]
     if len(repeated):
-        raise ValueError(f"{name}: image_id {repeated.iloc[0]!r} stands in more than one row")
+        raise ValueError(f"{name}: image_id {repeated.iloc[0]!r} is in more than one row")
     for column, allowed in (
         ("split", ("train", "test")),
         ("status", ("keep", "drop")),

@@ -88,8 +88,8 @@ def full_disk_named(path: Path, needed: int = 0) -> Iterator[None]:
         size = f" of {in_gigabytes(needed)}" if needed else ""
         raise NotEnoughSpace(
             f"{path}{size} could not be written ({error.strerror}), "
-            f"{in_gigabytes(shutil.disk_usage(there).free)} are free there: free some room, or set "
-            "`outputs` to a larger disk, and run again; what was finished before stays"
+            f"{in_gigabytes(shutil.disk_usage(there).free)} are free there: free some space, or "
+            "set `outputs` to a larger disk, and run again; what was finished before stays"
         ) from error
 
 

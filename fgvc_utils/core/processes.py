@@ -14,11 +14,8 @@ from pathlib import Path
 
 LESS_MEMORY = "lower micro_batch, workers or processes, or end what else takes memory"
 
-
 # prctl(2), Linux only; looked up here because a process that was just forked should not.
 PARENT_DEATH_SIGNAL = 1
-
-
 _prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else lambda *_: 0
 
 

@@ -71,12 +71,12 @@ def read_text(path: Path) -> str:
 def read_csv(path: Path) -> pd.DataFrame:
     """Read a CSV file with a header as text: `0012` stays `0012`, `NA` stays `NA`.
 
-    Commas part the fields, double quotes may stand around them. Empty lines count for nothing.
+    Commas separate the fields, double quotes may be around them. Empty lines count for nothing.
 
     Raises
     ------
     UnreadableFile
-        Naming the file and the line: another encoding, no header, a column that stands twice, a
+        Naming the file and the line: another encoding, no header, a column that appears twice, a
         line of another width than the header, a quote that is never closed, a NUL byte.
     """
     text = read_text(path)
@@ -108,11 +108,11 @@ def _check_header(path: Path, header: Sequence[str]) -> None:
         raise UnreadableFile(f"{path} is empty; its first line must name the columns")
     for name in header:
         if header.count(name) > 1:
-            raise UnreadableFile(f"{path}: column {name!r} stands twice; rename one")
+            raise UnreadableFile(f"{path}: column {name!r} appears twice; rename one")
     for mark, called in ((";", "semicolons"), ("\t", "tabs")):
         if len(header) == 1 and mark in header[0]:
             raise UnreadableFile(
-                f"{path}: its columns are parted by {called}, not by commas; save it with commas"
+                f"{path}: its columns are separated by {called}, not by commas; save it with commas"
             )
 
 

@@ -49,7 +49,7 @@ TINY = {
     "stored_oddly": 0.2,
 }
 
-# The first words of the classes' names, in the order of their folders: sorted names stand in the
+# The first words of the classes' names, in the order of their folders: sorted names are in the
 # order of the folders, and the name of a class tells its group but not what it looks like.
 EPITHETS = (
     *("Alpine", "Arctic", "Atlantic", "Balkan", "Baltic", "Bohemian", "Boreal", "Carpathian"),

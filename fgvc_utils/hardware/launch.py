@@ -282,7 +282,7 @@ def _run_ranks(launch_file: Path, plan: Launch | None, node_rank: int) -> None:
 
 
 def _variables(hardware: Hardware) -> dict[str, str]:
-    """Environment of the ranks, which must stand before they import torch."""
+    """Environment of the ranks, which must be set before they import torch."""
     variables = {
         "OMP_NUM_THREADS": str(hardware.threads_per_rank()),
         # A thread that spins while it waits takes the core from whoever shares the machine.

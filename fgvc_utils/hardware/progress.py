@@ -42,9 +42,18 @@ class Progress:
         self._append("note", job, text=text)
 
     def step(self, job: str, done: int, total: int, what: str = "") -> None:
-        """`done` of `total` steps of the whole job; `what` says where it is ("epoch 2/5").
+        """One more step is done.
 
         Call it at every step: it writes at most two lines a second, and always the last step.
+
+        Parameters
+        ----------
+        job
+            The job's name.
+        done, total
+            Steps done, of all steps of the job.
+        what
+            Where the job is, such as "epoch 2/5".
         """
         heartbeat.beat()
         now = time.monotonic()
@@ -53,10 +62,17 @@ class Progress:
             self._append("step", job, done=int(done), total=int(total), what=what)
 
     def figures(self, job: str, text: str, **numbers: float) -> None:
-        """The end of an epoch: `text` ("epoch 2/5") and named numbers, printed as one line.
+        """The end of an epoch, printed as one line.
 
-        Numbers may be Python, NumPy or single-element torch values; one that is not finite is
-        written as null and printed as nan.
+        Parameters
+        ----------
+        job
+            The job's name.
+        text
+            Which epoch it was, such as "epoch 2/5".
+        **numbers
+            Python, NumPy or single-element torch values; one that is not finite is written as null
+            and printed as nan.
         """
         values = {name: _plain(number) for name, number in numbers.items()}
         self._append("figures", job, text=text, numbers=values)
@@ -137,7 +153,7 @@ def clock(seconds: float) -> str:
 
 
 class Follower:
-    """Where a launch of `jobs` jobs stands, by the events read so far from `path`."""
+    """How far a launch of `jobs` jobs has come, by the events read so far from `path`."""
 
     def __init__(self, path: Path, jobs: int):
         self.path, self.jobs = Path(path), jobs
@@ -196,7 +212,7 @@ class LivePicture:
 
     def __init__(self, picture: Callable[[list[dict]], Any]):
         self.picture = picture
-        # Shown at once, so that it stands under the bar and above the lines that will be printed.
+        # Shown at once, so that it is under the bar and above the lines that will be printed.
         self._handle = _display({"text/html": ""})
         self._drawn, self._last, self._failed = 0, -math.inf, False
 
@@ -226,10 +242,23 @@ def follow(
 ) -> Iterator[Follower]:
     """Show the events appended to `path` while the block runs.
 
-    One line is printed for each note, end of an epoch and end of a job. In IPython one display
-    is updated in place with a progress bar as well, at most twice a second, and with `picture` a
-    second one with the figure that it makes of the `figures` events so far (see `LivePicture`);
-    an executed notebook keeps the last state of each alone.
+    One line is printed for each note, end of an epoch and end of a job. In IPython one display is
+    updated in place with a progress bar as well, at most twice a second, and with `picture` a
+    second one with a figure; an executed notebook keeps only the last state of each.
+
+    Parameters
+    ----------
+    path
+        The file of events, as `Progress` writes it.
+    jobs
+        How many jobs the launch has.
+    picture
+        Makes a figure of the `figures` events so far (see `LivePicture`).
+
+    Yields
+    ------
+    Follower
+        What was read of the events.
     """
     follower, stop = Follower(path, jobs), threading.Event()
     handle = _display({"text/html": follower.html()})

@@ -26,29 +26,16 @@ from fgvc_utils.core.processes import LESS_MEMORY, die_with, of_memory
 # How long a rank gets to end after a signal before it is killed.
 SHUTDOWN_SECONDS = 5
 
-
 # How long a rank that lost its connection waits for the rank that died to be found first.
 ECHO_SECONDS = 3
-
-
 TAIL_LINES = 30
-
-
 DEATH = "death.txt"
-
-
 BEAT = "beat"
-
-
 STACKS = "stacks.txt"
-
 
 # What a rank prints where it is when it gets this signal, and how long that may take.
 SHOW_STACKS = signal.SIGUSR1
-
-
 STACKS_SECONDS = 2
-
 
 # How tracebacks name it: CUDA, the CPU's allocator, Python, a loader process.
 OUT_OF_MEMORY = ("OutOfMemoryError", "can't allocate memory", "MemoryError", "signal: Killed")

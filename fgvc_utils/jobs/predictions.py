@@ -159,7 +159,7 @@ class Store:
     Raises
     ------
     FileNotFoundError, ValueError
-        Naming a folder that is not whole, or an image that stands in it twice.
+        Naming a folder that is not whole, or an image that is in it twice.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -216,15 +216,15 @@ class Store:
         return self.read_rows(kind, self.rows_of(image_ids))
 
     def rows_of(self, image_ids: Sequence[str]) -> np.ndarray:
-        """Where images stand in the store, int64; raises KeyError naming one that does not."""
+        """The rows of images in the store, int64; raises KeyError naming one that does not."""
         rows = self.image_ids.get_indexer(pd.Index(image_ids, dtype=object))
         if (rows < 0).any():
             stranger = list(image_ids)[int(np.argmax(rows < 0))]
-            raise KeyError(f"{self.folder} holds nothing of image {stranger!r}")
+            raise KeyError(f"{self.folder} has no row of image {stranger!r}")
         return rows
 
     def read_rows(self, kind: str, rows: np.ndarray) -> np.ndarray:
-        """Some rows of one array, by where they stand in the store."""
+        """Some rows of one array, by their places in the store."""
         arrays = self._mapped(kind)
         out = np.empty((len(rows), *arrays[0].shape[1:]), arrays[0].dtype)
         which = np.searchsorted(self._starts, rows, side="right") - 1
@@ -303,7 +303,7 @@ def same_classes(stores: Sequence[Store]) -> list[str]:
     Raises
     ------
     ValueError
-        Naming two stores that differ, and the first class that only one has or that stands
+        Naming two stores that differ, and the first class that only one has or that is
         elsewhere.
     """
     for store in stores[1:]:

@@ -13,23 +13,13 @@ from fgvc_utils.jobs.views import TestView
 
 # Where a job reads and writes; what lies there counts, not where it lies.
 PLACES = ("folder", "rows", "trained", "decoded")
-
-
 LISTS_OF_PLACES = ("stores", "teachers")
-
 
 # What a job may leave for others, below its folder.
 WEIGHTS = "weights.safetensors"
-
-
 RATES = "rates.csv"
-
-
 PREDICTIONS = "predictions"
-
-
 DONE = "done.json"
-
 
 # A share that may not be the whole.
 Part = Annotated[float, Field(ge=0, lt=1)]
@@ -38,7 +28,7 @@ Part = Annotated[float, Field(ge=0, lt=1)]
 class Recipe(BaseModel):
     """How a network is trained and shown its pictures.
 
-    Type and range of each setting stand here and nowhere else: the parameters of 10_train and
+    Type and range of each setting are declared here alone: the parameters of 10_train and
     20_distill are made of these fields, and their jobs take them over by name. A default is
     neutral: what it stands for changes nothing.
     """

@@ -142,7 +142,10 @@ class Reduced:
     def updated(self, later: "Reduced") -> "Reduced":
         """The same images, some of them with later predictions in place of these.
 
-        Raises KeyError naming an image of `later` that is not among these.
+        Raises
+        ------
+        KeyError
+            Naming an image of `later` that is not among these.
         """
         rows = self.rows_of(later.image_ids)
         arrays = {kind: getattr(self, kind).copy() for kind in KINDS}
@@ -179,8 +182,12 @@ class Reduced:
 def read_reduced(stores: Sequence[Store], image_ids: Sequence[str]) -> Reduced:
     """Reduced predictions of some images out of several stores, in the order of `image_ids`.
 
-    Raises KeyError naming an image that none of the stores holds, and ValueError where the stores
-    differ in their classes.
+    Raises
+    ------
+    KeyError
+        Naming an image that none of the stores holds.
+    ValueError
+        Where the stores differ in their classes.
     """
     classes = same_classes(stores)
     parts = {kind: np.concatenate([store.read(kind) for store in stores]) for kind in KINDS}

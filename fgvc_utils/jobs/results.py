@@ -40,7 +40,7 @@ def read_logits(jobs: Sequence[Job], image_ids: Sequence[str]) -> pd.DataFrame:
     missing = wanted[~wanted.isin(together.index)]
     if len(missing):
         names = " and ".join(f"job {job.name}" for job in jobs)
-        raise KeyError(f"{names} predicted nothing of image {missing[0]!r}")
+        raise KeyError(f"{names} did not predict image {missing[0]!r}")
     return together.loc[wanted]
 
 
@@ -86,10 +86,19 @@ def scores_of_all(
 
 
 def read_features(job: Job, image_ids: pd.Series) -> tuple[np.ndarray, pd.Index]:
-    """Features of the unmirrored pictures, float16 (images, width), and the image ids of the rows.
+    """Features of the unmirrored pictures, in the order of `image_ids`.
 
-    The rows are in the order of `image_ids`. Raises KeyError naming an image that the job did not
-    predict.
+    Returns
+    -------
+    features : np.ndarray
+        float16 (images, width).
+    image_ids : pd.Index
+        The image ids of its rows.
+
+    Raises
+    ------
+    KeyError
+        Naming an image that the job did not predict.
     """
     return Store(job.store).read("features", image_ids), pd.Index(image_ids, dtype=object)
 

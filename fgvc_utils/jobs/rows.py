@@ -31,14 +31,14 @@ def job_rows(
     target, label
         The class to learn, and the class that reduced predictions are compared with, as text.
     fit, validate, predict
-        Whether an image is trained on, judges the fit, is predicted (boolean).
-
-    Each of them is one value for all images, or a Series indexed by image_id that names every image
-    of the inventory once, in any order.
+        Whether an image is trained on, judges the fit, is predicted (boolean). Like `target` and
+        `label`, each is one value for all images, or a Series indexed by image_id that names every
+        image of the inventory once, in any order.
 
     Returns
     -------
-    DataFrame with the columns ROW_COLUMNS.
+    pd.DataFrame
+        The columns ROW_COLUMNS.
 
     Raises
     ------
@@ -71,7 +71,7 @@ def _by_image(name: str, value: Any, ids: pd.Index) -> Any:
         )
     missing = ids[~ids.isin(value.index)]
     if len(missing):
-        raise ValueError(f"column {name} says nothing of image {missing[0]!r}")
+        raise ValueError(f"column {name} has no value for image {missing[0]!r}")
     return value.loc[ids].to_numpy()
 
 

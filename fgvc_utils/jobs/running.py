@@ -56,7 +56,7 @@ def run_jobs(
     ParameterError
         A global batch cannot be cut up among the processes.
     ValueError
-        Rows are off; see `write_job`.
+        Rows are wrong; see `write_job`.
     Held
         Another launch works on one of the jobs.
     RankFailed
@@ -106,7 +106,7 @@ def write_job(job: Job, rows: pd.DataFrame) -> Path:
     Raises
     ------
     ValueError
-        Naming the job and the column, the class or the setting that is off.
+        Naming the job and the column, the class or the setting that is wrong.
     """
     missing = [column for column in ROW_COLUMNS if column not in rows]
     if missing:

@@ -209,7 +209,7 @@ class _Module:
         return _hashed(self.meaning.of(self.parts[name]))
 
     def own_digest(self) -> str:
-        """The same of everything that stands in this source itself."""
+        """The same of everything that is defined in this source itself."""
         imports = (ast.Import, ast.ImportFrom)
         return _hashed(self.meaning.of(s for s in self.statements if not isinstance(s, imports)))
 

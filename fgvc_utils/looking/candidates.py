@@ -15,7 +15,7 @@ def of_images(
     scores: pd.Series,
     score_name: str,
     *,
-    looks: int | None = None,
+    limit: int | None = None,
     given: bool = False,
     raw: Path | None = None,
     suggestions: Mapping[str, list[tuple[str, float]]] | None = None,
@@ -33,7 +33,7 @@ def of_images(
         A score for each image, indexed by image_id; NaN for an image without one.
     score_name
         What the score is called in the caption, such as `p(noise)`.
-    looks
+    limit
         At most so many images, from the first on; all by default.
     given
         Show the label that the image came with, not the one in force.
@@ -46,10 +46,11 @@ def of_images(
 
     Returns
     -------
-    Columns item, image, caption (a line for the label, a line for the score), label, score,
-    suggested or suggestions, and as asked full and shown.
+    pd.DataFrame
+        Columns item, image, caption (a line for the label, a line for the score), label, score,
+        suggested or suggestions, and as asked full and shown.
     """
-    first = scores.iloc[:looks]
+    first = scores.iloc[:limit]
     rows = table.set_index("image_id").loc[first.index]
     label = rows["given" if given else "label"]
     figures = first.map(lambda value: "" if pd.isna(value) else f"\n{score_name} {value:.2f}")

@@ -28,7 +28,7 @@ class _Plain(LogFormatter):
 class Picture(Figure):
     """A figure that a notebook shows as PNG by itself, without pyplot and its global state.
 
-    Text stands as it is: a class called `$x_1$` is no formula.
+    Text is shown as it is: a class called `$x_1$` is no formula.
     """
 
     def draw(self, renderer: RendererBase) -> None:

@@ -1,7 +1,7 @@
 """The gallery: one grid of photos in JupyterLab on which a person decides, a view over a journal.
 
 The browser holds what is in sight and little more: it asks for tiles as it scrolls. What is
-decided, in which order candidates stand and what a key decides is settled here and in `review`.
+decided, in which order candidates are shown and what a key decides is settled here and in `review`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -172,9 +172,10 @@ class Gallery:
         self.review.changes()
         if wanted and self.review.left:
             raise RuntimeError(
-                f"{self.title} {self.review.left} of {self.review.asked} candidates wait for a "
-                "look and `require_review` is on: decide them in this notebook in JupyterLab "
-                f"(the journal is {self.review.journal.path}), or set require_review: false"
+                f"{self.title} {self.review.left} of {self.review.asked} candidates are not "
+                "decided yet and `require_review` is on: decide them in this notebook in "
+                f"JupyterLab (the journal is {self.review.journal.path}), or set "
+                "require_review: false"
             )
 
     def __repr__(self) -> str:
@@ -232,7 +233,7 @@ class Gallery:
         self._show()
 
     def _lines(self) -> int:
-        """Lines of text under a tile; those of a row of photos stand beside each other."""
+        """Lines of text under a tile; those of a row of photos are side by side."""
         if self._rows:
             return 1
         columns = (self._candidates[name] for name in ("caption", "label", "suggestions"))

@@ -1,4 +1,4 @@
-// The menus above the grid: in which order candidates stand, and which are shown.
+// The menus above the grid: in which order candidates are shown, and which are shown.
 
 // Fills `order`; returns a function that shows an arrangement in the menus.
 function makeOrder(g, order) {

@@ -88,7 +88,7 @@ def confused_pairs(
 def sisters(probabilities: pd.DataFrame, labels: Sequence[str], most: int = 15) -> pd.DataFrame:
     """The confusion matrix of the classes in the most confused pairs.
 
-    Classes that are often confused stand side by side: they are ordered as the leaves of an
+    Classes that are often confused are side by side: they are ordered as the leaves of an
     average-linkage tree.
 
     Parameters
@@ -209,7 +209,7 @@ def to_show(
     files
         Where each picture lies, indexed by image id.
     examples
-        Class → image id, as `typical` gives: beside each photo stands an example of the predicted
+        Class → image id, as `typical` gives: beside each photo is an example of the predicted
         class, where there is one.
 
     Returns

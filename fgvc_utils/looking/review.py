@@ -22,9 +22,9 @@ WIDEST_SCORES = 15
 ORDER, CLASS = "order", "class"
 EVERYTHING, UNDECIDED, DECIDED = "all", "undecided", "decided"
 DISPUTED, NOT_MINE = "disputed", "not yet by me"
-# A gap longer than this is a pause and no look.
+# A gap longer than this is a pause.
 PAUSE_SECONDS = 60
-LOOKS_FOR_A_RATE = 5
+DECISIONS_FOR_A_RATE = 5
 
 
 class Standing(NamedTuple):
@@ -88,7 +88,7 @@ class Review:
         self.items: list[str] = self.candidates["item"].tolist()
         self.position = {item: place for place, item in enumerate(self.items)}
         self.asked = len(self.items) if asked is None else min(asked, len(self.items))
-        self._looks: list[tuple[float, int]] = []
+        self._made: list[tuple[float, int]] = []
         self._done: list[list[Decision]] = []
         self._undone: list[list[Decision]] = []
         self._voices: dict[str, dict[str, tuple[str, str]]] = {}
@@ -174,7 +174,7 @@ class Review:
         self._write(made)
         self._done.append(made)
         self._undone.clear()
-        self._looks.append((time.monotonic(), len(made)))
+        self._made.append((time.monotonic(), len(made)))
         return list(places)
 
     def undo(self) -> list[int]:
@@ -321,26 +321,26 @@ class Review:
 
     # How far it has come.
 
-    def looks_a_minute(self) -> float | None:
+    def decisions_a_minute(self) -> float | None:
         """Looks a minute in this review, pauses left out; None before there are some."""
-        looks = sum(count for _, count in self._looks[1:])
-        if looks < LOOKS_FOR_A_RATE:
+        made = sum(count for _, count in self._made[1:])
+        if made < DECISIONS_FOR_A_RATE:
             return None
-        gaps = np.diff([when for when, _ in self._looks])
-        return 60 * looks / max(float(gaps[gaps < PAUSE_SECONDS].sum()), 1e-3)
+        gaps = np.diff([when for when, _ in self._made])
+        return 60 * made / max(float(gaps[gaps < PAUSE_SECONDS].sum()), 1e-3)
 
     @property
     def progress(self) -> str:
-        """How far it has come, such as `decided 12 of 83 · 30 looks a minute · 3 min left`."""
-        words = [f"decided {self.decided} of {self.asked}"]
+        """How far it has come, such as `decided 12 of 83 · 30 a minute · 3 min left`."""
+        parts = [f"decided {self.decided} of {self.asked}"]
         if self.asked < len(self.items):
-            words = [f"decided {self.decided}, {self.asked} asked for, of {len(self.items)}"]
-        rate = self.looks_a_minute()
+            parts = [f"decided {self.decided}, {self.asked} asked for, of {len(self.items)}"]
+        rate = self.decisions_a_minute()
         if rate is not None:
-            words.append(f"{rate:.0f} looks a minute")
+            parts.append(f"{rate:.0f} a minute")
             if self.left:
-                words.append(f"{self.left / rate:.0f} min left")
-        return " · ".join(words)
+                parts.append(f"{self.left / rate:.0f} min left")
+        return " · ".join(parts)
 
 
 def check_candidates(candidates: pd.DataFrame) -> pd.DataFrame:
@@ -379,7 +379,7 @@ def check_candidates(candidates: pd.DataFrame) -> pd.DataFrame:
         raise ValueError("candidates: column `item` holds an empty string")
     twice = table["item"][table["item"].duplicated()]
     if len(twice):
-        raise ValueError(f"candidates: {twice.iloc[0]!r} stands twice in column `item`")
+        raise ValueError(f"candidates: {twice.iloc[0]!r} appears twice in column `item`")
     _check_paths(table["image"])
     if "full" not in table:
         table["full"] = table["image"]
@@ -409,7 +409,7 @@ class UnderPhoto(NamedTuple):
 def under_photo(caption: str, label: str, suggestions: Sequence[tuple[str, float]]) -> UnderPhoto:
     """The lines under a photo; empty strings for what there is not.
 
-    Names and scores stand on lines of their own, so that a long name takes no score's place. Where
+    Names and scores are on lines of their own, so that a long name takes no score's place. Where
     the likeliest class is the given label itself, the networks name no other one: `unsure`.
 
     Parameters
@@ -428,7 +428,7 @@ def under_photo(caption: str, label: str, suggestions: Sequence[tuple[str, float
     name, score = suggestions[0]
     if name == label:
         return UnderPhoto(first, UNSURE, scores)
-    # The score of the caption may be the likeliest class's own, which need not stand there twice.
+    # The score of the caption may be the likeliest class's own, which need not be there twice.
     if score == score and not scores.endswith(f"{score:.2f}"):
         scores = f"{scores} → {score:.2f}".strip()
         if len(scores) > WIDEST_SCORES:
@@ -477,7 +477,7 @@ def _checked_sorts(candidates: pd.DataFrame, sorts: Mapping[str, str]) -> dict[s
 
 
 def _folded(text: str) -> str:
-    """Text as it is compared: no case, no accents, words apart by one space."""
+    """Text as it is compared: no case, no accents, single spaces."""
     plain = unicodedata.normalize("NFKD", text)
     letters = "".join(letter for letter in plain if not unicodedata.combining(letter))
     return " ".join(letters.casefold().replace("_", " ").replace("-", " ").split())

@@ -18,7 +18,7 @@ COLOURS = {
     "noise": "#d55e00",
     "relabel": "#0072b2",
 }
-# So far apart, in pixels, are rows that stand beside each other.
+# So far apart, in pixels, are rows that are side by side.
 BETWEEN_ROWS = 16
 # Pixels: the heading, and a line of text under a photo.
 TOP, LINE = 26, 14
@@ -37,7 +37,7 @@ def contact_sheet(
 ) -> Image.Image:
     """Draw the first candidates as one picture that stays in the notebook.
 
-    Under each photo stand the lines of its caption, the decision and the best suggestion. Names
+    Under each photo are the lines of its caption, the decision and the best suggestion. Names
     that are too long are cut in the middle; scores stay whole.
 
     Parameters
@@ -162,6 +162,15 @@ def fitted(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
     """The text, cut in the middle with an ellipsis where it is wider than `width` pixels.
 
     At least half of what fits is the text's end, so that a score after a long name stays whole.
+
+    Parameters
+    ----------
+    text
+        One line.
+    font
+        The font that it is drawn in.
+    width
+        The space there is, in px.
     """
     if font.getlength(text) <= width:
         return text

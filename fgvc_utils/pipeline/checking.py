@@ -10,7 +10,7 @@ from typing import Any
 
 from fgvc_utils.pipeline.checks.findings import Contest, Findings
 from fgvc_utils.pipeline.checks.images import (
-    LOOK_SECONDS,
+    SAMPLE_SECONDS,
     check_class_names,
     check_listing,
     check_places,
@@ -27,7 +27,7 @@ from fgvc_utils.pipeline.checks.stages import check_journals, check_made_before
 from fgvc_utils.pipeline.checks.submission import check_prior, check_submission
 
 
-def check(steps: Sequence[Any], look_seconds: float = LOOK_SECONDS) -> Findings:
+def check(steps: Sequence[Any], sample_seconds: float = SAMPLE_SECONDS) -> Findings:
     """Check the steps of a contest.
 
     Nothing is written but a temporary file in the folder of results, which goes at once.
@@ -36,7 +36,7 @@ def check(steps: Sequence[Any], look_seconds: float = LOOK_SECONDS) -> Findings:
     ----------
     steps : sequence of contest_file.Step
         Each has a stage, a name, its parameters (cfg) and a stamp.
-    look_seconds : float
+    sample_seconds : float
         How long images are opened, in seconds; 0 opens none.
 
     Returns
@@ -44,7 +44,7 @@ def check(steps: Sequence[Any], look_seconds: float = LOOK_SECONDS) -> Findings:
     Findings
         Errors, which stop a run, warnings, and facts that were counted on the way.
     """
-    contest, found = Contest(steps, look_seconds), Findings()
+    contest, found = Contest(steps, sample_seconds), Findings()
     parts: list[Callable[[Contest, Findings], None]] = [
         check_places,
         check_listing,

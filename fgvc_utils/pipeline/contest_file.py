@@ -51,7 +51,7 @@ def read_contest(path: Path) -> list[Step]:
     names = [step.name for step in steps]
     for name in names:
         if names.count(name) > 1:
-            raise ParameterError(f"{path}: {name} stands twice; give each its own name")
+            raise ParameterError(f"{path}: {name} appears twice; give each its own name")
     models = [step.cfg.name for step in steps if step.stage in making("model")]
     for name in models:
         if models.count(name) > 1:

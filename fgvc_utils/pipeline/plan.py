@@ -58,7 +58,13 @@ def _reads(step: Step, earlier: Step) -> bool:
 
 
 def check_stage_names(steps: list[Step], first: str | None, only: str | None) -> None:
-    """Raise ParameterError where the contest has no stage that `--from` or `--only` names."""
+    """Check that the contest has the stages that `--from` and `--only` name.
+
+    Raises
+    ------
+    ParameterError
+        Naming the one that it has not, and those that it has.
+    """
     stages = [step.stage for step in steps]
     for name in (first, only):
         if name and name not in stages:

@@ -28,7 +28,7 @@ class Stage:
     does : str
         What it is for, in a line.
     makes : {"table", "model", "vote", "submission"}
-        What it hands on. A table is named after the stage, a model by the parameter `name`.
+        What it produces. A table is named after the stage, a model by the parameter `name`.
     table : str
         The stage whose table it reads, where that is fixed.
     table_parameters : tuple of str
@@ -79,7 +79,17 @@ class Stage:
         return [name for name in (getattr(cfg, n) for n in self.file_parameters) if name]
 
     def reads_of(self, cfg: Shared, earlier: str, name: str) -> bool:
-        """Whether it reads what an earlier stage makes; `name` is that of a model."""
+        """Whether it reads what an earlier stage makes.
+
+        Parameters
+        ----------
+        cfg
+            Its parameters.
+        earlier
+            The earlier stage.
+        name
+            The model's name, where the earlier stage makes one.
+        """
         before = STAGES[earlier]
         if before.makes == "table":
             pictures = before.lists_images and self.reads_pictures

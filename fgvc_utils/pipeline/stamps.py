@@ -23,7 +23,6 @@ from fgvc_utils.pipeline.stages import STAGES, vote_folder
 # data root is an input of its own.
 WHEREABOUTS = {"contest", "run", "outputs", "data_root", "decoded_gb"} | machines.NAMES
 
-
 # So many changes are named, the rest is counted.
 NAMED = 4
 
@@ -95,7 +94,7 @@ def _digests(files: list[Path], folder: Path) -> dict[str, str]:
 def code_of(stage: str) -> dict[str, str]:
     """What of a notebook's cells and of the package a stage's results depend on: digests by name.
 
-    The parameters cell is not among it: the values that were taken stand beside it. Nor is what
+    The parameters cell is not among it: the values that were taken are beside it. Nor is what
     only shows; see `jobs.sources`.
     """
     notebook = nbformat.read(NOTEBOOKS / f"{stage}.ipynb", as_version=4)

@@ -38,7 +38,7 @@ def bring_up_to_date(contest: Path) -> tuple[list[Path], list[str]]:
     -------
     copies : list of Path
         A notebook a stage, those of the file's stages first.
-    said : list of str
+    notes : list of str
         A line for each edited copy that was kept aside.
 
     Raises
@@ -48,7 +48,7 @@ def bring_up_to_date(contest: Path) -> tuple[list[Path], list[str]]:
     """
     steps = read_contest(contest)
     folder = steps[0].cfg.folder / "notebooks"
-    copies, said = [], []
+    copies, notes = [], []
     for stage in dict.fromkeys([*(step.stage for step in steps), *STAGES]):
         copy = folder / f"{stage}.ipynb"
         copies.append(copy)
@@ -61,11 +61,11 @@ def bring_up_to_date(contest: Path) -> tuple[list[Path], list[str]]:
             if is_now != was:
                 aside = _free_name(copy)
                 os.rename(copy, aside)
-                said.append(f"{copy} is new; yours, which you edited, is {aside.name}")
+                notes.append(f"{copy} is new; yours, which you edited, is {aside.name}")
         fresh["metadata"][KEY] = digest
         with whole_file(copy) as temporary:
             temporary.write_text(json.dumps(fresh, indent=1, ensure_ascii=False) + "\n", "utf-8")
-    return copies, said
+    return copies, notes
 
 
 def _with_contest(notebook: dict[str, Any], contest: str) -> dict[str, Any]:
@@ -112,12 +112,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--only-write", action="store_true", help="do not open JupyterLab")
     options, others = parser.parse_known_args(arguments)
     try:
-        copies, said = bring_up_to_date(options.contest)
+        copies, notes = bring_up_to_date(options.contest)
     except ParameterError as error:
         print(error, file=sys.stderr)
         return 2
     folder = copies[0].parent
-    print("\n".join([*said, f"working copies: {folder}"]), flush=True)
+    print("\n".join([*notes, f"working copies: {folder}"]), flush=True)
     if options.only_write:
         return 0
     # JupyterLab shows files below one folder alone.

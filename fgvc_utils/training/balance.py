@@ -6,7 +6,7 @@ import numpy as np
 
 
 def oversample(labels: np.ndarray, share: float = 1 / 3, seed: int = 0) -> np.ndarray:
-    """Return rows in which each class stands at least `share` times as often as the largest.
+    """Return rows in which each class occurs at least `share` times as often as the largest.
 
     Parameters
     ----------
@@ -15,7 +15,7 @@ def oversample(labels: np.ndarray, share: float = 1 / 3, seed: int = 0) -> np.nd
     share : float
         See above.
     seed : int
-        Draws which rows of a small class stand once more than the others.
+        Draws which rows of a small class occur once more than the others.
 
     Returns
     -------

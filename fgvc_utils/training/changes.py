@@ -1,7 +1,7 @@
 """The random changes of a recipe, an entry each: what the parameters, jobs and the sheet read.
 
 A new one takes an entry here, its builder in `augment.BUILDERS` (or `augment.MIXERS`), and its
-parameters in the notebooks 10 and 20. Names, captions and steps stand apart from the builders
+parameters in the notebooks 10 and 20. Names, captions and steps are apart from the builders
 because they change no picture: rewording one makes no trained model stale. Torch is not loaded
 here.
 """
@@ -30,7 +30,7 @@ class Step:
         0 for half the recipe's strength, 1 for the recipe's own (or the usual one, where the change
         is off), 2 for double.
     label : str
-        What stands above its tiles.
+        The title above its tiles.
     settings : dict
         Switch on this change alone, always: settings of `augment.random_changes`, or `train_ratio`,
         or `mix` and `mix_alpha`.

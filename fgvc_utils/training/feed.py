@@ -16,7 +16,6 @@ from fgvc_utils.training import augment
 
 Item = tuple[int, int]
 
-
 # Streams of random numbers that must not repeat each other.
 CROP, CHANGES, MIX = range(3)
 
@@ -201,7 +200,7 @@ class Targets:
         dense = np.zeros((len(places), self.classes), np.float32)
         columns = teacher.read_rows("target_classes", places)
         values = teacher.read_rows("target_probabilities", places).astype(np.float32)
-        # A class may stand twice in a row, its other value being nothing.
+        # A class may appear twice in a row, its other value being nothing.
         np.add.at(dense, (np.arange(len(places))[:, None], columns), values)
         return dense / dense.sum(axis=1, keepdims=True)
 

@@ -215,7 +215,13 @@ class Account(Callback):
 
 
 def check_loss(loss: float, job: Job, epoch: int) -> None:
-    """Raise FloatingPointError where the loss is no number any more."""
+    """Stop a job whose loss is no number any more.
+
+    Raises
+    ------
+    FloatingPointError
+        Naming the job and the epoch.
+    """
     if not np.isfinite(loss):
         raise FloatingPointError(
             f"the loss of job {job.name} is no number after epoch {epoch}; lower its rates"

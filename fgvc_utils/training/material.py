@@ -31,7 +31,7 @@ class Material:
     rows : DataFrame
         As `jobs.rows.ROW_COLUMNS` has them.
     labels, judged : ndarray of int (rows,)
-        Class numbers of the target, and of the label that predictions are held against; -1 where
+        Class numbers of the target, and of the label that predictions are compared with; -1 where
         there is none.
     fit_rows, validate_rows, predict_rows : ndarray of int
         Rows that are trained on, that judge, and that are predicted.

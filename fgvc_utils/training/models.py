@@ -20,7 +20,6 @@ from fgvc_utils.training.params import DistillParams
 # Fields of a job that the table of models always shows, and those that make no other network.
 ALWAYS_SHOWN = {"backbone", "size", "teachers", "balance", "mix", "epochs"}
 
-
 NO_RECIPE = {"name", "folder", "rows", "classes", "stores", "augmentation"} | {
     "keep", "reduce_to", "augmented_views", "keep_weights", "keep_every_step", "decoded",
     "test_time", "renew_statistics",

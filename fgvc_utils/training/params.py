@@ -1,7 +1,7 @@
 """The parameters of 10 and 20.
 
 No record has defaults: a default lives once, in the notebook's parameters cell. Types and ranges of
-the recipe's settings stand in `jobs.records`, those of the random changes in `training.changes`.
+the recipe's settings are in `jobs.records`, those of the random changes in `training.changes`.
 
 Counts in no digest.
 """

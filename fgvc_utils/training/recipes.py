@@ -243,6 +243,13 @@ def ratio_sweep(jobs: Sequence[Job], labels: pd.Series) -> pd.DataFrame:
 def ratio_job(job: Job, rows: pd.DataFrame, ratio: float) -> Rows:
     """Return the job that predicts the held-out images by a job's network at another test ratio.
 
+    Parameters
+    ----------
+    job, rows
+        The job whose network is taken, and its rows.
+    ratio
+        Side of the test picture over the network's input side.
+
     References
     ----------
     Touvron et al., Fixing the train-test resolution discrepancy, NeurIPS 2019.

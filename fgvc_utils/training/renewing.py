@@ -57,6 +57,17 @@ def renew_statistics(
     pooled over the batches, each weighing as many images as it has. A network without BatchNorm
     stays as it is.
 
+    Parameters
+    ----------
+    job, material
+        The job and its train images.
+    network
+        The network, changed in place.
+    processes
+        The processes over which the images are shared out.
+    progress
+        Where each batch is noted.
+
     References
     ----------
     Izmailov et al., Averaging weights leads to wider optima and better generalization, UAI 2018,

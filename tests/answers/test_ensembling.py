@@ -72,7 +72,7 @@ def test_images_are_asked_about_by_id_whatever_the_order_of_the_inventory():
 
 def test_a_strange_image_and_another_class_list_are_named(tmp_path: Path, stored: MemberOutputs):
     stored.check(IDS)
-    with pytest.raises(KeyError, match="a/predictions holds nothing of image 'i99'"):
+    with pytest.raises(KeyError, match="a/predictions has no row of image 'i99'"):
         stored.check([*IDS, "i99"])
     with pytest.raises(KeyError, match="image 'i99'"):
         next(stored.blocks(["i99"]))

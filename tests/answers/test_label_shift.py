@@ -38,7 +38,7 @@ def test_a_prior_of_shares_or_counts_in_any_order(tmp_path):
     [
         ("class,share\n0012,1\n", "lacks class '7' .2 in all."),
         ("class,share\n0012,1\n7,0\nNA,0\nrose,0\n", "class 'rose' is not one of the contest's"),
-        ("class,share\n0012,1\n7,0\nNA,0\nNA,0\n", "class 'NA' stands in more than one row"),
+        ("class,share\n0012,1\n7,0\nNA,0\nNA,0\n", "class 'NA' is in more than one row"),
         ("class,count\n0012,1\n7,many\nNA,2\n", "count 'many' of class '7' is not a number"),
         ("class,count\n0012,1\n7,\nNA,2\n", "count '' of class '7'"),
         ("class,count\n0012,1\n7,-3\nNA,2\n", "count '-3' of class '7'"),

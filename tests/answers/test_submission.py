@@ -56,7 +56,7 @@ def test_the_file_has_the_contests_columns_and_text_labels():
     [
         (["1", "2"], ["7", "rose"], COLUMNS, "class 'rose' is not one of the contest's"),
         (["1", "2"], ["7"], COLUMNS, "2 test images but 1 classes"),
-        (["1", "1"], ["7", "7"], COLUMNS, "test image '1' stands in more than one row"),
+        (["1", "1"], ["7", "7"], COLUMNS, "test image '1' is in more than one row"),
         ([1, 2], ["7", "7"], COLUMNS, "image 1 is not text"),
         (["1", "2"], ["7", 7], COLUMNS, "class 7 is not text"),
         (["1", "2"], ["7", None], COLUMNS, "class None is not text"),

@@ -152,7 +152,7 @@ def test_every_cell_may_be_run_again_and_nothing_is_submitted_twice(run):
 
 def test_without_held_out_images_the_probabilities_stand_in(run):
     store(run / "ensemble" / "other", {k: v for k, v in TEST.items() if k != "t2"})
-    with pytest.raises(KeyError, match="holds nothing of image 't2'"):
+    with pytest.raises(KeyError, match="has no row of image 't2'"):
         execute(run, ensemble="other", rule="cap", slack=1.0)
     inventory = pd.read_parquet(run / "tables" / "inventory.parquet")
     unread = inventory["image_id"] == "t2"

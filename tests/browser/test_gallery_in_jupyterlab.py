@@ -252,7 +252,7 @@ def test_fast_keys_each_meet_their_own_photo(notebook, journal):
     pressed = ["k", "d", "d", "k", "d", "k", "k"]
     screen.press(*pressed)
     screen.expect_progress("decided 7 of 14")
-    screen.expect_progress("looks a minute")
+    screen.expect_progress("a minute")
     lines = journal.read()
     assert lines["item"].tolist() == [f"{number:04d}" for number in range(7)]
     assert lines["decision"].str[0].tolist() == pressed

@@ -163,14 +163,14 @@ def test_the_summary_of_an_audit():
     assert "unknown" in audit.audit_summary({})
     line = audit.audit_summary({"a": "normal", "b": "noise", **dict.fromkeys("cdefgh", "normal")})
     low, high = audit.audit_interval(1, 8)
-    assert line.startswith(f"8 looks, 1 noise; residual noise {low:.1%} to {high:.1%}")
+    assert line.startswith(f"8 images, 1 noise; residual noise {low:.1%} to {high:.1%}")
     assert f"{audit.audit_bound(1, 8):.1%}" in line
     assert audit.count_decisions({"a": "noise", "b": "normal", "c": "noise"}) == (
         "2 noise, 1 normal"
     )
 
 
-def test_looks_beside_what_the_rule_had_decided():
+def test_decisions_beside_what_the_rule_had_decided():
     made = [
         ("drop", "keep", "", "drop: rose  p 0.40 → lily 0.50, fern 0.30"),
         ("drop", "relabel", "lily", "drop: rose  p 0.40 → lily 0.50, fern 0.30"),
@@ -179,13 +179,13 @@ def test_looks_beside_what_the_rule_had_decided():
         ("relabel", "drop", "", "relabel: rose  p 0.90 → lily 0.90"),
         ("", "keep", "", "an older journal"),
     ]
-    looks = pd.DataFrame(made, columns=["rule", "decision", "label", "shown"])
-    table = rules.looks_against_rule(looks)
+    decided = pd.DataFrame(made, columns=["rule", "decision", "label", "shown"])
+    table = rules.decisions_against_rule(decided)
     assert table.loc["drop"].to_dict() == {
         "another class": 1, "drop": 0, "keep": 1, "relabel": 1,
     }  # fmt: skip
     assert table.loc["relabel"].to_dict() == {
         "another class": 0, "drop": 1, "keep": 0, "relabel": 1,
     }  # fmt: skip
-    assert rules.looks_against_rule(looks.head(0)).empty
-    assert rules.looks_against_rule(looks.tail(1)).empty
+    assert rules.decisions_against_rule(decided.head(0)).empty
+    assert rules.decisions_against_rule(decided.tail(1)).empty

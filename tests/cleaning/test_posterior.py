@@ -1,4 +1,4 @@
-"""Posteriors of labels against sums done by hand, decisions, value of looks, planted errors."""
+"""Posteriors of labels against sums done by hand, decisions, value of a review, planted errors."""
 
 from dataclasses import replace
 

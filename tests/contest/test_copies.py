@@ -40,7 +40,7 @@ CHANGES = {
 
 
 def taken(pictures):
-    rows = [copies.looks(picture) for picture in pictures]
+    rows = [copies.hashes(picture) for picture in pictures]
     return pd.DataFrame(rows).assign(image_id=[f"i{n:03d}" for n in range(len(rows))])
 
 
@@ -73,7 +73,7 @@ def test_unreadable_images_and_no_images_at_all():
 
 
 def test_thousands_of_white_pictures_are_one_group():
-    white = copies.looks(Image.new("RGB", (64, 64), "white"))
+    white = copies.hashes(Image.new("RGB", (64, 64), "white"))
     rows = pd.DataFrame([white] * 5000).assign(image_id=[str(n) for n in range(5000)])
     assert set(copies.groups(rows, 6)) == {"0"}
 

@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from fgvc_utils.contest import copies, images
-from fgvc_utils.contest.images import UnreadableImage, decode
+from fgvc_utils.contest import copies, decoding, images
+from fgvc_utils.contest.decoding import UnreadableImage, decode
 from fgvc_utils.contest.listing import list_images
 from fgvc_utils.contest.places import data_root
 from fgvc_utils.core import files, processes
@@ -97,20 +97,20 @@ def test_files_that_are_no_whole_picture(monkeypatch):
     whole = saved(photo(200, 200), "JPEG")
     with pytest.raises(UnreadableImage, match="truncated"):
         decode(whole[: len(whole) // 2])
-    monkeypatch.setattr(images, "LARGEST_PIXELS", 1000)
+    monkeypatch.setattr(decoding, "LARGEST_PIXELS", 1000)
     with pytest.raises(UnreadableImage, match="too large: 48 × 32"):
         decode(saved(photo(), "PNG"))
 
 
 def test_shrink_keeps_the_aspect_and_never_enlarges():
     picture = np.asarray(photo(48, 32))
-    assert images.shrink(picture, 16).shape == (16, 24, 3)
-    assert images.shrink(picture, 64) is picture
+    assert decoding.shrink(picture, 16).shape == (16, 24, 3)
+    assert decoding.shrink(picture, 64) is picture
 
 
 def test_three_channel():
     stored = pd.Series(["RGB", "RGB rotated", "L", "P animated", "CMYK", "RGBA"])
-    assert images.is_three_channel(stored).tolist() == [True, True, False, False, False, False]
+    assert decoding.is_three_channel(stored).tolist() == [True, True, False, False, False, False]
 
 
 def test_take_in_fills_the_cache_and_lists_errors_the_same_way_twice(tmp_path):
@@ -219,7 +219,7 @@ def test_an_interrupted_call_goes_on_where_it_stopped(tmp_path, listing, monkeyp
     with pytest.raises(KeyboardInterrupt):
         images.take_in(listing, root, cache, 32)
     read = []
-    real = images.decode_small
+    real = decoding.decode_small
     monkeypatch.setattr(images, "decode_small", lambda *a: read.append(a) or real(*a))
     monkeypatch.setattr(OneProcess, "stop_at", "")
     taken = images.take_in(listing, root, cache, 32)
@@ -257,7 +257,7 @@ def test_a_disk_too_small_for_the_cache_is_said_after_a_sample(tmp_path, listing
 def by_pillow(data, monkeypatch):
     """What decode says without the fast way: the picture, or the reason."""
     with monkeypatch.context() as changed:
-        changed.setattr(images, "_plain_jpeg", lambda *rest: None)
+        changed.setattr(decoding, "_plain_jpeg", lambda *rest: None)
         return said_of(data)
 
 
@@ -274,7 +274,7 @@ def test_jpegs_are_decoded_to_the_bytes_that_pillow_gives(settings, monkeypatch)
     for width, height in [(90, 71), (64, 64), (17, 200), (1, 1)]:
         data = saved(photo(width, height), "JPEG", quality=80, **settings)
         assert said_of(data) == by_pillow(data, monkeypatch)
-        used = images._plain_jpeg(data, height, width, None)
+        used = decoding._plain_jpeg(data, height, width, None)
         assert used is not None, "the fast way is the one that is tested"
 
 
@@ -284,7 +284,7 @@ def test_a_jpeg_cut_anywhere_is_judged_as_pillow_judges(settings, monkeypatch):
     for length in [*range(2, len(whole), 97), len(whole) - 2, len(whole) - 1]:
         assert said_of(whole[:length]) == by_pillow(whole[:length], monkeypatch), length
     with pytest.raises(UnreadableImage, match="truncated"):
-        images.decode_small(whole[: len(whole) - 40], 8)
+        decoding.decode_small(whole[: len(whole) - 40], 8)
     spoilt = whole[: len(whole) // 2] + bytes(50) + whole[len(whole) // 2 + 50 :]
     assert said_of(spoilt) == by_pillow(spoilt, monkeypatch)
 
@@ -293,13 +293,15 @@ def test_a_jpeg_cut_anywhere_is_judged_as_pillow_judges(settings, monkeypatch):
 def test_a_large_jpeg_is_decoded_at_a_part_of_its_size_and_looks_the_same(subsampling):
     source = photo(803, 601)
     data = saved(source, "JPEG", quality=90, subsampling=subsampling)
-    whole = images.shrink(decode(data)[0], 64)
-    small, stored_as, size = images.decode_small(data, 64)
-    assert images._plain_jpeg(data, 601, 803, 64).shape == (151, 201, 3)
+    whole = decoding.shrink(decode(data)[0], 64)
+    small, stored_as, size = decoding.decode_small(data, 64)
+    assert decoding._plain_jpeg(data, 601, 803, 64).shape == (151, 201, 3)
     assert size == (601, 803) and stored_as == "RGB" and small.shape == whole.shape
     assert np.abs(small.astype(int) - whole.astype(int)).mean() < 1
     # Less than four times the size: nothing is decoded smaller.
-    assert np.array_equal(images.decode_small(data, 160)[0], images.shrink(decode(data)[0], 160))
+    assert np.array_equal(
+        decoding.decode_small(data, 160)[0], decoding.shrink(decode(data)[0], 160)
+    )
 
 
 def test_real_files_of_the_web():

@@ -77,7 +77,7 @@ def test_values_that_are_not_text_are_named(table, column, value):
 @pytest.mark.parametrize(
     ("row", "column", "value", "message"),
     [
-        (1, "image_id", "a", "image_id 'a' stands in more than one row"),
+        (1, "image_id", "a", "image_id 'a' is in more than one row"),
         (0, "split", "valid", "column split holds 'valid'"),
         (0, "status", "maybe", "column status holds 'maybe'"),
         (3, "given", "7", "a test row has a label"),

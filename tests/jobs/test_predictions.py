@@ -42,7 +42,7 @@ def test_rows_come_aligned_from_any_shard(tmp_path):
 def test_strangers_and_missing_arrays_are_named(tmp_path):
     write(tmp_path, [["i1"], ["i2"]])
     store = Store(tmp_path)
-    with pytest.raises(KeyError, match="nothing of image 'i9'"):
+    with pytest.raises(KeyError, match="no row of image 'i9'"):
         store.read("logits", ["i1", "i9"])
     with pytest.raises(KeyError, match="holds no features; it holds logits"):
         store.read("features")

@@ -56,7 +56,7 @@ def test_the_order_of_table_and_inventory_changes_no_row(table, inventory, turne
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (lambda s: s.drop("b"), "target says nothing of image 'b'"),
+        (lambda s: s.drop("b"), "target has no value for image 'b'"),
         (lambda s: pd.concat([s, pd.Series("x", ["z"])]), "target names image 'z'"),
         (lambda s: pd.concat([s, s[:1]]), "target names image 'a' twice"),
         (lambda s: s.reset_index(drop=True), "target names image 0, .* index it by image_id"),
@@ -76,12 +76,12 @@ def test_an_unknown_column_of_rows_is_refused(inventory):
 def test_which_images_of_a_table_are_readable(table, inventory):
     found = readable(inventory, table.iloc[::-1])
     assert found.to_dict() == {"t": True, "c": False, "b": True, "a": True}
-    with pytest.raises(KeyError, match="the inventory holds nothing of image 'b'"):
+    with pytest.raises(KeyError, match="the inventory has no row of image 'b'"):
         readable(inventory.drop("b"), table)
 
 
 def test_a_doubled_image_has_no_index():
-    with pytest.raises(ValueError, match="image_id 'a' stands in more than one row"):
+    with pytest.raises(ValueError, match="image_id 'a' is in more than one row"):
         tables.by_image_id(pd.DataFrame({"image_id": ["a", "b", "a"]}))
 
 
@@ -99,7 +99,7 @@ def test_logits_come_in_the_order_asked_for_and_a_stranger_is_named(tmp_path):
     written(jobs[0].store, "logits", ["a", "b"], [[1, 0, 0], [2, 0, 0]])
     written(jobs[1].store, "logits", ["t"], [[3, 0, 0]])
     assert read_logits(jobs, ["t", "a"])["x"].to_dict() == {"t": 3.0, "a": 1.0}
-    with pytest.raises(KeyError, match="job one and job two predicted nothing of image 'c'"):
+    with pytest.raises(KeyError, match="job one and job two did not predict image 'c'"):
         read_logits(jobs, ["a", "c"])
 
 
@@ -108,7 +108,7 @@ def test_scores_of_images_are_zero_only_where_that_is_allowed(tmp_path):
     ids = pd.Series(["b", "c", "a"])
     scores = scores_of_all(store, ids, unread=["c"])
     assert scores.tolist() == [[4, 5, 6], [0, 0, 0], [1, 2, 3]]
-    with pytest.raises(KeyError, match="nothing of image 'c'"):
+    with pytest.raises(KeyError, match="no row of image 'c'"):
         scores_of_all(store, ids)
 
 

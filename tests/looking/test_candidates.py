@@ -34,7 +34,7 @@ def inventory():
 
 def test_images_come_in_the_order_of_their_scores(table, inventory):
     scores = pd.Series({"c": 0.25, "b": 0.5, "a": np.nan})
-    shown = candidates.of_images(table, inventory, scores, "p", looks=2)
+    shown = candidates.of_images(table, inventory, scores, "p", limit=2)
     assert shown["item"].tolist() == ["c", "b"]
     assert shown["image"].tolist() == ["/cache/c.jpg", "/cache/b.jpg"]
     assert shown["caption"].tolist() == ["lily\np 0.25", "lily\np 0.50"]

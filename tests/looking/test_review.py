@@ -163,11 +163,11 @@ def test_rate_leaves_pauses_out(candidates, journal, monkeypatch):
     assert review.progress == "decided 0, 6 asked for, of 7"
     for place in range(5):
         review.decide([place], "keep")
-    assert review.looks_a_minute() is None
+    assert review.decisions_a_minute() is None
     review.decide([5], "keep")
     # Five looks after the first, 2 s each; the long gap does not count.
-    assert review.looks_a_minute() == pytest.approx(60 * 5 / 8)
-    assert review.progress == "decided 6, 6 asked for, of 7 · 38 looks a minute"
+    assert review.decisions_a_minute() == pytest.approx(60 * 5 / 8)
+    assert review.progress == "decided 6, 6 asked for, of 7 · 38 a minute"
 
 
 def test_time_left(candidates, journal, monkeypatch):
@@ -176,7 +176,7 @@ def test_time_left(candidates, journal, monkeypatch):
     review = make(candidates, journal)
     review.decide([0], "keep")
     review.decide([1, 2, 3, 4, 5], "drop")
-    assert review.progress == "decided 6 of 7 · 30 looks a minute · 0 min left"
+    assert review.progress == "decided 6 of 7 · 30 a minute · 0 min left"
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,7 @@ def root(tmp_path, monkeypatch):
 def found(tmp_path, root):
     """Check the contest with some sections changed; a section of None is left out."""
 
-    def of(look_seconds=0.5, **sections):
+    def of(sample_seconds=0.5, **sections):
         contest = EVERY_STAGE | {"outputs": str(tmp_path / "outputs")}
         for name, changes in sections.items():
             name = name.removeprefix("s")
@@ -73,7 +73,7 @@ def found(tmp_path, root):
             else:
                 contest[name] = changes
         (tmp_path / "mine.yaml").write_text(yaml.safe_dump(contest))
-        return check(read_contest(tmp_path / "mine.yaml"), look_seconds)
+        return check(read_contest(tmp_path / "mine.yaml"), sample_seconds)
 
     return of
 
@@ -201,7 +201,7 @@ def test_a_listing_without_the_column_is_an_error(found, root):
 
 def test_images_that_no_one_can_read_are_an_error_and_some_a_warning(found, root):
     (root / "train/ant/0.jpg").write_bytes(b"")
-    result = found(look_seconds=20)
+    result = found(sample_seconds=20)
     assert result.errors == []
     assert any(
         "1 of 18 images that were opened cannot be read, such as train/ant/0.jpg (empty" in w
@@ -209,7 +209,11 @@ def test_images_that_no_one_can_read_are_an_error_and_some_a_warning(found, root
     )
     for path in (root / "test").iterdir():
         path.write_bytes(b"<html>404</html>")
-    only(found(look_seconds=20).errors, "test: 6 of 6 images", "not one can: are these images?")
+    only(
+        found(sample_seconds=20).errors,
+        "test: 6 of 6 images",
+        "not one could be read: are these images?",
+    )
 
 
 def test_one_class_is_no_contest(found, root):
@@ -347,7 +351,7 @@ def test_a_prior_of_other_classes_is_an_error(found, root):
     (root / "prior.csv").write_text("class,count\nant,1\nbee,2\ngnu,3\n")
     only(found(**given).errors, "class 'gnu' is not one of the contest's")
     (root / "prior.csv").write_text("class;count\nant;1\n")
-    only(found(**given).errors, "parted by semicolons")
+    only(found(**given).errors, "separated by semicolons")
     (root / "prior.csv").write_text("class,count\nant,1\nbee,2\ncat,3\n")
     assert found(**given).errors == []
 
@@ -407,7 +411,7 @@ def test_a_check_of_many_files_takes_little_memory(found, root):
     for number in range(few):
         os.link(root / "train/ant/0.jpg", root / f"train/ant/{number:06d}.jpg")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    result = found(look_seconds=0.2)
+    result = found(sample_seconds=0.2)
     assert result.errors == [] and result.facts[0].startswith("20018 train images")
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
     assert grown < 400

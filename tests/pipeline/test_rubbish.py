@@ -17,8 +17,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from fgvc_utils.contest import decoded, images, tables
-from fgvc_utils.contest.images import UnreadableImage, decode_small, read_raw
+from fgvc_utils.contest import decoded, decoding, images, tables
+from fgvc_utils.contest.decoding import UnreadableImage, decode_small
+from fgvc_utils.contest.images import read_raw
 from fgvc_utils.contest.inventory import inventory_path, read_inventory
 from fgvc_utils.contest.listing import inside, list_images, listing_digest, spelt_out
 from fgvc_utils.contest.parameters import ParameterError
@@ -170,7 +171,7 @@ def test_a_large_picture_is_decoded_in_little_more_than_its_own_memory():
     """Of 60 million pixels: 240 MB as Pillow holds them, which is what Pillow needs at least."""
     script = (
         "import io, resource\nfrom PIL import Image\n"
-        "from fgvc_utils.contest.images import decode_small\n"
+        "from fgvc_utils.contest.decoding import decode_small\n"
         "out = io.BytesIO()\n"
         "Image.new('RGBA', (10_000, 6_000), (9, 99, 30, 200)).save(out, 'PNG', compress_level=1)\n"
         "data = out.getvalue()\ndel out\n"
@@ -194,12 +195,12 @@ def test_a_picture_in_bands_is_the_picture_as_a_whole(mode, monkeypatch):
     source = source if mode in ("RGBA", "I;16") else source.convert("RGB").convert(mode)
     out = io.BytesIO()
     source.save(out, "TIFF" if mode in ("CMYK", "LA") else "PNG")
-    whole = images.decode(out.getvalue())
-    monkeypatch.setattr(images, "BAND_PIXELS", 83 * 7)
-    banded = images.decode(out.getvalue())
+    whole = decoding.decode(out.getvalue())
+    monkeypatch.setattr(decoding, "BAND_PIXELS", 83 * 7)
+    banded = decoding.decode(out.getvalue())
     assert np.array_equal(whole[0], banded[0]) and whole[1] == banded[1]
     # At half the size, seven rows at once would cut through a pair.
-    small = images._in_bands(Image.open(io.BytesIO(out.getvalue())), 2)
+    small = decoding._in_bands(Image.open(io.BytesIO(out.getvalue())), 2)
     assert small.shape == (31, 42, 3)
 
 
@@ -316,14 +317,14 @@ def test_a_link_to_a_folder_is_refused_and_not_left_out_in_silence(root, tmp_pat
         (b"", "is empty; its first line must name the columns"),
         ("path,label\né.jpg,x\n".encode("latin-1"), "is not UTF-8 text, first in line 2"),
         ("path,label\na.jpg,x\n".encode("utf-16"), "is not UTF-8 text, first in line 1"),
-        (b"path;label\na.jpg;x\n", "parted by semicolons"),
-        (b"path\tlabel\na.jpg\tx\n", "parted by tabs"),
+        (b"path;label\na.jpg;x\n", "separated by semicolons"),
+        (b"path\tlabel\na.jpg\tx\n", "separated by tabs"),
         (b"path,label\na.jpg,x\nb,c.jpg,x\n", "line 3 has 3 fields, the header 2"),
         (b"path,label\na.jpg,x,y\nb.jpg,x,y\n", "line 2 has 3 fields, the header 2"),
         (b"path,label\na.jpg\n", "line 2 has 1 fields, the header 2"),
         (b"path,label\na\0.jpg,x\n", "line 2 holds a NUL byte"),
         (b'path,label\n"a.jpg,x\nb.jpg,y\n', "is a double quote not closed"),
-        (b"path,label,label\na.jpg,x,y\n", "column 'label' stands twice"),
+        (b"path,label,label\na.jpg,x,y\n", "column 'label' appears twice"),
         (b"path,label\n" + b"a" * 200_000 + b",x\n", "field larger than field limit"),
         (b'path,label\n"a\nb.jpg",x\n', "column 'path' holds control characters in row 1"),
         (b"path,label\na.jpg,\x07\n", "column 'label' holds control characters in row 1"),
@@ -516,7 +517,7 @@ def test_a_file_that_finds_no_room_is_named_and_leaves_nothing_behind(tmp_path):
     )
     done = on_a_full_disk(tmp_path, script, 4000)
     assert "NotEnoughSpace" in done.stderr.splitlines()[-1], done.stderr
-    assert re.search("a.bin could not be written .* are free there: free some room", done.stderr)
+    assert re.search("a.bin could not be written .* are free there: free some space", done.stderr)
     assert not list(tmp_path.iterdir())
 
 
@@ -541,14 +542,14 @@ def test_predictions_that_find_no_room_say_how_much_they_need_and_kill_no_proces
         (b"run: a\n10_train:\n\tepochs: 3\n", "is not valid YAML: .* not with tabs"),
         ("run: é\n10_train:\n".encode("latin-1"), "is not UTF-8 text, first in line 1"),
         (b"[" * 5000, "is not valid YAML: .*recursion"),
-        (b"? [a]\n: b\n10_train:\n", "line 1: a list or a mapping stands where a name must"),
+        (b"? [a]\n: b\n10_train:\n", "line 1: a list or a mapping where a name must be"),
         (b"run: a\n10_train:\n  1: 2\n", "section 10_train is .1: 2., not names with values"),
         (b"run: 2024-99-99\n10_train:\n", "is not valid YAML: month"),
         (b"run: a\n10_train:\n  size: " + b"9" * 5000, "is not valid YAML: Exceeds the limit"),
         (b"run: &a [*a]\n10_train:\n", "is not valid YAML: .*recursive"),
         (b"run: !!python/object/apply:os.system ['x']\n10_train:\n", "is not valid YAML"),
         (b"run: a\0\n", "is not valid YAML: unacceptable character"),
-        (b"run: a\n10_train:\n  size: 64\n  size: 96\n", "line 3: 'size' stands twice"),
+        (b"run: a\n10_train:\n  size: 64\n  size: 96\n", "line 3: 'size' appears twice"),
     ],
 )
 def test_a_contest_file_that_is_no_clean_yaml_is_refused_with_its_name(tmp_path, content, said):

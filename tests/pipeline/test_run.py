@@ -181,7 +181,7 @@ def test_a_required_review_stops_there_and_says_what_to_do(finished):
     stopped = run_pipeline(finished, "--only", "03_fine", file="required.yaml")
     assert stopped.returncode != 0
     said = stopped.stdout + stopped.stderr
-    assert "wait for a look" in said and "require_review: false" in said
+    assert "are not decided yet" in said and "require_review: false" in said
     assert (run / "tables/03_fine.parquet").read_bytes() == before
     assert any("image/png" in out.get("data", {}) for out in outputs_of(run / "03_fine.ipynb"))
 
@@ -291,8 +291,8 @@ def contest_file(folder: Path, text: str) -> Path:
         ("run: a\n10_train:\n  epochs: many\n", "epochs = 'many'"),
         ("run: 12\n10_train:\n", "run = 12"),
         ("run: a\n10_train:\n\tepochs: 3\n", "not valid YAML"),
-        ("run: a\nrun: b\n10_train:\n", "'run' stands twice"),
-        ("run: a\n10_train:\n  - name: x\n  - name: x\n", "10_train-x stands twice"),
+        ("run: a\nrun: b\n10_train:\n", "'run' appears twice"),
+        ("run: a\n10_train:\n  - name: x\n  - name: x\n", "10_train-x appears twice"),
         ("run: a\n11_train:\n", "11_train"),
         ("run: a\n", "names no stage"),
         ("", "holds no parameters"),

@@ -107,7 +107,7 @@ def test_grid_shuffle_is_a_permutation_of_tiles(size):
     before, after = ([i[:, r, c].numpy().tobytes() for r, c in places] for i in (picture, out))
     assert sorted(after) == sorted(before)
     assert torch.equal(out[:, 2 * side :], picture[:, 2 * side :])
-    # Whatever n is drawn, no pixel is lost and none stands twice.
+    # Whatever n is drawn, no pixel is lost and none appears twice.
     for _ in range(20):
         out = GridShuffle(4)(picture)
         code = out[0].int() + 256 * out[1].int()

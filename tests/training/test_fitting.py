@@ -37,8 +37,6 @@ from fgvc_utils.training.worker import carry_out
 # Running statistics belong to the process that saw the pictures; all other tensors are alike.
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 TWO = Hardware(processes=2, threads=1, device="cpu", timeout_minutes=3)
-
-
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 

@@ -27,14 +27,14 @@ class Findings:
 class Contest:
     """The steps of a contest with what several checks need of it."""
 
-    def __init__(self, steps: Sequence[Any], look_seconds: float) -> None:
+    def __init__(self, steps: Sequence[Any], sample_seconds: float) -> None:
         self.steps = list(steps)
-        self.look_seconds = look_seconds
+        self.sample_seconds = sample_seconds
         self.folder: Path = steps[0].cfg.folder
         self.root: Path | None = None
         # All images with image_id, path, split, given; None where they cannot be listed.
         self.images: pd.DataFrame | None = None
-        # Bytes of a cached JPEG, by a look at some images.
+        # Bytes of a cached JPEG, estimated from some images.
         self.jpeg_bytes = 0.0
 
     def of(self, *stages: str) -> list[Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from fgvc_utils.contest import images, listing, tables
+from fgvc_utils.contest import decoding, images, listing, tables
 from fgvc_utils.contest.places import data_root
 from fgvc_utils.core.files import nearest_existing
 from fgvc_utils.pipeline.checks.findings import Contest, Findings
@@ -17,9 +17,7 @@ from fgvc_utils.pipeline.naming import first_quoted
 from fgvc_utils.pipeline.stages import making
 
 # How long images are opened, train and test together, and how long a listing's paths are sought.
-LOOK_SECONDS = 4.0
-
-
+SAMPLE_SECONDS = 4.0
 SEARCH_SECONDS = 5.0
 
 
@@ -48,7 +46,7 @@ def check_places(contest: Contest, found: Findings) -> None:
 
 
 def check_listing(contest: Contest, found: Findings) -> None:
-    """Folders and listings can be read, all images are there, none stands twice."""
+    """Folders and listings can be read, all images are there, none appears twice."""
     if contest.root is None:
         return
     steps = contest.of("01_noise")
@@ -78,7 +76,7 @@ def check_listing(contest: Contest, found: Findings) -> None:
     except ValueError as error:
         found.errors.append(f"01_noise: {error}")
         return
-    # With one side missing, its own error is said; the rest is not judged by half the images.
+    # With one side missing, its own error is listed; the rest is not judged by half the images.
     if together is not None and len(parts) == 1 + bool(cfg.test):
         contest.images = together
 
@@ -186,8 +184,8 @@ def check_class_names(contest: Contest, found: Findings) -> None:
     single = sizes.index[sizes == 1].tolist()
     if single and len(sizes) > 1:
         found.warnings.append(
-            f"{len(single)} of {len(sizes)} classes have one image, which nothing can be held "
-            f"against: {first_quoted(sorted(single))}"
+            f"{len(single)} of {len(sizes)} classes have one image, with nothing to compare "
+            f"it with: {first_quoted(sorted(single))}"
         )
     alike: dict[str, list[str]] = {}
     for name in sorted(sizes.index):
@@ -206,7 +204,7 @@ def look_at_images(contest: Contest, found: Findings) -> None:
     Where 01 is done it has opened all of them.
     """
     steps = [step for step in contest.of("01_noise") if not step.stamp.is_file()]
-    if contest.images is None or not contest.look_seconds or not steps:
+    if contest.images is None or not contest.sample_seconds or not steps:
         return
     side = steps[0].cfg.cache_side
     sizes: list[int] = []
@@ -223,7 +221,7 @@ def look_at_images(contest: Contest, found: Findings) -> None:
             f"{first} ({reasons[first]})"
         )
         if len(reasons) == looked:
-            found.errors.append(f"{text}; not one can: are these images?")
+            found.errors.append(f"{text}; not one could be read: are these images?")
         else:
             found.warnings.append(f"{text}; 01 lists all of them with their reason")
     contest.jpeg_bytes = float(np.mean(sizes)) if sizes else 0.0
@@ -232,18 +230,18 @@ def look_at_images(contest: Contest, found: Findings) -> None:
 def _open_some(
     contest: Contest, paths: pd.Series, side: int, sizes: list[int]
 ) -> tuple[dict[str, str], int]:
-    """Decode images at random for half of the look; gives path → reason, and how many it were."""
+    """Decode random images for half of the time; gives path → reason, and how many were tried."""
     import simplejpeg
 
     began, looked, reasons = time.monotonic(), 0, {}
     for path in paths.sample(frac=1, random_state=0):
-        if looked and time.monotonic() - began > contest.look_seconds / 2:
+        if looked and time.monotonic() - began > contest.sample_seconds / 2:
             break
         looked += 1
         try:
             data, _ = images.read_raw(contest.root, path)
-            small, *_ = images.decode_small(data, side)
-        except images.UnreadableImage as error:
+            small, *_ = decoding.decode_small(data, side)
+        except decoding.UnreadableImage as error:
             reasons[path] = str(error)
             continue
         jpeg = simplejpeg.encode_jpeg(

@@ -51,7 +51,7 @@ def _network_problem(name: str, weights: str) -> str:
 
 
 def _on_this_machine(name: str) -> bool:
-    """Whether timm's own weights were downloaded before; true where that cannot be told."""
+    """Whether timm's own weights were downloaded before; true where that is not known."""
     import timm
     from huggingface_hub import try_to_load_from_cache
 

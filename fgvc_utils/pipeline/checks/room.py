@@ -16,8 +16,6 @@ from fgvc_utils.training import backbones
 # Bytes a pixel of the cache's JPEGs (quality 95, full colour) and height × width / side² of photos,
 # where no image was looked at.
 JPEG_BYTES = 0.5
-
-
 ASPECT = 1.4
 
 

@@ -1,10 +1,10 @@
-"""What is a look worth? Truth as the reviewer, looks in three orders, and the next model's top-1.
+"""What does a review gain? Truth as the reviewer, three orders, and the next model's top-1.
 
-`python benchmarks/review_worth.py [--contests demo grocery-web] [--seeds 0 1 2]` runs the kit's
+`python benchmarks/review_gain.py [--contests demo grocery-web] [--seeds 0 1 2]` runs the kit's
 cleaning without a human, then lets truth answer 5, 10 and 20 % of the negatives (the images that
-were not kept as they came): in our order of worth, at random, and in the order of cleanlab's
+were not kept as they came): in our order, at random, and in the order of cleanlab's
 label-quality ranking of the same out-of-fold probabilities, which puts the likeliest label errors
-first. After the looks the rounds go on, as in the notebook. The score is the test top-1 of the
+first. After the decisions the rounds go on, as in the notebook. The score is the test top-1 of the
 small model of `cleaning.py`, trained on what is then kept. Last line: JSON.
 """
 
@@ -51,21 +51,21 @@ def run(contest: benchmark.Contest) -> list[dict]:
     rows = [scored(contest, order, 0.0, ours, 0, 0) for order in ORDERS]
     for name, order in orders(contest.seed, coarse, decided, learnt).items():
         for share in SHARES:
-            said = benchmark.answer(contest, order[: round(len(order) * share)])
-            known = benchmark.as_known(coarse, said)
+            decisions = benchmark.answer(contest, order[: round(len(order) * share)])
+            known = benchmark.as_known(coarse, decisions)
             folder = f"03_{ORDERS.index(name)}_{share:.2f}"
             again, *_ = benchmark.posterior_stage(contest, coarse, known, folder)
-            table = benchmark.with_answers(contest, again, said)
-            changed = changed_by(said, ours)
-            rows.append(scored(contest, name, share, table, len(said), changed))
+            table = benchmark.with_answers(contest, again, decisions)
+            changed = changed_by(decisions, ours)
+            rows.append(scored(contest, name, share, table, len(decisions), changed))
     return rows
 
 
-def changed_by(said: pd.Series, before: pd.DataFrame) -> int:
-    """How many of the looks changed what an image teaches."""
-    rows = before.set_index("image_id").loc[said.index]
+def changed_by(decisions: pd.Series, before: pd.DataFrame) -> int:
+    """How many of the decisions changed what an image teaches."""
+    rows = before.set_index("image_id").loc[decisions.index]
     taught = rows["label"].where(rows["status"] == "keep", "")
-    return int((taught != said).sum())
+    return int((taught != decisions).sum())
 
 
 def scored(
@@ -73,10 +73,10 @@ def scored(
     order: str,
     share: float,
     table: pd.DataFrame,
-    looks: int,
+    reviewed: int,
     changed: int,
 ) -> dict:
-    row = benchmark.scored(contest, order, table, looks)
+    row = benchmark.scored(contest, order, table, reviewed)
     kept = {key: row[key] for key in ("contest", "seed", "f1", "top1", "looks")}
     return {"order": order, "share": share, "changed": changed, **kept}
 
@@ -84,7 +84,7 @@ def scored(
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
     """Mean top-1 and F1 by order and share, with 95 % half-widths over seeds (Student's t).
 
-    `gain` is the mean of each seed's top-1 less its top-1 without looks: a paired difference.
+    `gain` is the mean of each seed's top-1 less its top-1 without a review: a paired difference.
     """
     keys = ["contest", "order", "share"]
     without = rows[rows["share"] == 0].set_index(["contest", "seed", "order"])["top1"]
@@ -107,7 +107,7 @@ def main() -> None:
 
 
 def closing(table: pd.DataFrame) -> dict:
-    """Mean top-1 by contest, order and share of looks."""
+    """Mean top-1 by contest, order and share reviewed."""
     line: dict = {}
     for (contest, order, share), top1 in table["top1"].items():
         line.setdefault(contest, {}).setdefault(order, {})[f"{share:.2f}"] = round(float(top1), 4)
