@@ -75,13 +75,15 @@ class Shared(Machines):
             return cls(**(here | strangers))
         file = read_contest_file(path)
         section = file.section(stage, chosen.get("name"))
+        place = file.where(stage, chosen.get("name"))
         # By itself first: an error in the file names the file.
         by_file = from_file(cls, file, stage, section)
         there = file.values(section, cls.model_fields)
         cfg = cls(**(here | there | chosen | strangers))
         taken = [n for n in there if n not in chosen and not _same(there[n], here.get(n))]
-        print(f"parameters of {shown_path(path)}, section {stage}{_listed(taken, there)}")
-        own = [n for n in chosen if n != "contest" and getattr(cfg, n) != getattr(by_file, n)]
+        print(f"parameters of {shown_path(path)}, {place}{_listed(taken, there)}")
+        own = [n for n in chosen if getattr(cfg, n) != getattr(by_file, n)]
+        own = [n for n in own if n not in ("contest", "name")]
         if own:
             print(f"set here, not as in the file{_listed(own, chosen, dict(by_file))}")
         return cfg

@@ -26,14 +26,14 @@ class _UniqueKeys(yaml.SafeLoader):
 
 
 def _mapping(loader: _UniqueKeys, node: yaml.MappingNode) -> dict:
-    keys = [key.value for key, _ in node.value]
-    for key in keys:
-        if not isinstance(key, str):
-            raise ParameterError(
-                f"line {node.start_mark.line + 1}: a list or a mapping where a name must be"
-            )
-        if keys.count(key) > 1:
-            raise ParameterError(f"line {node.start_mark.line + 1}: {key!r} appears twice")
+    seen: set[str] = set()
+    for key, _ in node.value:
+        line = key.start_mark.line + 1
+        if not isinstance(key.value, str):
+            raise ParameterError(f"line {line}: a list or a mapping where a name must be")
+        if key.value in seen:
+            raise ParameterError(f"line {line}: {key.value!r} appears twice")
+        seen.add(key.value)
     loader.flatten_mapping(node)
     return dict(loader.construct_pairs(node, deep=True))
 
@@ -134,6 +134,22 @@ class ContestFile:
         if name is not None and "name" in usual:
             sections = [s for s in sections if s.get("name", usual["name"]) == name]
         return sections[0] if sections else {}
+
+    def where(self, stage: str, name: str | None = None) -> str:
+        """Which section a notebook's parameters come from, in words; see `section`."""
+        usual, sections = notebook_defaults(stage), self.sections.get(stage, [])
+        if not sections:
+            return f"no section {stage}: its shared values and the notebook's defaults"
+        if "name" not in usual:
+            return f"section {stage}"
+        names = [str(s.get("name", usual["name"])) for s in sections]
+        if name is not None and name not in names:
+            return (
+                f"no section of {stage} is named {name!r} (there are {', '.join(names)}): a "
+                "further model, by its shared values and the notebook's defaults"
+            )
+        first = f", the first of {', '.join(names)}" if name is None and len(names) > 1 else ""
+        return f"section {stage} {names[0] if name is None else name!r}{first}"
 
     def values(self, section: dict[str, Any], fields: Collection[str]) -> dict[str, Any]:
         """A section's values, before them those shared values that are among `fields`."""

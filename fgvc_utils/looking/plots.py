@@ -459,8 +459,10 @@ def heat_map(values: pd.DataFrame, title: str) -> Figure:
     figure, axes = square_of(values, title, cell=0.55)
     axes.imshow(values.to_numpy(dtype=float), cmap="PuOr", vmin=-1.4, vmax=1.4)
     for row, column in zip(*np.nonzero(values.notna().to_numpy()), strict=True):
-        text = f"{values.iat[row, column]:.2f}"
-        axes.text(column, row, text, ha="center", va="center", fontsize="small")
+        value = values.iat[row, column]
+        colour = "white" if abs(value) > 0.7 else "black"
+        text = {"ha": "center", "va": "center", "fontsize": "small", "color": colour}
+        axes.text(column, row, f"{value:.2f}", **text)
     return figure
 
 

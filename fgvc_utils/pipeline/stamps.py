@@ -120,7 +120,11 @@ def why(step: Step) -> str:
         written, there = done.get("results", {}), results_of(step)
         gone = sorted(written.keys() - there.keys())
         other = sources.changed(written, there)
-        if gone:
+        # A submission's name is its own; all else that a step makes keeps its name.
+        instead = sorted(there.keys() - written.keys())
+        if gone and instead:
+            reasons.append(f"{instead[0]} is in force instead of {gone[0]}")
+        elif gone:
             reasons.append(f"gone: {first_few(gone, NAMED)}")
         elif other:
             reasons.append(f"written by something else since: {first_few(other, NAMED)}")

@@ -316,8 +316,8 @@ def test_a_notebook_takes_its_section_and_the_shared_values(contest, capsys):
     assert (cfg.known_count, cfg.rule, cfg.run, cfg.processes) == (4, "sinkhorn", "mine", 3)
     # 40 has no test ratios.
     assert capsys.readouterr().out == (
-        f"{contest}, 40_submit: run 'mine', data_root 'mine', processes 3, known_count 4, "
-        "rule 'sinkhorn'\n"
+        f"parameters of {contest}, section 40_submit: run 'mine', data_root 'mine', processes 3, "
+        "known_count 4, rule 'sinkhorn'\n"
     )
 
 
@@ -354,6 +354,19 @@ def test_the_name_chooses_among_the_sections_of_a_stage(contest):
     assert (own.name, own.epochs, own.balance, own.run) == ("b0", 3, "none", "mine")
     usual = notebook_defaults("10_train")["name"]
     assert train(contest).name != usual
+
+
+def test_it_is_said_which_section_the_parameters_come_from(contest, capsys):
+    train(contest)
+    assert "section 10_train 'one', the first of one, two" in capsys.readouterr().out
+    train(contest, name="two")
+    assert "section 10_train 'two'" in capsys.readouterr().out
+    train(contest, name="zz")
+    said = capsys.readouterr().out
+    assert "no section of 10_train is named 'zz' (there are one, two): a further model" in said
+    assert "there 'lite0'" not in said
+    LowQualityParams.read(notebook_defaults("04_lowq") | {"contest": contest}, "04_lowq")
+    assert "no section 04_lowq: its shared values" in capsys.readouterr().out
 
 
 def test_a_stage_that_the_file_does_not_name_takes_the_shared_values(contest):

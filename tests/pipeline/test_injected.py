@@ -33,7 +33,7 @@ def test_a_notebook_reads_the_record_that_the_pipeline_checked(step, as_read, ca
     values = injected(step)
     assert as_read(step, values) == step.cfg
     (line,) = capsys.readouterr().out.splitlines()
-    assert line.startswith(f"{step.cfg.contest}, {step.stage}")
+    assert line.startswith(f"parameters of {step.cfg.contest}, section {step.stage}")
 
 
 @pytest.mark.parametrize("step", SHIPPED, ids=lambda step: f"{step.cfg.run} {step.name}")

@@ -549,7 +549,7 @@ def test_predictions_that_find_no_room_say_how_much_they_need_and_kill_no_proces
         (b"run: &a [*a]\n10_train:\n", "is not valid YAML: .*recursive"),
         (b"run: !!python/object/apply:os.system ['x']\n10_train:\n", "is not valid YAML"),
         (b"run: a\0\n", "is not valid YAML: unacceptable character"),
-        (b"run: a\n10_train:\n  size: 64\n  size: 96\n", "line 3: 'size' appears twice"),
+        (b"run: a\n10_train:\n  size: 64\n  size: 96\n", "line 4: 'size' appears twice"),
     ],
 )
 def test_a_contest_file_that_is_no_clean_yaml_is_refused_with_its_name(tmp_path, content, said):

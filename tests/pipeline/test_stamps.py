@@ -10,6 +10,7 @@ import nbformat
 import pytest
 import yaml
 
+from fgvc_utils.answers.submission import keep_submission
 from fgvc_utils.contest.places import NOTEBOOKS
 from fgvc_utils.core import locks
 from fgvc_utils.core.files import read_json, write_json
@@ -158,6 +159,14 @@ def test_changed_code_is_named_and_accepted_where_asked(contest, monkeypatch):
     monkeypatch.setattr(stamps, "accept_job_code", lambda folder: ["job"])
     assert accept_code(contest.read()) == ["job", "40_submit"]
     assert set(planned(contest.read()).values()) == {"skip"}
+
+
+def test_another_submission_in_force_is_named(contest):
+    contest()
+    keep_submission(contest.folder, "path,class\na.jpg,a\n", {})
+    keep_submission(contest.folder, "path,class\na.jpg,b\n", {})
+    said = planned(contest.read())["40_submit"]
+    assert said == "run: submission-003.csv is in force instead of submission.csv"
 
 
 def test_a_result_that_is_gone_or_another_is_made_again(contest):
