@@ -82,12 +82,13 @@ def test_a_kernel_listens_on_the_loopback_and_keeps_its_key_to_its_user(tmp_path
         manager.cleanup_resources()
 
 
-def lab_command() -> list[str]:
-    """What `make lab` runs, with the Python of these tests."""
+def lab_command(contest: Path) -> list[str]:
+    """What `make lab` runs for a contest file, with the Python of these tests."""
     dry = ["make", "--dry-run", "--no-print-directory", "--directory", str(PROJECT), "lab"]
+    dry.append(f"CONTEST={contest}")
     lines = subprocess.run(dry, check=True, capture_output=True, text=True).stdout.splitlines()
-    (line,) = [line for line in lines if "jupyter lab " in line]
-    return [sys.executable, "-m", "jupyter", *shlex.split(line)[1:]]
+    (line,) = [line for line in lines if "working_copies" in line]
+    return [sys.executable, *shlex.split(line)[1:]]
 
 
 def ask(url: str, token: str = "", data: bytes | None = None) -> tuple[int, bytes]:
@@ -104,16 +105,18 @@ def ask(url: str, token: str = "", data: bytes | None = None) -> tuple[int, byte
 def test_jupyterlab_listens_on_the_loopback_and_asks_for_its_token(tmp_path: Path):
     places = ("JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "JUPYTER_DATA_DIR", "IPYTHONDIR")
     own = {name: str(tmp_path / name) for name in places}
-    command = [*lab_command(), "--no-browser", "--port=0"]
+    contest = tmp_path / "mine.yaml"
+    contest.write_text(f"run: mine\ndata_root: mine\noutputs: {tmp_path}/outputs\n40_submit:\n")
+    command = [*lab_command(contest), "--no-browser", "--port=0"]
     log = open(tmp_path / "lab.log", "wb")
-    server = subprocess.Popen(
+    process = subprocess.Popen(
         command, env={**os.environ, **own}, cwd=PROJECT, stdout=log, stderr=log
     )
     try:
         deadline = time.monotonic() + 120
         server = None
         while server is None and time.monotonic() < deadline:
-            assert server.poll() is None, (tmp_path / "lab.log").read_text()
+            assert process.poll() is None, (tmp_path / "lab.log").read_text()
             files = list(tmp_path.glob("JUPYTER_RUNTIME_DIR/jpserver-*.json"))
             server = json.loads(files[0].read_text() or "null") if files else None
             time.sleep(0.2)
@@ -123,7 +126,7 @@ def test_jupyterlab_listens_on_the_loopback_and_asks_for_its_token(tmp_path: Pat
         assert len(server["token"]) >= 32
         status, body = ask(kernels, server["token"], data=b"{}")
         assert status == 201, body
-        while len(found := family(psutil.Process(server.pid))) < 2:
+        while len(found := family(psutil.Process(process.pid))) < 2:
             time.sleep(0.1)
         assert is_loopback(sum(map(listening, found), []))
         ask_to_stop = urllib.request.Request(
@@ -133,8 +136,8 @@ def test_jupyterlab_listens_on_the_loopback_and_asks_for_its_token(tmp_path: Pat
         )
         urllib.request.urlopen(ask_to_stop).close()
     finally:
-        server.terminate()
-        server.wait(60)
+        process.terminate()
+        process.wait(60)
         log.close()
 
 
