@@ -252,7 +252,7 @@ def misordered(settings: Any) -> str:
 def switched_on(settings: Any) -> dict[str, float]:
     """Return a job's `augmentation`: the changes that are on, each with its strengths.
 
-    What is off is left out, so a change that is added later makes no earlier job stale.
+    What is off is left out, so the records of earlier jobs stay the same when a change is added.
 
     Parameters
     ----------
