@@ -200,7 +200,7 @@ def verdict(table: pd.DataFrame, rule: str) -> str:
     elif worse.any():
         end = "it does not pay"
     elif better.any():
-        end = "it pays in one case, and makes no difference in the other that these images can show"
+        end = "it pays in one case; in the other these images show no difference"
     else:
-        end = "no difference that these images can show"
+        end = "these images show no difference"
     return f"{rule} against plain, if the test set is {'; '.join(parts)}: {end}."

@@ -67,7 +67,7 @@ def audit_summary(decisions: Mapping[str, str]) -> str:
     """
     sampled, found = len(decisions), sum(what == "noise" for what in decisions.values())
     if not sampled:
-        return "nobody has looked yet: the residual noise is unknown"
+        return "nobody has reviewed the sample: the residual noise is unknown"
     low, high = audit_interval(found, sampled)
     return (
         f"{sampled} images, {found} noise; residual noise {low:.1%} to {high:.1%} (95 %), "

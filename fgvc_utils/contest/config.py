@@ -26,6 +26,7 @@ from fgvc_utils.contest.parameters import (
     Pixels,
     in_short,
     injected_names,
+    written_names,
 )
 from fgvc_utils.contest.places import PROJECT
 
@@ -58,11 +59,12 @@ class Shared(Machines):
         Raises
         ------
         ParameterError
-            A parameter is missing, of the wrong type or out of range, papermill injected a name
-            that the stage does not have, or the contest file is not there or not right.
+            A parameter is missing, of the wrong type or out of range, papermill or the cell sets a
+            name that the stage does not have, or the contest file is not there or not right.
         """
         injected, usual = injected_names(), notebook_defaults(stage)
-        strangers = {name: names.get(name) for name in injected - set(cls.model_fields)}
+        set_here = injected | written_names()
+        strangers = {name: names.get(name) for name in set_here - set(cls.model_fields)}
         here = {name: names[name] for name in cls.model_fields if name in names}
         chosen = {
             name: value

@@ -86,15 +86,25 @@ def _explain(error: ValidationError, record: str, known: Iterable[str]) -> str:
 
 def injected_names() -> set[str]:
     """Names that papermill set in this kernel; it heads its cell with `# Parameters`."""
+    return _assigned("# Parameters\n")
+
+
+def written_names() -> set[str]:
+    """Names that the parameters cell set in this kernel; every notebook's begins with `# run`."""
+    return _assigned("# run\n")
+
+
+def _assigned(head: str) -> set[str]:
+    """Names that the cells of this kernel with a certain first line assign."""
     if "IPython" not in sys.modules:
         return set()
     shell = sys.modules["IPython"].get_ipython()
-    cells = shell.user_ns.get("In", []) if shell else []
     names: set[str] = set()
-    for cell in cells:
-        if cell.startswith("# Parameters\n"):
-            assignments = [node for node in ast.parse(cell).body if isinstance(node, ast.Assign)]
-            names.update(target.id for node in assignments for target in node.targets)
+    for cell in shell.user_ns.get("In", []) if shell else []:
+        for node in ast.parse(cell).body if cell.startswith(head) else []:
+            targets = node.targets if isinstance(node, ast.Assign) else []
+            targets = [node.target] if isinstance(node, ast.AnnAssign) else targets
+            names.update(target.id for target in targets if isinstance(target, ast.Name))
     return names
 
 

@@ -89,9 +89,9 @@ def test_a_verdict_tells_small_differences_from_none():
 
     ends = {
         (0.02, 0.03): "it pays in each case.",
-        (0.0, 0.0): "no difference that these images can show.",
+        (0.0, 0.0): "these images show no difference.",
         (-0.02, 0.0): "it does not pay.",
-        (0.02, 0.0): "in the other that these images can show.",
+        (0.02, 0.0): "in the other these images show no difference.",
         (0.02, -0.02): "it pays only where the test set is equal.",
     }
     for gains, end in ends.items():

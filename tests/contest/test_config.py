@@ -284,6 +284,14 @@ def test_names_that_papermill_injected_are_checked(monkeypatch):
         read(monkeypatch, "slcak = 1.5", slcak=1.5)
 
 
+def test_names_that_the_parameters_cell_sets_are_checked(monkeypatch):
+    kernel(monkeypatch, ["rul = 1", "# run\nrule: str = 'plain'  # a rule\nslack = 1.5\n"])
+    assert read(rule="plain", slack=1.5, rul=1).slack == 1.5
+    kernel(monkeypatch, ["# run\nrul: str = 'plain'\n"])
+    with pytest.raises(ParameterError, match="rul = 'plain'.*near it is 'rule'"):
+        read(rul="plain")
+
+
 @pytest.mark.parametrize("injected", [True, False], ids=["injected", "by hand"])
 def test_hardware_is_taken_from_the_names_though_no_cell_lists_it(monkeypatch, injected):
     assert read(monkeypatch, "processes = 2" if injected else "", processes=2).processes == 2
