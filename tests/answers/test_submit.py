@@ -90,11 +90,11 @@ def test_known_counts_balance_the_answers(run, settings):
     assert "could not be read" not in printed and "3 of 4 classes have train images" in printed
     assert f"→ {settings['rule']}: " in printed
     assert "classes are known: 2 images a class" in printed and "by 12 held-out images" in printed
-    assert "of the images" in printed
+    assert "the estimated shares differ from these by" in printed
     assert "held-out images that do have these shares" in printed
     assert f"{settings['rule']} against plain, if the test set is as assumed" in printed
     assert set(names.gained["target"]) == {"as assumed", "as estimated"}
-    assert names.shown["caption"].tolist()[0] in ("0012 → 7", "0012 → NA")
+    assert names.shown["caption"].tolist()[0] in ("0012\n→ 7", "0012\n→ NA")
     report = json.loads((run / "report.json").read_text())["40_submit"]
     assert report["changed"] == len(names.moved) == 3 and report["file"] == "submission.csv"
     assert set(report["gain"]) == {"as assumed", "as estimated"}
