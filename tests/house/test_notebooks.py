@@ -331,3 +331,22 @@ def test_imports_are_light():
     command = [sys.executable, "-c", "\n".join(lines)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_every_parameter_is_read_somewhere():
+    """As an attribute, in the package or a cell, or by its name in the entry of a registry."""
+    package = [path for path in (FOLDER.parent / "fgvc_utils").rglob("*.py")]
+    sources = [path.read_text("utf-8") for path in package if path.name != "params.py"]
+    for name in NAMES:
+        cells = code_cells(name)
+        sources += [
+            cell.source for cell in cells if "parameters" not in cell.metadata.get("tags", [])
+        ]
+    read = set()
+    for node in (node for source in sources for node in ast.walk(ast.parse(source))):
+        if isinstance(node, ast.Attribute):
+            read.add(node.attr)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            read.add(node.value)
+    unread = {name: set(STAGES[name].parameters.model_fields) - read for name in NAMES}
+    assert not any(unread.values()), unread
