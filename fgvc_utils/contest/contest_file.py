@@ -130,26 +130,32 @@ class ContestFile:
         Of several the one called `name` is taken, without a name the first one. Where no section
         is called so, none is taken.
         """
-        usual, sections = notebook_defaults(stage), self.sections.get(stage, [])
-        if name is not None and "name" in usual:
-            sections = [s for s in sections if s.get("name", usual["name"]) == name]
-        return sections[0] if sections else {}
+        named = self._named(stage)
+        if name is not None and "name" in notebook_defaults(stage):
+            named = [(own, section) for own, section in named if own == name]
+        return named[0][1] if named else {}
 
     def where(self, stage: str, name: str | None = None) -> str:
         """Which section a notebook's parameters come from, in words; see `section`."""
-        usual, sections = notebook_defaults(stage), self.sections.get(stage, [])
-        if not sections:
+        names = [own for own, _ in self._named(stage)]
+        if not names:
             return f"no section {stage}: its shared values and the notebook's defaults"
-        if "name" not in usual:
+        if "name" not in notebook_defaults(stage):
             return f"section {stage}"
-        names = [str(s.get("name", usual["name"])) for s in sections]
+        shown = ", ".join(map(str, names))
         if name is not None and name not in names:
             return (
-                f"no section of {stage} is named {name!r} (there are {', '.join(names)}): a "
+                f"no section of {stage} is named {name!r} (there are {shown}): a "
                 "further model, by its shared values and the notebook's defaults"
             )
-        first = f", the first of {', '.join(names)}" if name is None and len(names) > 1 else ""
-        return f"section {stage} {names[0] if name is None else name!r}{first}"
+        if name is not None:
+            return f"section {stage} {name!r}"
+        return f"section {stage} {names[0]!r}" + (f", the first of {shown}" if names[1:] else "")
+
+    def _named(self, stage: str) -> list[tuple[Any, dict[str, Any]]]:
+        """The sections of a stage, each with its name: the notebook's where it gives none."""
+        usual = notebook_defaults(stage).get("name")
+        return [(section.get("name", usual), section) for section in self.sections.get(stage, [])]
 
     def values(self, section: dict[str, Any], fields: Collection[str]) -> dict[str, Any]:
         """A section's values, before them those shared values that are among `fields`."""

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from fgvc_utils.contest.places import weights_file
 from fgvc_utils.core.files import file_digest, read_json, write_json
+from fgvc_utils.core.naming import first_few
 from fgvc_utils.core.reading import read_parquet
 from fgvc_utils.jobs.predictions import INDEX, is_whole
 from fgvc_utils.jobs.records import (
@@ -135,19 +136,14 @@ def why_not_done(job: Job) -> str:
     done = read_json(file)
     fields = changed_fields(done.get("job", {}), job)
     if fields := [name for name in fields if name not in NOT_COMPARED]:
-        return f"changed: {_some(fields)}"
+        return f"changed: {first_few(fields)}"
     if done["digest"] != job_digest(job):
         return "its parameters, its rows or what it reads changed"
     if code := changed(done.get("code", {}), job_code(job)):
-        return f"changed code: {_some(code)}"
+        return f"changed code: {first_few(code)}"
     if cut := _cut(Path(job.folder), done):
         return f"{cut} is gone or was cut"
     return "its predictions are gone" if job.keep and not is_whole(job.store) else ""
-
-
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(names[:3]) + more
 
 
 def _cut(folder: Path, done: dict) -> str:

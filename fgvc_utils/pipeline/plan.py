@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from fgvc_utils.contest.config import Shared
 from fgvc_utils.contest.parameters import ParameterError, accumulation
+from fgvc_utils.core.naming import first_few
 from fgvc_utils.pipeline.contest_file import Step
-from fgvc_utils.pipeline.naming import first_few
 from fgvc_utils.pipeline.stages import STAGES
 from fgvc_utils.pipeline.stamps import NAMED, other_versions, why
 

@@ -12,11 +12,11 @@ from fgvc_utils.contest.listing import listing_digest
 from fgvc_utils.contest.parameters import ParameterError
 from fgvc_utils.contest.places import NOTEBOOKS, data_root
 from fgvc_utils.core.files import file_digest, read_json, write_json
+from fgvc_utils.core.naming import first_few
 from fgvc_utils.jobs import sources
 from fgvc_utils.jobs.done import accept_job_code, result_of
 from fgvc_utils.jobs.predictions import INDEX, is_whole
 from fgvc_utils.pipeline.contest_file import Step
-from fgvc_utils.pipeline.naming import first_few
 from fgvc_utils.pipeline.stages import STAGES, vote_folder
 
 # Where a run lies and how its machine is used: neither changes what comes out. What lies below the

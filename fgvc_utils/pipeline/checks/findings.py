@@ -16,6 +16,23 @@ class Findings:
     warnings: list[str] = field(default_factory=list)
     facts: list[str] = field(default_factory=list)
 
+    def add_bad(self, text: str, *, every: bool, if_every: str, if_some: str) -> None:
+        """Note bad items: an error where every one that was tried is bad, else a warning.
+
+        Parameters
+        ----------
+        text
+            How many are bad, and such as which.
+        every
+            Whether none was good.
+        if_every, if_some
+            What follows from it, or what to do, in either case.
+        """
+        if every:
+            self.errors.append(f"{text}; {if_every}")
+        else:
+            self.warnings.append(f"{text}; {if_some}")
+
     def text(self) -> str:
         """All of it in lines: facts, then warnings, then errors."""
         lines = list(self.facts)

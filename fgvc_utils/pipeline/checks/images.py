@@ -12,8 +12,8 @@ import pandas as pd
 from fgvc_utils.contest import decoding, images, listing, tables
 from fgvc_utils.contest.places import data_root
 from fgvc_utils.core.files import nearest_existing
+from fgvc_utils.core.naming import first_quoted
 from fgvc_utils.pipeline.checks.findings import Contest, Findings
-from fgvc_utils.pipeline.naming import first_quoted
 from fgvc_utils.pipeline.stages import making
 
 # How long images are opened, train and test together, and how long a listing's paths are sought.
@@ -110,10 +110,12 @@ def _paths_there(contest: Contest, part: pd.DataFrame, source: str, found: Findi
         f"01_noise: {len(missing)} of {looked} paths of {source} that were looked for are not "
         f"below {contest.root}, such as {first!r}{_near(contest.root, first)}"
     )
-    if len(missing) == looked:
-        found.errors.append(f"{text}; write them relative to the data root, or name path_column")
-    else:
-        found.warnings.append(f"{text}; 01 lists them as unreadable and goes on without them")
+    found.add_bad(
+        text,
+        every=len(missing) == looked,
+        if_every="write them relative to the data root, or name path_column",
+        if_some="01 lists them as unreadable and goes on without them",
+    )
 
 
 def _near(root: Path, path: str) -> str:
@@ -220,10 +222,12 @@ def look_at_images(contest: Contest, found: Findings) -> None:
             f"{split}: {len(reasons)} of {looked} images that were opened cannot be read, such as "
             f"{first} ({reasons[first]})"
         )
-        if len(reasons) == looked:
-            found.errors.append(f"{text}; not one could be read: are these images?")
-        else:
-            found.warnings.append(f"{text}; 01 lists all of them with their reason")
+        found.add_bad(
+            text,
+            every=len(reasons) == looked,
+            if_every="not one could be read: are these images?",
+            if_some="01 lists all of them with their reason",
+        )
     contest.jpeg_bytes = float(np.mean(sizes)) if sizes else 0.0
 
 

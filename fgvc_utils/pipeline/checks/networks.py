@@ -4,9 +4,9 @@ from functools import cache
 from typing import Any
 
 from fgvc_utils.contest.parameters import ParameterError, accumulation
+from fgvc_utils.core.naming import first_quoted
 from fgvc_utils.jobs.running import hardware
 from fgvc_utils.pipeline.checks.findings import Contest, Findings
-from fgvc_utils.pipeline.naming import first_quoted
 from fgvc_utils.pipeline.stages import STAGES
 from fgvc_utils.training import backbones
 

@@ -8,9 +8,9 @@ from fgvc_utils.cleaning.rules import apply_decisions
 from fgvc_utils.contest import tables
 from fgvc_utils.contest.journal import Journal
 from fgvc_utils.core.files import read_json
+from fgvc_utils.core.naming import first_quoted
 from fgvc_utils.jobs.predictions import INDEX
 from fgvc_utils.pipeline.checks.findings import Contest, Findings
-from fgvc_utils.pipeline.naming import first_quoted
 from fgvc_utils.pipeline.stages import STAGES, VOTE, making, vote_folder
 
 

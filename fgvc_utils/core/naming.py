@@ -1,4 +1,7 @@
-"""Several names in one line."""
+"""Several names in one line.
+
+Counts in no digest.
+"""
 
 from collections.abc import Sequence
 
