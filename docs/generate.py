@@ -19,7 +19,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fgvc_utils.contest import tables
-from fgvc_utils.contest.places import PROJECT
+from fgvc_utils.contest.contest_file import parameters_cell
+from fgvc_utils.contest.places import NOTEBOOKS, PROJECT
+from fgvc_utils.core.files import read_json
 from fgvc_utils.pipeline import stages
 from fgvc_utils.training import changes
 
@@ -61,13 +63,6 @@ def parameters_of(source: str) -> list[Parameter]:
     return found
 
 
-def parameters_cell(notebook: Path) -> str:
-    """The source of the cell that papermill knows as `parameters`."""
-    cells = json.loads(notebook.read_text("utf-8"))["cells"]
-    (cell,) = [c for c in cells if "parameters" in c["metadata"].get("tags", [])]
-    return "".join(cell["source"])
-
-
 def allowed(field: dict[str, Any]) -> str:
     """What a field of a JSON schema takes, in short."""
     if "enum" in field:
@@ -103,7 +98,7 @@ def parameters_page() -> str:
     helps: dict[str, dict[str, str]] = {}
     takes: dict[str, dict[str, str]] = {}
     for stage, record in stages.STAGES.items():
-        cell = parameters_cell(PROJECT / f"notebooks/{stage}.ipynb")
+        cell = "".join(parameters_cell(read_json(NOTEBOOKS / f"{stage}.ipynb"))["source"])
         in_cell = {each.name: each for each in parameters_of(cell)}
         for name, field in record.parameters.model_json_schema()["properties"].items():
             # What no cell names has its default and its help in the record.

@@ -66,6 +66,11 @@ def stage_names() -> list[str]:
     return sorted(path.stem for path in NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
 
 
+def parameters_cell(notebook: dict[str, Any]) -> dict[str, Any]:
+    """The cell of a notebook, as its file has it, that papermill knows as `parameters`."""
+    return next(c for c in notebook["cells"] if "parameters" in c["metadata"].get("tags", []))
+
+
 def notebook_defaults(stage: str) -> dict[str, Any]:
     """The values in the parameters cell of a stage's notebook, by name.
 
@@ -78,11 +83,10 @@ def notebook_defaults(stage: str) -> dict[str, Any]:
 
 @functools.lru_cache(maxsize=64)
 def _parameters_cell(path: Path, changed: int) -> dict[str, Any]:
-    cells = read_json(path)["cells"]
-    cell = next(cell for cell in cells if "parameters" in cell["metadata"].get("tags", []))
+    source = "".join(parameters_cell(read_json(path))["source"])
     return {
         node.target.id: ast.literal_eval(node.value)
-        for node in ast.parse("".join(cell["source"])).body
+        for node in ast.parse(source).body
         if isinstance(node, ast.AnnAssign)
     }
 

@@ -3,11 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-import nbformat
-
 from fgvc_utils.answers.submission import current_submission
 from fgvc_utils.contest import machines
-from fgvc_utils.contest.contest_file import notebook_defaults
+from fgvc_utils.contest.contest_file import notebook_defaults, parameters_cell
 from fgvc_utils.contest.listing import listing_digest
 from fgvc_utils.contest.parameters import ParameterError
 from fgvc_utils.contest.places import NOTEBOOKS, data_root
@@ -97,11 +95,12 @@ def code_of(stage: str) -> dict[str, str]:
     The parameters cell is not among it: the values that were taken are beside it. Nor is what
     only shows; see `jobs.sources`.
     """
-    notebook = nbformat.read(NOTEBOOKS / f"{stage}.ipynb", as_version=4)
+    notebook = read_json(NOTEBOOKS / f"{stage}.ipynb")
+    parameters = parameters_cell(notebook)
     cells = [
-        cell.source
-        for cell in notebook.cells
-        if cell.cell_type == "code" and "parameters" not in cell.metadata.get("tags", [])
+        "".join(cell["source"])
+        for cell in notebook["cells"]
+        if cell["cell_type"] == "code" and cell is not parameters
     ]
     return sources.reached_from("\n".join(cells))
 

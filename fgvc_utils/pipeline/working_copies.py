@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from fgvc_utils.contest.contest_file import shown_path
+from fgvc_utils.contest.contest_file import parameters_cell, shown_path
 from fgvc_utils.contest.parameters import ParameterError
 from fgvc_utils.contest.places import NOTEBOOKS, PROJECT
 from fgvc_utils.core.files import read_json, whole_file
@@ -70,8 +70,7 @@ def bring_up_to_date(contest: Path) -> tuple[list[Path], list[str]]:
 
 def _with_contest(notebook: dict[str, Any], contest: str) -> dict[str, Any]:
     """A notebook whose parameters cell names a contest file."""
-    tagged = (c for c in notebook["cells"] if "parameters" in c["metadata"].get("tags", []))
-    cell = next(tagged)
+    cell = parameters_cell(notebook)
     lines = "".join(cell["source"]).splitlines(keepends=True)
     (number,) = [n for n, line in enumerate(lines) if line.startswith("contest: str = ")]
     comment = lines[number].partition("  #")[2]
