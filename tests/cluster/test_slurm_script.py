@@ -149,10 +149,12 @@ def test_after_a_lost_node_the_job_starts_anew(submit):
     job = submit()
     job.machines()
     job.cluster.lose_node("n2")
-    job.cluster.wait(job.number, "PENDING", seconds=180)
+    again = "a node does not answer: the job goes back into the queue"
+    slurm.wait_for(lambda: again in job.log.read_text(), 180, job.told)
     assert "machine 1 is lost" in job.log.read_text()
     job.cluster.start_node("n2")
-    # By itself it begins two minutes later.
+    job.cluster.wait(job.number, "PENDING", seconds=180)
+    # By itself it begins some minutes later.
     job.cluster.run("scontrol", "update", f"jobid={job.number}", "starttime=now")
     assert len(job.machines(start=1)) == 2
     (job.folder / "finish").write_text("0")

@@ -54,7 +54,7 @@ JobCompType=jobcomp/none
 ReturnToService=2
 SlurmdParameters=config_overrides
 KillWait=5
-SlurmdTimeout=10
+SlurmdTimeout=300
 MinJobAge=3600
 # Else the ports that jobs choose by their number are the same in every test.
 FirstJobId={first}
