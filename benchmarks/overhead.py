@@ -11,8 +11,8 @@ drawn by `python -m fgvc_utils.demo data/demo`.
 A line a step, in seconds: *kernel*, from the start of the notebook to its first cell; *imports*,
 the cells until the parameters are read; *ranks*, from the call of each launch until rank 0 begins
 its work; *jobs*, what they themselves took; *rest*, everything else of the notebook, such as
-decoding, tables, plots and the kernel's end. The line *pipeline* is what lies between and around the
-notebooks: the check, stamps and, where the run was measured as a whole, the pipeline's own start.
+decoding, tables, plots and the kernel's end. The line *pipeline* is what lies between and around
+the notebooks: the check, stamps and, where the whole run was measured, the pipeline's own start.
 The *hand-over* is from the call of a launch to the first step of its first job, as a median; once
 warm is without the first launch of the run. Launches without a step, such as passes that only
 predict, have none.
