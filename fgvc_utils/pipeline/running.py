@@ -26,6 +26,7 @@ from fgvc_utils.pipeline import interrupts
 from fgvc_utils.pipeline.contest_file import Step, injected, read_contest
 from fgvc_utils.pipeline.kernels import NotebookFailed, run_notebook
 from fgvc_utils.pipeline.plan import check_stage_names, plan, print_plan, reason_to_run
+from fgvc_utils.pipeline.progress import RunProgress, say, shown
 from fgvc_utils.pipeline.stamps import accept_code, code_of, inputs_of, other_versions, results_of
 
 
@@ -114,20 +115,27 @@ def run(
 
 
 def _run_steps(steps: list[Step], first: str | None, only: str | None) -> int:
-    started = time.monotonic()
-    for number, step in enumerate(steps, 1):
-        # Asked only now: the steps before it may have changed what it reads.
-        reason = reason_to_run(step, first, only)
-        head = f"[{number}/{len(steps)}] {step.name}"
-        if not reason:
-            other = other_versions(step)
-            print(f"{head}: done before{f', with {other}' if other else ''}", flush=True)
-            continue
-        print(f"{head}: {reason}", flush=True)
-        began, interrupts.doing = time.monotonic(), f"in {step.name}"
-        execute(step)
-        print(f"{head}: {_minutes(time.monotonic() - began)}", flush=True)
-    print(f"finished in {_minutes(time.monotonic() - started)}: {steps[0].cfg.folder}")
+    folder = steps[0].cfg.folder
+    progress = RunProgress(steps, [p.step.name for p in plan(steps, first, only) if p.reason])
+    with shown(progress):
+        for number, step in enumerate(steps, 1):
+            # Asked only now: the steps before it may have changed what it reads.
+            reason = reason_to_run(step, first, only)
+            head = f"[{number}/{len(steps)}] {step.name}"
+            if not reason:
+                progress.skip(step)
+                other = other_versions(step)
+                say(folder, f"{head}: done before{f', with {other}' if other else ''}")
+                continue
+            # One that was cut off before takes less than it would as a whole.
+            whole = step.stamp.is_file() or not step.output.is_file()
+            interrupts.doing = f"in {step.name}"
+            progress.begin(step)
+            say(folder, f"{head}: {reason}")
+            execute(step)
+            took = _minutes(progress.end(step, whole=whole))
+            say(folder, ", ".join(filter(None, [f"{head}: {took}", progress.left()])))
+    say(folder, f"finished in {_minutes(time.monotonic() - progress.began)}: {folder}")
     print(summary(steps[0].cfg.report))
     return 0
 
