@@ -1,7 +1,7 @@
 """Run a contest file: stage after stage through papermill, skipping what is done.
 
     python -m fgvc_utils.pipeline params/demo.yaml [--from STAGE] [--only STAGE] [--dry-run]
-    python -m fgvc_utils.pipeline params/demo.yaml [--check] [--accept-code]
+    python -m fgvc_utils.pipeline params/demo.yaml [--check] [--accept-code] [--node-rank N]
 
 Before anything runs, the whole contest is checked: every name, type and range, the images and their
 classes, networks and weights, what stages take from each other, room and memory (`checking`).
@@ -25,6 +25,13 @@ from fgvc_utils.jobs import sources
 from fgvc_utils.pipeline import interrupts
 from fgvc_utils.pipeline.contest_file import Step, injected, read_contest
 from fgvc_utils.pipeline.kernels import NotebookFailed, run_notebook
+from fgvc_utils.pipeline.machines import (
+    Ranks,
+    join_run,
+    on_machines,
+    place_of_this,
+    warm_ranks,
+)
 from fgvc_utils.pipeline.plan import check_stage_names, plan, print_plan, reason_to_run
 from fgvc_utils.pipeline.progress import RunProgress, say, shown
 from fgvc_utils.pipeline.stamps import accept_code, code_of, inputs_of, other_versions, results_of
@@ -69,7 +76,12 @@ def execute(step: Step) -> None:
 
 
 def run(
-    path: Path, first: str | None, only: str | None, dry: bool, accepts_code: bool = False
+    path: Path,
+    first: str | None,
+    only: str | None,
+    dry: bool,
+    accepts_code: bool = False,
+    node_rank: int | None = None,
 ) -> int:
     """Run a contest file, or only print what would run.
 
@@ -83,6 +95,8 @@ def run(
         Print the plan and run nothing.
     accepts_code : bool
         Take what only its code makes stale for done first; see `accept_code`.
+    node_rank : int, optional
+        Above 0 this machine works for the run of another one, until that ends.
 
     Returns
     -------
@@ -94,8 +108,11 @@ def run(
     ParameterError, locks.Held
         Bad input, or another pipeline works on the run.
     """
-    steps = read_contest(path)
+    place = place_of_this(node_rank)
+    steps = on_machines(read_contest(path), place)
     check_stage_names(steps, first, only)
+    if place and (place.node or place.stands_by):
+        return join_run(steps, place)
     # What comes after the one stage that runs may be mended later.
     can_run = print_check([step for step in steps if not only or step.stage <= only])
     if not dry and not can_run:
@@ -111,10 +128,13 @@ def run(
             print(f"{len(left)} files that were cut off half-written are removed")
         for name in accept_code(steps) if accepts_code else ():
             print(f"{name}: done, with code that changed since")
-        return _run_steps(steps, first, only)
+        with warm_ranks(steps, place) as ranks:
+            _run_steps(steps, first, only, ranks)
+            ranks.well = True
+        return 0
 
 
-def _run_steps(steps: list[Step], first: str | None, only: str | None) -> int:
+def _run_steps(steps: list[Step], first: str | None, only: str | None, ranks: Ranks) -> None:
     folder = steps[0].cfg.folder
     progress = RunProgress(steps, [p.step.name for p in plan(steps, first, only) if p.reason])
     with shown(progress):
@@ -132,12 +152,12 @@ def _run_steps(steps: list[Step], first: str | None, only: str | None) -> int:
             interrupts.doing = f"in {step.name}"
             progress.begin(step)
             say(folder, f"{head}: {reason}")
+            ranks.start(step.cfg)
             execute(step)
             took = _minutes(progress.end(step, whole=whole))
             say(folder, ", ".join(filter(None, [f"{head}: {took}", progress.left()])))
     say(folder, f"finished in {_minutes(time.monotonic() - progress.began)}: {folder}")
     print(summary(steps[0].cfg.report))
-    return 0
 
 
 def _minutes(seconds: float) -> str:
@@ -157,6 +177,11 @@ def main(arguments: list[str] | None = None) -> int:
         action="store_true",
         help="take what is done for done although the package's code changed since",
     )
+    parser.add_argument(
+        "--node-rank",
+        type=int,
+        help="above 0: work, as another of its machines, for the run that node 0 executes",
+    )
     options = parser.parse_args(arguments)
     if options.first and options.only:
         parser.error("--from and --only exclude each other")
@@ -167,7 +192,12 @@ def main(arguments: list[str] | None = None) -> int:
         if options.check:
             return 0 if print_check(read_contest(options.contest)) else 2
         return run(
-            options.contest, options.first, options.only, options.dry_run, options.accept_code
+            options.contest,
+            options.first,
+            options.only,
+            options.dry_run,
+            options.accept_code,
+            options.node_rank,
         )
     except (ParameterError, Held) as error:
         print(error, file=sys.stderr)
