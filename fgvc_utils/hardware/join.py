@@ -127,6 +127,7 @@ def _member(
 def _obey(machine: Machine, message: dict[str, Any]) -> None:
     what = message.pop("do")
     if what == "start":
+        machine.end()
         machine.start(Hardware(**message["hardware"]), message["store"])
     elif what == "give":
         machine.give(**message)

@@ -113,7 +113,7 @@ class Machine:
         return host, self._listener.getsockname()[1]
 
     def start(self, hardware: Hardware, store: tuple[str, int] | None) -> None:
-        """Start this machine's ranks; they say when they are ready.
+        """Start this machine's ranks, after those before were ended; they say when they are ready.
 
         Parameters
         ----------
@@ -122,7 +122,6 @@ class Machine:
         store
             Where the ranks meet; None for a rank alone.
         """
-        self.end()
         self._kills = memory_kills()
         if hardware.device == "cpu":
             self.preload()

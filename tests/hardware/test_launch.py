@@ -593,7 +593,7 @@ def test_ranks_that_are_not_kept_leave_no_server(tmp_path: Path, job: Path, kern
 
 def _server_below(process: psutil.Process) -> psutil.Process | None:
     for child in process.children():
-        if "fgvc_utils.hardware.server" in child.cmdline() and _alive(child.pid):
+        if _alive(child.pid) and "fgvc_utils.hardware.server" in child.cmdline():
             return child
     return None
 
