@@ -2,7 +2,7 @@
 
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,7 @@ with warnings.catch_warnings():
     from fastai.learner import Learner
 
 from fgvc_utils.contest.parameters import accumulation
-from fgvc_utils.core import heartbeat
+from fgvc_utils.core import heartbeat, shared_memory
 from fgvc_utils.core.files import whole_file
 from fgvc_utils.hardware.distributed import Processes
 from fgvc_utils.hardware.progress import Progress
@@ -38,7 +38,17 @@ from fgvc_utils.training.callbacks import (
     Steps,
 )
 from fgvc_utils.training.convex import fit_layer
-from fgvc_utils.training.feed import AllViews, Changes, GlobalBatches, InTurn, Pictures, as_it_is
+from fgvc_utils.training.feed import (
+    AllViews,
+    Changes,
+    GlobalBatches,
+    InTurn,
+    Item,
+    Pictures,
+    as_arrays,
+    as_it_is,
+    from_arrays,
+)
 from fgvc_utils.training.losses import Objective
 from fgvc_utils.training.material import Material
 from fgvc_utils.training.networks import MASKED, autocast_dtype, without_prior
@@ -62,16 +72,33 @@ def loader(dataset: Dataset, batches: object, processes: Processes) -> DataLoade
         This process and its peers.
     """
     workers = processes.workers if isinstance(dataset, Pictures) else 0
-    return DataLoader(
+    shares = not workers or shared_memory.suffices(workers, _batch_bytes(dataset, batches))
+    kind = DataLoader if shares else ThroughPipes
+    return kind(
         dataset,
         batch_sampler=batches,
         num_workers=workers,
-        collate_fn=as_it_is,
+        collate_fn=as_it_is if shares else as_arrays,
         pin_memory=processes.device.type == "cuda",
         # Started once: new workers an epoch would leave the device waiting at each one's start.
         persistent_workers=workers > 0,
-        prefetch_factor=4 if workers else None,
+        prefetch_factor=shared_memory.AHEAD if workers else None,
     )
+
+
+def _batch_bytes(dataset: Pictures, batches: Iterable[list[Item]]) -> int:
+    """The size of a batch's pictures."""
+    items = next(iter(batches), [])
+    with torch.random.fork_rng(devices=[]):
+        return len(items) * dataset.picture(*items[0]).nbytes if items else 0
+
+
+class ThroughPipes(DataLoader):
+    """A loader whose workers need no shared memory: they give arrays, which go through pipes."""
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, ...]]:
+        for batch in super().__iter__():
+            yield from_arrays(batch)
 
 
 class OnDevice:
