@@ -54,7 +54,7 @@ class Recipe(BaseModel):
     # auto: bfloat16 on CUDA, float32 on the CPU
     precision: Literal["auto", "float32", "bfloat16"] = "float32"
     gradient_checkpointing: bool = False
-    # where random changes are made: by those that prepare pictures, or where the network is
+    # who makes random changes: those that prepare pictures, or the device where the network is
     changes_on: Literal["workers", "device"] = "workers"
     balance: Literal["none", "oversample", "prior"] = "none"
     keep_prior: bool = False
