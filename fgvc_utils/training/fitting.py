@@ -2,7 +2,6 @@
 
 import time
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,6 @@ import pandas as pd
 import torch
 from safetensors.torch import save, save_file
 from torch import nn
-from torch.utils.data import DataLoader, Dataset
 
 with warnings.catch_warnings():
     # fastai's own imports warn of torch.jit and of a pandas option; neither is ours to mend.
@@ -26,9 +24,9 @@ from fgvc_utils.core import heartbeat
 from fgvc_utils.core.files import whole_file
 from fgvc_utils.hardware.distributed import Processes
 from fgvc_utils.hardware.progress import Progress
-from fgvc_utils.jobs.predictions import label_ranks
 from fgvc_utils.jobs.records import Job
 from fgvc_utils.training import balance
+from fgvc_utils.training.autotune import autotune, pays
 from fgvc_utils.training.callbacks import (
     Autocast,
     Average,
@@ -38,61 +36,17 @@ from fgvc_utils.training.callbacks import (
     Steps,
 )
 from fgvc_utils.training.convex import fit_layer
-from fgvc_utils.training.feed import AllViews, Changes, GlobalBatches, InTurn, Pictures, as_it_is
+from fgvc_utils.training.feed import AllViews, GlobalBatches
+from fgvc_utils.training.held_out import evaluate, held_out_batches
+from fgvc_utils.training.loading import OnDevice, loader
 from fgvc_utils.training.losses import Objective
 from fgvc_utils.training.material import Material
-from fgvc_utils.training.networks import MASKED, autocast_dtype, without_prior
+from fgvc_utils.training.networks import autocast_dtype
 from fgvc_utils.training.weights import in_order, read_state
 
 LAST = "last.pt"
 # The weight of a step's own loss in the smoothed losses of a rate sweep.
 SWEEP_WEIGHT = 0.1
-
-
-def loader(dataset: Dataset, batches: object, processes: Processes) -> DataLoader:
-    """Return a torch loader that takes whole batches from a data set.
-
-    Parameters
-    ----------
-    dataset : Dataset
-        Whose items are batches. Pictures are prepared by the workers of `processes`.
-    batches : Sampler
-        The lists of items.
-    processes : Processes
-        This process and its peers.
-    """
-    workers = processes.workers if isinstance(dataset, Pictures) else 0
-    return DataLoader(
-        dataset,
-        batch_sampler=batches,
-        num_workers=workers,
-        collate_fn=as_it_is,
-        pin_memory=processes.device.type == "cuda",
-        # Started once: new workers an epoch would leave the device waiting at each one's start.
-        persistent_workers=workers > 0,
-        prefetch_factor=4 if workers else None,
-    )
-
-
-class OnDevice:
-    """A loader's batches, on their way to a device while it still works on the ones before.
-
-    Left to fastai, each copy would wait for all the work before it. With `changes` the random
-    changes are made there, from the epochs and keys that stand between pictures and targets.
-    """
-
-    def __init__(
-        self, batches: DataLoader, device: torch.device, changes: Changes | None = None
-    ) -> None:
-        self.batches, self.device, self.changes = batches, device, changes
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def __iter__(self) -> Iterator[list[torch.Tensor]]:
-        for pictures, *keyed, targets in self.batches:
-            batch = [t.to(self.device, non_blocking=True) for t in (pictures, targets)]
-            yield batch if self.changes is None else self.changes(*batch, keyed[0].tolist())
 
 
 class Account(Callback):
@@ -110,7 +64,7 @@ class Account(Callback):
         average: Average | None = None,
     ) -> None:
         self.job, self.steps, self.material, self.average = job, steps, material, average
-        self.held_out = _held_out(material, processes)
+        self.held_out = held_out_batches(material, processes)
         self.processes, self.progress = processes, progress
         self.history: list[dict] = []
         self.start_epoch = 0
@@ -143,12 +97,8 @@ class Account(Callback):
 
     def before_train(self) -> None:
         self.losses = torch.zeros((), dtype=torch.float64, device=self.processes.device)
-        self.started = self.free_since = time.monotonic()
-        self.waited = 0.0
-
-    def before_batch(self) -> None:
-        if self.training:
-            self.waited += time.monotonic() - self.free_since
+        self.started = time.monotonic()
+        self.waited_before = self.learn.dls.train.waited
 
     def after_batch(self) -> None:
         heartbeat.beat()
@@ -162,10 +112,10 @@ class Account(Callback):
             if self.job.keep_every_step:
                 state = self.learn.model.state_dict()
                 self.trace.append({k.removeprefix("module."): v.clone() for k, v in state.items()})
-        self.free_since = time.monotonic()
 
     def after_train(self) -> None:
         self.seconds = time.monotonic() - self.started
+        self.waited = self.learn.dls.train.waited - self.waited_before
 
     def after_epoch(self) -> None:
         if self.epoch < self.start_epoch:
@@ -228,47 +178,6 @@ def check_loss(loss: float, job: Job, epoch: int) -> None:
         )
 
 
-@torch.no_grad()
-def evaluate(
-    network: nn.Module, batches: DataLoader, job: Job, material: Material, processes: Processes
-) -> dict[str, float]:
-    """Judge a network on held-out images, over all processes.
-
-    Parameters
-    ----------
-    network : nn.Module
-        Which is set to evaluation.
-    batches : DataLoader
-        This process's share; each image is counted once over all processes.
-    job, material, processes
-        The job, its rows and this process.
-
-    Returns
-    -------
-    dict
-        `top1` and `top5` of what would be predicted, `loss`, the cross-entropy without label
-        smoothing, and `n`, the number of images.
-    """
-    network.eval()
-    dtype = autocast_dtype(job.precision, processes.device)
-    empty = material.masked
-    sums = [0.0, 0.0, 0.0, 0.0]
-    for pictures, targets in batches:
-        heartbeat.beat()
-        with torch.autocast(processes.device.type, dtype, enabled=dtype is not None):
-            logits = network(pictures.to(processes.device))
-        logits = without_prior(logits.float(), network, job).cpu()
-        labels = targets[:, : logits.shape[1]]
-        loss = nn.functional.cross_entropy(logits, labels)
-        masked = logits.masked_fill(empty, MASKED)
-        ranks = label_ranks(masked.numpy(), labels.argmax(dim=1).numpy())
-        for place, value in enumerate((len(ranks), (ranks == 0).sum(), (ranks < 5).sum())):
-            sums[place] += float(value)
-        sums[3] += float(loss) * len(ranks)
-    count, first, five, loss = processes.total(sums)
-    return {"top1": first / count, "top5": five / count, "loss": loss / count, "n": count}
-
-
 def fit(
     job: Job, material: Material, network: nn.Module, processes: Processes, progress: Progress
 ) -> tuple[nn.Module, list[dict]]:
@@ -321,18 +230,11 @@ def _fit_at_once(
     objective = Objective(job.label_smoothing, job.teacher_weight, job.temperature)
     figures = fit_layer(network, blocks, objective, job.weight_decay, job.epochs, processes)
     check_loss(figures["train_loss"], job, 1)
-    held_out = _held_out(material, processes)
+    held_out = held_out_batches(material, processes)
     if held_out is not None:
         figures |= evaluate(network, held_out, job, material, processes)
     progress.figures(job.name, f"{figures['evaluations']} evaluations", **figures)
     return network, [{"epoch": 1, **figures}]
-
-
-def _held_out(material: Material, processes: Processes) -> DataLoader | None:
-    if not len(material.validate_rows):
-        return None
-    mine = InTurn(processes.share(material.validate_rows), 64)
-    return loader(material.test_set(), mine, processes)
 
 
 def _batches(job: Job, material: Material, processes: Processes) -> GlobalBatches:
@@ -387,7 +289,8 @@ def _fit_by_steps(
     callbacks = [account] if average is None else [account, average]
     learner = _learner(job, material, network, steps, processes, callbacks)
     account.take_up()
-    with learner.no_logging():
+    left = (job.epochs - account.start_epoch) * len(steps.batches)
+    with learner.no_logging(), autotune(pays(left)):
         learner.fit(job.epochs, start_epoch=account.start_epoch)
     if processes.first:
         _keep_trace(job, account)
@@ -403,7 +306,7 @@ def _sweep_rates(
     sweep = RateSweep(job, _batches(job, material, processes), processes)
     learner = _learner(job, material, network, sweep, processes, [])
     epochs = -(-job.rate_sweep_steps // sweep.batches.steps)
-    with learner.no_logging():
+    with learner.no_logging(), autotune(pays(epochs * len(sweep.batches))):
         learner.fit(epochs)
     check_loss(sweep.losses[0], job, 1)
     tried = pd.DataFrame({"lr": sweep.rates, "loss": sweep.losses})
