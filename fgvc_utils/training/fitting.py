@@ -34,13 +34,16 @@ from fgvc_utils.training.callbacks import (
     KeepStatistics,
     RateSweep,
     Steps,
+    plain_network,
 )
+from fgvc_utils.training.compiling import compiled
 from fgvc_utils.training.convex import fit_layer
 from fgvc_utils.training.feed import AllViews, GlobalBatches
 from fgvc_utils.training.held_out import evaluate, held_out_batches
 from fgvc_utils.training.loading import OnDevice, loader
 from fgvc_utils.training.losses import Objective
 from fgvc_utils.training.material import Material
+from fgvc_utils.training.micro_batches import largest_micro_batch
 from fgvc_utils.training.networks import autocast_dtype
 from fgvc_utils.training.weights import in_order, read_state
 
@@ -86,7 +89,7 @@ class Account(Callback):
             return
         if (last["digest"], last.get("code")) != (self.material.digest, self.material.code):
             return
-        self.learn.model.load_state_dict(last["network"])
+        plain_network(self.learn.model).load_state_dict(last["network"])
         if self.average is not None:
             self.average.network.load_state_dict(last["average"])
         self.steps.done = last["steps"]
@@ -110,8 +113,8 @@ class Account(Callback):
             what = f"epoch {self.epoch + 1}/{self.job.epochs}"
             self.progress.step(self.job.name, self.steps.done, self.steps.total, what)
             if self.job.keep_every_step:
-                state = self.learn.model.state_dict()
-                self.trace.append({k.removeprefix("module."): v.clone() for k, v in state.items()})
+                state = plain_network(self.learn.model).state_dict()
+                self.trace.append({name: tensor.clone() for name, tensor in state.items()})
 
     def after_train(self) -> None:
         self.seconds = time.monotonic() - self.started
@@ -120,7 +123,7 @@ class Account(Callback):
     def after_epoch(self) -> None:
         if self.epoch < self.start_epoch:
             return
-        plain = getattr(self.learn.model, "module", self.learn.model)
+        plain = plain_network(self.learn.model)
         batches = self.steps.batches
         # Adding up the losses ends the wait for the device, so the seconds are taken after it.
         loss_sum, count = self.processes.total([float(self.losses), len(batches)])
@@ -141,6 +144,8 @@ class Account(Callback):
             "waiting": self.waited / seconds,
             "seconds": seconds,
         }
+        if not self.job.micro_batch:
+            figures["micro_batch"] = batches.micro
         self.history.append({"epoch": self.epoch + 1, **figures})
         # A layer's epoch takes milliseconds: its last one is enough to read.
         if self.job.fit == "full" or self.epoch + 1 == self.job.epochs:
@@ -208,6 +213,8 @@ def fit(
     ------
     ParameterError
         Where the global batch cannot be cut up.
+    MemoryError
+        Where `micro_batch` is 0 and not even one picture fits in memory.
     FloatingPointError
         Where the loss is no number any more.
     """
@@ -237,8 +244,14 @@ def _fit_at_once(
     return network, [{"epoch": 1, **figures}]
 
 
-def _batches(job: Job, material: Material, processes: Processes) -> GlobalBatches:
+def _batches(
+    job: Job, material: Material, network: nn.Module, processes: Processes, progress: Progress
+) -> GlobalBatches:
     cut = accumulation(job.global_batch, job.micro_batch, processes.count)
+    if not job.micro_batch:
+        micro = largest_micro_batch(job, network, processes)
+        progress.note(job.name, f"takes {micro} images at once")
+        cut = accumulation(job.global_batch, micro, processes.count)
     rows = material.fit_rows
     if job.balance == "oversample":
         rows = rows[balance.oversample(material.labels[rows], seed=job.seed)]
@@ -283,13 +296,17 @@ def _fit_by_steps(
     job: Job, material: Material, network: nn.Module, processes: Processes, progress: Progress
 ) -> tuple[nn.Module, list[dict]]:
     network = network.to(processes.device)
-    steps = Steps(job, _batches(job, material, processes))
+    batches = _batches(job, material, network, processes, progress)
+    steps = Steps(job, batches, processes.device)
     average = Average(network, job.ema_decay, steps) if job.ema_decay else None
     account = Account(job, steps, material, processes, progress, average)
     callbacks = [account] if average is None else [account, average]
-    learner = _learner(job, material, network, steps, processes, callbacks)
+    trained = network
+    if job.compile and job.fit == "full":
+        trained = compiled(job, network, batches.micro, processes, progress)
+    learner = _learner(job, material, trained, steps, processes, callbacks)
     account.take_up()
-    left = (job.epochs - account.start_epoch) * len(steps.batches)
+    left = (job.epochs - account.start_epoch) * len(batches)
     with learner.no_logging(), autotune(pays(left)):
         learner.fit(job.epochs, start_epoch=account.start_epoch)
     if processes.first:
@@ -303,7 +320,7 @@ def _sweep_rates(
     job: Job, material: Material, network: nn.Module, processes: Processes, progress: Progress
 ) -> list[dict]:
     network = network.to(processes.device)
-    sweep = RateSweep(job, _batches(job, material, processes), processes)
+    sweep = RateSweep(job, _batches(job, material, network, processes, progress), processes)
     learner = _learner(job, material, network, sweep, processes, [])
     epochs = -(-job.rate_sweep_steps // sweep.batches.steps)
     with learner.no_logging(), autotune(pays(epochs * len(sweep.batches))):

@@ -314,6 +314,18 @@ def test_the_optimisers_step_as_those_of_fastai(kind: str, tmp_path: Path):
     torch.testing.assert_close(ours.weight, theirs.weight, rtol=0, atol=near)
 
 
+def test_a_gpu_takes_the_fused_optimiser_where_torch_has_one(tmp_path: Path):
+    batches = GlobalBatches(np.arange(320), 32, 1, 1, 0, seed=0)
+    fused = {}
+    for kind in ("radam", "sgd", "adam"):
+        for device in ("cpu", "cuda"):
+            job = small_job(tmp_path, optimiser=kind)
+            optimiser, _ = Steps(job, batches, torch.device(device)).optimiser(0)
+            made = optimiser([torch.nn.Parameter(torch.zeros(2))], lr=0.1)
+            fused[kind, device] = bool(made.defaults.get("fused"))
+    assert [each for each, on in fused.items() if on] == [("adam", "cuda")]
+
+
 # --- done, and done again ----------------------------------------------------------------------
 
 
