@@ -5,13 +5,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
+import psutil
+
 from fgvc_utils.contest.config import Shared
 from fgvc_utils.contest.parameters import ParameterError
 from fgvc_utils.hardware import launch
 from fgvc_utils.hardware.join import join
 from fgvc_utils.hardware.launcher import Place, taken_place
+from fgvc_utils.hardware.network import await_name
 from fgvc_utils.jobs.running import hardware
+from fgvc_utils.pipeline import interrupts
 from fgvc_utils.pipeline.contest_file import Step
+
+# How long the name of node 0 may take to be known in a network that is just being made.
+NAME_SECONDS = 300
+# What the command of a rank server names, and how long one may take to end its ranks by itself.
+SERVER_MODULE = "fgvc_utils.hardware.server"
+SERVER_SECONDS = 5.0
 
 
 def place_of_this(node_rank: int | None) -> Place | None:
@@ -78,9 +88,21 @@ def warm_ranks(steps: list[Step], place: Place | None) -> Iterator[Ranks]:
     Other machines join in any case, so that they are told when there is nothing to do.
     """
     ranks = Ranks(trusted=place is not None)
+    if place and place.nodes > 1:
+        await_name(place.host, NAME_SECONDS)
+    interrupts.before.append(_end_server)
     if steps[0].cfg.nodes > 1:
         ranks.start(steps[0].cfg)
     try:
         yield ranks
     finally:
+        interrupts.before.remove(_end_server)
         launch.end(well=ranks.well)
+
+
+def _end_server() -> None:
+    """Let the rank server tell the other machines before an interrupt ends everything here."""
+    servers = [p for p in psutil.Process().children() if SERVER_MODULE in p.cmdline()]
+    for server in servers:
+        server.terminate()
+    psutil.wait_procs(servers, timeout=SERVER_SECONDS)

@@ -22,8 +22,9 @@ from fgvc_utils.contest.report import summary
 from fgvc_utils.core.files import remove_leftovers, write_json
 from fgvc_utils.core.locks import Held, only_one
 from fgvc_utils.jobs import sources
+from fgvc_utils.pipeline import interrupts
 from fgvc_utils.pipeline.contest_file import Step, injected, read_contest
-from fgvc_utils.pipeline.kernels import KernelDied, run_notebook
+from fgvc_utils.pipeline.kernels import NotebookFailed, run_notebook
 from fgvc_utils.pipeline.machines import (
     Ranks,
     join_run,
@@ -32,6 +33,7 @@ from fgvc_utils.pipeline.machines import (
     warm_ranks,
 )
 from fgvc_utils.pipeline.plan import check_stage_names, plan, print_plan, reason_to_run
+from fgvc_utils.pipeline.progress import RunProgress, say, shown
 from fgvc_utils.pipeline.stamps import accept_code, code_of, inputs_of, other_versions, results_of
 
 
@@ -57,10 +59,8 @@ def execute(step: Step) -> None:
 
     Raises
     ------
-    papermill.exceptions.PapermillExecutionError
-        Where a cell fails; the copy shows the cell.
-    kernels.KernelDied
-        Where the kernel ended on its own.
+    kernels.NotebookFailed
+        Where a cell fails, which the copy shows, or where the kernel ended on its own.
     """
     step.stamp.unlink(missing_ok=True)
     parameters = step.cfg.model_dump(mode="json")
@@ -135,21 +135,28 @@ def run(
 
 
 def _run_steps(steps: list[Step], first: str | None, only: str | None, ranks: Ranks) -> None:
-    started = time.monotonic()
-    for number, step in enumerate(steps, 1):
-        # Asked only now: the steps before it may have changed what it reads.
-        reason = reason_to_run(step, first, only)
-        head = f"[{number}/{len(steps)}] {step.name}"
-        if not reason:
-            other = other_versions(step)
-            print(f"{head}: done before{f', with {other}' if other else ''}", flush=True)
-            continue
-        print(f"{head}: {reason}", flush=True)
-        began = time.monotonic()
-        ranks.start(step.cfg)
-        execute(step)
-        print(f"{head}: {_minutes(time.monotonic() - began)}", flush=True)
-    print(f"finished in {_minutes(time.monotonic() - started)}: {steps[0].cfg.folder}")
+    folder = steps[0].cfg.folder
+    progress = RunProgress(steps, [p.step.name for p in plan(steps, first, only) if p.reason])
+    with shown(progress):
+        for number, step in enumerate(steps, 1):
+            # Asked only now: the steps before it may have changed what it reads.
+            reason = reason_to_run(step, first, only)
+            head = f"[{number}/{len(steps)}] {step.name}"
+            if not reason:
+                progress.skip(step)
+                other = other_versions(step)
+                say(folder, f"{head}: done before{f', with {other}' if other else ''}")
+                continue
+            # One that was cut off before takes less than it would as a whole.
+            whole = step.stamp.is_file() or not step.output.is_file()
+            interrupts.doing = f"in {step.name}"
+            progress.begin(step)
+            say(folder, f"{head}: {reason}")
+            ranks.start(step.cfg)
+            execute(step)
+            took = _minutes(progress.end(step, whole=whole))
+            say(folder, ", ".join(filter(None, [f"{head}: {took}", progress.left()])))
+    say(folder, f"finished in {_minutes(time.monotonic() - progress.began)}: {folder}")
     print(summary(steps[0].cfg.report))
 
 
@@ -180,7 +187,6 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("--from and --only exclude each other")
     # papermill's own imports warn of things that are theirs to mend.
     warnings.filterwarnings("ignore", category=DeprecationWarning)
-    from papermill.exceptions import PapermillExecutionError
 
     try:
         if options.check:
@@ -196,12 +202,6 @@ def main(arguments: list[str] | None = None) -> int:
     except (ParameterError, Held) as error:
         print(error, file=sys.stderr)
         return 2
-    except PapermillExecutionError as error:
-        print(f"{error}\nThe executed notebook shows the cell that failed.", file=sys.stderr)
-        return 1
-    except KernelDied as error:
+    except NotebookFailed as error:
         print(error, file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("interrupted; call again to go on where it stopped", file=sys.stderr)
-        return 130
