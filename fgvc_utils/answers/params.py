@@ -36,7 +36,7 @@ class EnsembleParams(Shared):
     epochs: Count
     rate: Positive
     global_batch: Count
-    micro_batch: Count
+    micro_batch: CountOrZero
     weight_decay: NotNegative
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
     held_out_fold: Annotated[int, Field(ge=-1)]

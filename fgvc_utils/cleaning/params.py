@@ -38,7 +38,7 @@ class Features(Network):
     sgd_rate: Positive
     weight_decay: NotNegative
     global_batch: Count
-    micro_batch: Count
+    micro_batch: CountOrZero
 
     @model_validator(mode="after")
     def _networks_need_a_rate(self) -> "Features":

@@ -145,7 +145,8 @@ def accumulation(global_batch: int, micro_batch: int, processes: int) -> Accumul
     global_batch : int
         Images a step, over all processes.
     micro_batch : int
-        Images a process takes at once.
+        Images a process takes at once; 0 stands for the whole of its share, which is cut up later
+        where it does not fit in memory.
     processes : int
         Processes of all machines together.
 
@@ -154,6 +155,13 @@ def accumulation(global_batch: int, micro_batch: int, processes: int) -> Accumul
     ParameterError
         Where it does not divide.
     """
+    if not micro_batch:
+        if global_batch % processes:
+            raise ParameterError(
+                f"global_batch {global_batch} is not a multiple of {processes} processes; change "
+                "one of the two"
+            )
+        return Accumulation(processes, global_batch // processes, 1)
     steps, rest = divmod(global_batch, micro_batch * processes)
     if rest or not steps:
         raise ParameterError(

@@ -4,6 +4,7 @@ Counts in no digest.
 """
 
 import socket
+import time
 
 import psutil
 
@@ -32,6 +33,25 @@ def check_rendezvous(hardware: Hardware) -> None:
             f"rendezvous: {host!r} ({address}) is no address of this machine; "
             "node 0, which runs the notebook, gives one of its own addresses"
         )
+
+
+def await_name(host: str, seconds: float) -> None:
+    """Return when a host's name is known; an operator may give it before the network knows it.
+
+    Raises
+    ------
+    ValueError
+        It is not known after so long.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            _address(host)
+            return
+        except ValueError:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(1)
 
 
 def interface_towards(host: str) -> str | None:

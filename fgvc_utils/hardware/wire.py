@@ -16,8 +16,9 @@ from typing import Any
 PROOF_SECONDS = 10
 # A peer that takes nothing for so long counts as lost.
 SEND_SECONDS = 30
-# The system asks a silent peer on another machine whether it is still there: lost after a minute.
-KEEPALIVE = {"TCP_KEEPIDLE": 20, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 4}
+# The system asks a silent peer on another machine whether it is still there, and takes one that
+# does not answer, as after a power cut, for lost after half a minute.
+KEEPALIVE = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 4, "TCP_USER_TIMEOUT": 30_000}
 
 
 class Closed(ConnectionError):
@@ -189,7 +190,7 @@ class Door:
         self.listener.close()
 
 
-def connect(host: str, port: int, key: str, seconds: float, **about: Any) -> Wire:
+def connect(host: str, port: int, key: str, seconds: float, /, **about: Any) -> Wire:
     """Connect to a `Door`, prove the key and say who this is.
 
     Parameters

@@ -174,7 +174,12 @@ def result_of(folder: Path) -> str:
 
 
 def mark_done(
-    job: Job, digest: str, seconds: float, figures: dict, code: dict[str, str] | None = None
+    job: Job,
+    digest: str,
+    seconds: float,
+    figures: dict,
+    code: dict[str, str] | None = None,
+    predicting: dict | None = None,
 ) -> None:
     """Note that a job is carried out; written last.
 
@@ -190,6 +195,9 @@ def mark_done(
         Its figures, such as the held-out top-1, plain numbers by name.
     code
         `job_code` of it, taken before the work; the present one where none is given.
+    predicting
+        How its predictions went: `seconds`, `images_per_second` and `waiting`; nothing where it
+        predicted nothing.
     """
     folder, left = Path(job.folder), {}
     for name in (WEIGHTS, RATES, f"{PREDICTIONS}/{INDEX}"):
@@ -205,6 +213,7 @@ def mark_done(
             "left": left,
             "seconds": round(seconds, 1),
             "figures": figures,
+            "predicting": predicting or {},
             "code": job_code(job) if code is None else code,
         },
         folder / DONE,

@@ -50,11 +50,14 @@ class Recipe(BaseModel):
     dropout: Part = 0.0
     drop_path: Part = 0.0
     global_batch: Count = 32
-    micro_batch: Count = 32
+    # 0: the largest that fits in memory
+    micro_batch: CountOrZero = 32
     # auto: bfloat16 on CUDA, float32 on the CPU
     precision: Literal["auto", "float32", "bfloat16"] = "float32"
     gradient_checkpointing: bool = False
-    # where random changes are made: by those that prepare pictures, or where the network is
+    # torch.compile of the network for the fit
+    compile: bool = False
+    # who makes random changes: those that prepare pictures, or the device where the network is
     changes_on: Literal["workers", "device"] = "workers"
     balance: Literal["none", "oversample", "prior"] = "none"
     keep_prior: bool = False

@@ -141,6 +141,10 @@ def write_job(job: Job, rows: pd.DataFrame) -> Path:
         raise ValueError(f"job {job.name}: no image is left to fit")
     if job.optimiser == "lbfgs" and job.fit == "full":
         raise ValueError(f"job {job.name}: lbfgs fits a head; give a whole network another one")
+    if job.compile and job.gradient_checkpointing:
+        raise ValueError(
+            f"job {job.name}: compile and gradient_checkpointing exclude each other: switch one off"
+        )
     if not job.whole_batch and job.global_batch > rows["fit"].sum():
         raise ValueError(
             f"job {job.name}: global_batch {job.global_batch} is larger than its "

@@ -12,10 +12,13 @@ from fgvc_utils.contest.parameters import ParameterError
 from fgvc_utils.hardware import launch
 from fgvc_utils.hardware.join import join
 from fgvc_utils.hardware.launcher import Place, taken_place
+from fgvc_utils.hardware.network import await_name
 from fgvc_utils.jobs.running import hardware
 from fgvc_utils.pipeline import interrupts
 from fgvc_utils.pipeline.contest_file import Step
 
+# How long the name of node 0 may take to be known in a network that is just being made.
+NAME_SECONDS = 300
 # What the command of a rank server names, and how long one may take to end its ranks by itself.
 SERVER_MODULE = "fgvc_utils.hardware.server"
 SERVER_SECONDS = 5.0
@@ -85,6 +88,8 @@ def warm_ranks(steps: list[Step], place: Place | None) -> Iterator[Ranks]:
     Other machines join in any case, so that they are told when there is nothing to do.
     """
     ranks = Ranks(trusted=place is not None)
+    if place and place.nodes > 1:
+        await_name(place.host, NAME_SECONDS)
     interrupts.before.append(_end_server)
     if steps[0].cfg.nodes > 1:
         ranks.start(steps[0].cfg)

@@ -95,9 +95,9 @@ def print_plan(planned: list[Planned]) -> None:
             cfg = step.cfg
             try:
                 cut = accumulation(cfg.global_batch, cfg.micro_batch, cfg.processes * cfg.nodes)
-                print(
-                    f"    a step of {cfg.global_batch} = {cut.processes} processes × "
-                    f"{cut.micro_batch} images × {cut.steps} accumulated"
-                )
+                pieces = f"{cut.micro_batch} images × {cut.steps} accumulated"
+                if not cfg.micro_batch:
+                    pieces = f"{cut.micro_batch} images, in as few pieces as memory holds"
+                print(f"    a step of {cfg.global_batch} = {cut.processes} processes × {pieces}")
             except ParameterError as error:
                 print(f"    {error}")

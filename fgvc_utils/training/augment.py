@@ -2,11 +2,13 @@
 
 Everything works on uint8 tensors of shape (3, height, width), on any device, and draws from torch's
 global random numbers of the CPU, so a caller that seeds them per image gets the same picture in any
-process and, but for rounding, on any device.
+process and, but for rounding, on any device. On a device all pictures of a batch that a change
+concerns are changed together, save where each gets a size of its own (paste, low resolution) or is
+made on the CPU (JPEG).
 """
 
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import simplejpeg
@@ -15,6 +17,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
 from fgvc_utils.training.colour import ColourJitter
+from fgvc_utils.training.random_change import RandomChange, by_group, onto
 
 Transform = Callable[[torch.Tensor], torch.Tensor]
 
@@ -61,15 +64,33 @@ def _uniform(low: float, high: float) -> float:
     return low + (high - low) * torch.rand(()).item()
 
 
-class QuarterTurn:
+class Mirror(RandomChange):
+    """Exchange left and right."""
+
+    def draw(self, height: int, width: int) -> bool:
+        return True
+
+    def apply(self, picture: torch.Tensor, drawn: bool) -> torch.Tensor:
+        return picture.flip(-1)
+
+    def apply_to_batch(self, pictures: torch.Tensor, drawn: list[bool]) -> torch.Tensor:
+        return pictures.flip(-1)
+
+
+class QuarterTurn(RandomChange):
     """Turn by 90, 180 or 270 degrees, each as likely."""
 
-    def __call__(self, picture: torch.Tensor) -> torch.Tensor:
-        turns = int(torch.randint(1, 4, ()))
-        return torch.rot90(picture, turns, dims=(1, 2))
+    def draw(self, height: int, width: int) -> int:
+        return int(torch.randint(1, 4, ()))
+
+    def apply(self, picture: torch.Tensor, drawn: int) -> torch.Tensor:
+        return torch.rot90(picture, drawn, dims=(-2, -1))
+
+    def apply_to_batch(self, pictures: torch.Tensor, drawn: list[int]) -> torch.Tensor:
+        return by_group(pictures, drawn, lambda group, turns: self.apply(group, turns[0]))
 
 
-class RandomQuality:
+class RandomQuality(RandomChange):
     """Shrink to a random share of the size between low and high, then enlarge again.
 
     The original shrinks 380 px to 150–190 px: shares of 0.395 to 0.5.
@@ -78,45 +99,63 @@ class RandomQuality:
     def __init__(self, low: float, high: float) -> None:
         self.low, self.high = low, high
 
-    def __call__(self, picture: torch.Tensor) -> torch.Tensor:
-        size = list(picture.shape[1:])
+    def draw(self, height: int, width: int) -> list[int]:
         share = _uniform(self.low, self.high)
-        small = [max(1, round(side * share)) for side in size]
-        return F.resize(F.resize(picture, small, antialias=True), size, antialias=True)
+        return [max(1, round(side * share)) for side in (height, width)]
+
+    def apply(self, picture: torch.Tensor, drawn: list[int]) -> torch.Tensor:
+        small = F.resize(picture, drawn, antialias=True)
+        return F.resize(small, list(picture.shape[1:]), antialias=True)
 
 
-class ScaledPaste:
+class ScaledPaste(RandomChange):
     """Shrink by a random factor from `smallest` on, paste at a random place on a grey canvas."""
 
     def __init__(self, smallest: float) -> None:
         self.smallest = smallest
 
-    def __call__(self, picture: torch.Tensor) -> torch.Tensor:
-        height, width = picture.shape[1:]
+    def draw(self, height: int, width: int) -> tuple[int, int, int, int]:
         scale = _uniform(self.smallest, 1.0)
         small_height, small_width = max(1, round(height * scale)), max(1, round(width * scale))
-        small = F.resize(picture, [small_height, small_width], antialias=True)
-        canvas = torch.full_like(picture, 128)
         top = int(torch.randint(0, height - small_height + 1, ()))
         left = int(torch.randint(0, width - small_width + 1, ()))
-        canvas[:, top : top + small_height, left : left + small_width] = small
+        return top, left, small_height, small_width
+
+    def apply(self, picture: torch.Tensor, drawn: tuple[int, int, int, int]) -> torch.Tensor:
+        top, left, height, width = drawn
+        canvas = torch.full_like(picture, 128)
+        small = F.resize(picture, [height, width], antialias=True)
+        canvas[:, top : top + height, left : left + width] = small
         return canvas
 
 
-class LossyJpeg:
+class LossyJpeg(RandomChange):
     """Encode as JPEG of a random quality between low and high, and decode again."""
 
     def __init__(self, low: float, high: float) -> None:
         self.low, self.high = int(low), int(high)
 
-    def __call__(self, picture: torch.Tensor) -> torch.Tensor:
-        quality = int(torch.randint(self.low, self.high + 1, ()))
+    def draw(self, height: int, width: int) -> int:
+        return int(torch.randint(self.low, self.high + 1, ()))
+
+    def apply(self, picture: torch.Tensor, drawn: int) -> torch.Tensor:
         pixels = np.ascontiguousarray(picture.permute(1, 2, 0).cpu().numpy())
-        jpeg = simplejpeg.encode_jpeg(pixels, quality=quality, colorsubsampling="420")
-        return to_tensor(simplejpeg.decode_jpeg(jpeg)).to(picture.device)
+        return to_tensor(_saved(pixels, drawn)).to(picture.device)
+
+    def apply_to_batch(self, pictures: torch.Tensor, drawn: list[int]) -> torch.Tensor:
+        # All of them come over at once: each copy to the host waits for the device.
+        pixels = pictures.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+        saved = np.stack([_saved(*each) for each in zip(pixels, drawn, strict=True)])
+        return onto(torch.from_numpy(saved), pictures.device).permute(0, 3, 1, 2)
 
 
-class GridShuffle:
+def _saved(pixels: np.ndarray, quality: int) -> np.ndarray:
+    """A picture as it comes out of a JPEG file, uint8 (height, width, 3)."""
+    jpeg = simplejpeg.encode_jpeg(pixels, quality=quality, colorsubsampling="420")
+    return simplejpeg.decode_jpeg(jpeg)
+
+
+class GridShuffle(RandomChange):
     """Cut into n × n tiles and shuffle them, n from 2 to `most`.
 
     Tiles are equal; where the size does not divide, the rest at the right and bottom stays.
@@ -125,11 +164,15 @@ class GridShuffle:
     def __init__(self, most: float) -> None:
         self.most = int(most)
 
-    def __call__(self, picture: torch.Tensor) -> torch.Tensor:
+    def draw(self, height: int, width: int) -> tuple[int, list[int]]:
         n = int(torch.randint(2, self.most + 1, ()))
+        return n, torch.randperm(n * n).tolist()
+
+    def apply(self, picture: torch.Tensor, drawn: tuple[int, list[int]]) -> torch.Tensor:
+        n, places = drawn
         height, width = picture.shape[1] // n, picture.shape[2] // n
         out = picture.clone()
-        for place, source in enumerate(torch.randperm(n * n).tolist()):
+        for place, source in enumerate(places):
             row, column = divmod(place, n)
             from_row, from_column = divmod(source, n)
             out[:, row * height : (row + 1) * height, column * width : (column + 1) * width] = (
@@ -141,21 +184,41 @@ class GridShuffle:
             )
         return out
 
+    def apply_to_batch(
+        self, pictures: torch.Tensor, drawn: list[tuple[int, list[int]]]
+    ) -> torch.Tensor:
+        numbers, places = zip(*drawn, strict=True)
+        return by_group(pictures, numbers, _shuffled, places)
+
+
+def _shuffled(pictures: torch.Tensor, numbers: list[int], places: list[list[int]]) -> torch.Tensor:
+    """Pictures of one number of tiles a side, each picture's tiles in its own order."""
+    n = numbers[0]
+    height, width = pictures.shape[2] // n, pictures.shape[3] // n
+    inner = pictures[:, :, : n * height, : n * width]
+    tiles = inner.unflatten(2, (n, height)).unflatten(4, (n, width)).permute(0, 2, 4, 1, 3, 5)
+    order = onto(torch.tensor(places), pictures.device)
+    which = torch.arange(len(pictures), device=pictures.device)[:, None]
+    moved = tiles.flatten(1, 2)[which, order].unflatten(1, (n, n)).permute(0, 3, 1, 4, 2, 5)
+    out = pictures.clone()
+    out[:, :, : n * height, : n * width] = moved.flatten(4, 5).flatten(2, 3)
+    return out
+
 
 class Builder(NamedTuple):
     """What makes a random change, and the settings that it takes in this order.
 
-    One that takes its own switch draws by itself whether it changes a picture, or changes each; the
-    others are drawn by the probability that their switch is.
+    One that takes its own switch changes each picture; the others are made with the probability
+    that their switch is.
     """
 
-    make: Callable[..., Transform]
+    make: Callable[..., RandomChange]
     takes: tuple[str, ...] = ()
 
 
 # Switch → what makes the change, in the order of `changes.CHANGES`, which says what each is.
 BUILDERS = {
-    "flip_probability": Builder(v2.RandomHorizontalFlip, ("flip_probability",)),
+    "flip_probability": Builder(Mirror),
     "quarter_turn_probability": Builder(QuarterTurn),
     "paste_probability": Builder(ScaledPaste, ("paste_smallest",)),
     "shuffle_probability": Builder(GridShuffle, ("shuffle_most",)),
@@ -165,7 +228,57 @@ BUILDERS = {
 }
 
 
-def random_changes(settings: Mapping[str, float]) -> Transform:
+def _made(share: float | None) -> bool:
+    """Draw whether a change is made, by its probability; one without is always made."""
+    return share is None or bool(torch.rand(1) < share)
+
+
+class RandomChanges:
+    """Random changes one after the other, of a picture or of a whole batch.
+
+    Parameters
+    ----------
+    steps : sequence of (float or None, RandomChange)
+        Each with the probability that it is made at all; None for one that is always made.
+    """
+
+    def __init__(self, steps: Sequence[tuple[float | None, RandomChange]]) -> None:
+        self.steps = list(steps)
+
+    def __call__(self, picture: torch.Tensor) -> torch.Tensor:
+        """Change one picture, uint8 (3, height, width)."""
+        for share, change in self.steps:
+            if _made(share):
+                picture = change(picture)
+        return picture
+
+    def draw(self, height: int, width: int) -> list[Any]:
+        """Draw what happens to a square picture: an entry a change, None where it is not made."""
+        return [
+            change.draw(height, width) if _made(share) else None for share, change in self.steps
+        ]
+
+    def apply_to_batch(self, pictures: torch.Tensor, drawn: Sequence[list[Any]]) -> torch.Tensor:
+        """Change a batch, on the device where it is.
+
+        Parameters
+        ----------
+        pictures : Tensor
+            uint8 (batch, 3, size, size); they stay as they are.
+        drawn : sequence of list
+            What `draw` gave for each of them.
+        """
+        pictures = pictures.clone()
+        for place, (_, change) in enumerate(self.steps):
+            rows = [row for row, each in enumerate(drawn) if each[place] is not None]
+            if rows:
+                which = onto(torch.tensor(rows), pictures.device)
+                chosen = [drawn[row][place] for row in rows]
+                pictures[which] = change.apply_to_batch(pictures[which], chosen)
+        return pictures
+
+
+def random_changes(settings: Mapping[str, float]) -> RandomChanges:
     """Return all random changes that some settings switch on, one after the other.
 
     Parameters
@@ -173,11 +286,6 @@ def random_changes(settings: Mapping[str, float]) -> Transform:
     settings : mapping
         Parameter → value, as in a job's `augmentation`. A change whose switch is missing or 0 is
         off.
-
-    Returns
-    -------
-    Transform
-        Of uint8 (3, height, width) to the same.
 
     Raises
     ------
@@ -187,14 +295,12 @@ def random_changes(settings: Mapping[str, float]) -> Transform:
     known = {name for switch, builder in BUILDERS.items() for name in (switch, *builder.takes)}
     if strangers := sorted(settings.keys() - known):
         raise ValueError(f"no random change takes {strangers[0]!r}; it is not in augment.BUILDERS")
-    steps: list[Transform] = []
+    steps = []
     for switch, builder in BUILDERS.items():
         if settings.get(switch, 0) > 0:
-            step = builder.make(*(settings[name] for name in builder.takes))
-            if switch not in builder.takes:
-                step = v2.RandomApply([v2.Lambda(step)], p=settings[switch])
-            steps.append(step)
-    return v2.Compose(steps) if steps else v2.Identity()
+            change = builder.make(*(settings[name] for name in builder.takes))
+            steps.append((None if switch in builder.takes else settings[switch], change))
+    return RandomChanges(steps)
 
 
 def _cut_mix(

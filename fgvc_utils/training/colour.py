@@ -6,9 +6,13 @@ of the recipe.
 """
 
 import math
+from collections.abc import Sequence
 from functools import cache
 
+import numpy as np
 import torch
+
+from fgvc_utils.training.random_change import RandomChange, onto
 
 # ITU-R 601-2 luma, as in Pillow and torchvision.
 GREY = (0.299, 0.587, 0.114)
@@ -16,7 +20,10 @@ GREY = (0.299, 0.587, 0.114)
 TOGETHER = 8
 
 
-class ColourJitter:
+Steps = list[tuple[str, float]]
+
+
+class ColourJitter(RandomChange):
     """Change brightness, contrast and saturation by factors from 1 - strength to 1 + strength.
 
     Takes and gives uint8 (3, height, width), on any device; draws order and factors from torch's
@@ -32,14 +39,20 @@ class ColourJitter:
     def __init__(self, strength: float) -> None:
         self.strength = strength
 
-    def __call__(self, picture: torch.Tensor) -> torch.Tensor:
+    def draw(self, height: int, width: int) -> Steps:
         order = torch.randperm(3).tolist()
         factors = [max(0.0, 1 + self.strength * (2 * u - 1)) for u in torch.rand(3).tolist()]
         kinds = ("brightness", "contrast", "saturation")
-        return adjust(picture, [(kinds[place], factors[place]) for place in order])
+        return [(kinds[place], factors[place]) for place in order]
+
+    def apply(self, picture: torch.Tensor, drawn: Steps) -> torch.Tensor:
+        return adjust(picture, drawn)
+
+    def apply_to_batch(self, pictures: torch.Tensor, drawn: list[Steps]) -> torch.Tensor:
+        return adjust_batch(pictures, drawn)
 
 
-def adjust(picture: torch.Tensor, steps: list[tuple[str, float]]) -> torch.Tensor:
+def adjust(picture: torch.Tensor, steps: Steps) -> torch.Tensor:
     """Change a picture's brightness, contrast and saturation.
 
     Parameters
@@ -62,10 +75,40 @@ def adjust(picture: torch.Tensor, steps: list[tuple[str, float]]) -> torch.Tenso
     same, to_grey, weights = _matrices(group, pixels.device)
     colour, greyness, offset = _fused(steps, pixels.mean(0) @ weights)
     changed = pixels @ (colour * same + greyness * to_grey)
+    return _whole(changed, offset).reshape(height, width, 3).permute(2, 0, 1)
+
+
+def adjust_batch(pictures: torch.Tensor, steps: Sequence[Steps]) -> torch.Tensor:
+    """Change each picture of a batch by its own steps: `adjust` of all of them at once.
+
+    Parameters
+    ----------
+    pictures : Tensor
+        uint8 (batch, 3, height, width).
+    steps : sequence of list of (str, float)
+        Of each picture, as `adjust` takes them; all as many.
+
+    Returns
+    -------
+    Tensor
+        uint8 (batch, 3, height, width). A value may be another one than `adjust` gives by one grey
+        level, where sums are rounded the other way.
+    """
+    batch, _, height, width = pictures.shape
+    group = math.gcd(height * width, TOGETHER)
+    pixels = pictures.permute(0, 2, 3, 1).reshape(batch, -1, 3 * group).float()
+    same, to_grey, weights = _matrices(group, pixels.device)
+    colour, greyness, offset = _fused_batch(steps, pixels.mean(1) @ weights)
+    mixed = colour[:, None, None] * same + greyness[:, None, None] * to_grey
+    changed = _whole(torch.bmm(pixels, mixed), offset[:, None, None])
+    return changed.reshape(batch, height, width, 3).permute(0, 3, 1, 2)
+
+
+def _whole(changed: torch.Tensor, offset: torch.Tensor | float) -> torch.Tensor:
+    """Values of pixels with the offset as whole grey levels."""
     # Half a level more, for what follows cuts off the decimals; by way of int16, for torch has no
     # fast way from float to uint8.
-    whole = changed.add_(offset + 0.5).clamp_(0, 255).to(torch.int16).to(torch.uint8)
-    return whole.reshape(height, width, 3).permute(2, 0, 1)
+    return changed.add_(offset + 0.5).clamp_(0, 255).to(torch.int16).to(torch.uint8)
 
 
 @cache
@@ -77,21 +120,45 @@ def _matrices(group: int, device: torch.device) -> tuple[torch.Tensor, torch.Ten
     return tuple(part.to(device) for part in parts)
 
 
-def _fused(
-    steps: list[tuple[str, float]], mean: torch.Tensor
-) -> tuple[float, float, torch.Tensor | float]:
+def _fused(steps: Steps, mean: torch.Tensor) -> tuple[float, float, torch.Tensor | float]:
     """The steps as one: colour × its share + grey of the pixel × its share + an offset.
 
     `mean`, the mean grey, is a scalar that stays on its device: reading it would wait for it.
     """
     colour, greyness, offset = 1.0, 0.0, 0.0
     for kind, factor in steps:
-        if kind == "saturation":
-            greyness = factor * greyness + (1 - factor) * (colour + greyness)
-            colour = factor * colour
-            continue
-        grey_now = (colour + greyness) * mean + offset
-        colour, greyness, offset = factor * colour, factor * greyness, factor * offset
-        if kind == "contrast":
-            offset += (1 - factor) * grey_now
+        if kind != "saturation":
+            grey_now = (colour + greyness) * mean + offset
+            offset = factor * offset
+            if kind == "contrast":
+                offset += (1 - factor) * grey_now
+        colour, greyness = _shares(kind, factor, colour, greyness)
     return colour, greyness, offset
+
+
+def _shares(kind: str, factor: float, colour: float, greyness: float) -> tuple[float, float]:
+    """The shares of colour and grey after one more step."""
+    if kind == "saturation":
+        return factor * colour, factor * greyness + (1 - factor) * (colour + greyness)
+    return factor * colour, factor * greyness
+
+
+def _fused_batch(
+    steps: Sequence[Steps], mean: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The same for the pictures of a batch, float32 (batch,) each, and `mean` too."""
+    # Of each step and picture: the sum of both shares before it, what the offset is multiplied by,
+    # and the share of the mean grey that is added to it.
+    table = np.empty((len(steps[0]), 3, len(steps)))
+    shares = np.tile([[1.0], [0.0]], len(steps))
+    for picture, own in enumerate(steps):
+        for place, (kind, factor) in enumerate(own):
+            table[place, 0, picture] = shares[:, picture].sum()
+            table[place, 1, picture] = 1.0 if kind == "saturation" else factor
+            table[place, 2, picture] = 1 - factor if kind == "contrast" else 0.0
+            shares[:, picture] = _shares(kind, factor, *shares[:, picture])
+    there = onto(torch.from_numpy(np.concatenate([*table, shares])).float(), mean.device)
+    offset = torch.zeros_like(mean)
+    for before, factor, added in there[:-2].unflatten(0, (-1, 3)):
+        offset = factor * offset + added * (before * mean + offset)
+    return there[-2], there[-1], offset

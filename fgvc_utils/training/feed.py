@@ -1,7 +1,7 @@
 """What reaches the network, in an order that any number of processes shares."""
 
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -207,56 +207,71 @@ class Targets:
 
 @dataclass
 class Changes:
-    """The random changes of a batch: image by image, then CutMix or Mixup of the batch.
+    """The random changes of a batch: of its pictures, then CutMix or Mixup of the batch.
 
-    The same on a worker's CPU and on the device that trains: all draws are from the CPU's random
-    numbers, seeded by epoch and image.
+    The same on a worker's CPU and, but for rounding, on the device that trains: all draws are from
+    the CPU's random numbers, seeded by epoch and image.
 
     Attributes
     ----------
-    change : Transform
-        Of uint8 (3, size, size) to the same.
+    change : RandomChanges
+        Of the single pictures.
     seed : int
         Of the job.
     mix, mix_probability, mix_alpha : str, float, float
         As `augment.mix_batch` takes them.
     """
 
-    change: augment.Transform
+    change: augment.RandomChanges
     seed: int
     mix: str = "none"
     mix_probability: float = 0.0
     mix_alpha: float = 1.0
 
     def __call__(
-        self, pictures: Iterable[torch.Tensor], targets: torch.Tensor, items: Sequence[Item]
+        self, pictures: Sequence[torch.Tensor], targets: torch.Tensor, items: Sequence[Item]
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Change a batch.
+        """Change the pictures of a batch one by one, as a worker does.
 
         Parameters
         ----------
-        pictures : iterable of Tensor
-            uint8 (3, size, size) each: a batch, or its pictures one by one, which saves stacking
-            them twice.
+        pictures : sequence of Tensor
+            uint8 (3, size, size) each.
         targets : Tensor
-            float32 (batch, width).
-        items : sequence of (int, int)
-            Epoch and key of each image.
+            float (batch, width).
+        items : sequence of (epoch, key)
+            Of each picture, from which its random numbers follow.
 
         Returns
         -------
         tuple of Tensor
-            uint8 (batch, 3, size, size) and float32 (batch, width).
+            uint8 (batch, 3, size, size) and float (batch, width).
         """
         with torch.random.fork_rng(devices=[]):
-            changed = stack(
-                [self.one(picture, *item) for picture, item in zip(pictures, items, strict=True)]
-            )
-            # Seeded by the batch's first image: every image of it takes part in the mix.
-            _seed_cpu(item_seed(self.seed, *items[0], MIX))
-            return augment.mix_batch(
-                changed, targets, self.mix, self.mix_probability, self.mix_alpha
-            )
+            changed = [
+                self.one(picture, *item) for picture, item in zip(pictures, items, strict=True)
+            ]
+            return self._mixed(stack(changed), targets, items[0])
+
+    def of_batch(
+        self, pictures: torch.Tensor, targets: torch.Tensor, items: Sequence[Item]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Change a whole batch where it is, uint8 (batch, 3, size, size), by the same draws."""
+        with torch.random.fork_rng(devices=[]):
+            drawn = [self._drawn(pictures.shape[2:], *item) for item in items]
+            changed = self.change.apply_to_batch(pictures, drawn)
+            return self._mixed(changed, targets, items[0])
+
+    def _drawn(self, sides: Sequence[int], epoch: int, key: int) -> list:
+        _seed_cpu(item_seed(self.seed, epoch, key, CHANGES))
+        return self.change.draw(*sides)
+
+    def _mixed(
+        self, pictures: torch.Tensor, targets: torch.Tensor, first: Item
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        # Seeded by the batch's first image: every image of it takes part in the mix.
+        _seed_cpu(item_seed(self.seed, *first, MIX))
+        return augment.mix_batch(pictures, targets, self.mix, self.mix_probability, self.mix_alpha)
 
     def one(self, picture: torch.Tensor, epoch: int, key: int) -> torch.Tensor:
         """Return one picture, changed; seeds the CPU's random numbers."""

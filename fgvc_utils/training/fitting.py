@@ -2,7 +2,6 @@
 
 import time
 import warnings
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,6 @@ import pandas as pd
 import torch
 from safetensors.torch import save, save_file
 from torch import nn
-from torch.utils.data import DataLoader, Dataset
 
 with warnings.catch_warnings():
     # fastai's own imports warn of torch.jit and of a pandas option; neither is ours to mend.
@@ -22,13 +20,13 @@ with warnings.catch_warnings():
     from fastai.learner import Learner
 
 from fgvc_utils.contest.parameters import accumulation
-from fgvc_utils.core import heartbeat, shared_memory
+from fgvc_utils.core import heartbeat
 from fgvc_utils.core.files import whole_file
 from fgvc_utils.hardware.distributed import Processes
 from fgvc_utils.hardware.progress import Progress
-from fgvc_utils.jobs.predictions import label_ranks
 from fgvc_utils.jobs.records import Job
 from fgvc_utils.training import balance
+from fgvc_utils.training.autotune import autotune, pays
 from fgvc_utils.training.callbacks import (
     Autocast,
     Average,
@@ -36,90 +34,22 @@ from fgvc_utils.training.callbacks import (
     KeepStatistics,
     RateSweep,
     Steps,
+    plain_network,
 )
+from fgvc_utils.training.compiling import compiled
 from fgvc_utils.training.convex import fit_layer
-from fgvc_utils.training.feed import (
-    AllViews,
-    Changes,
-    GlobalBatches,
-    InTurn,
-    Item,
-    Pictures,
-    as_arrays,
-    as_it_is,
-    from_arrays,
-)
+from fgvc_utils.training.feed import AllViews, GlobalBatches
+from fgvc_utils.training.held_out import evaluate, held_out_batches
+from fgvc_utils.training.loading import OnDevice, loader
 from fgvc_utils.training.losses import Objective
 from fgvc_utils.training.material import Material
-from fgvc_utils.training.networks import MASKED, autocast_dtype, without_prior
+from fgvc_utils.training.micro_batches import largest_micro_batch
+from fgvc_utils.training.networks import autocast_dtype
 from fgvc_utils.training.weights import in_order, read_state
 
 LAST = "last.pt"
 # The weight of a step's own loss in the smoothed losses of a rate sweep.
 SWEEP_WEIGHT = 0.1
-
-
-def loader(dataset: Dataset, batches: object, processes: Processes) -> DataLoader:
-    """Return a torch loader that takes whole batches from a data set.
-
-    Parameters
-    ----------
-    dataset : Dataset
-        Whose items are batches. Pictures are prepared by the workers of `processes`.
-    batches : Sampler
-        The lists of items.
-    processes : Processes
-        This process and its peers.
-    """
-    workers = processes.workers if isinstance(dataset, Pictures) else 0
-    shares = not workers or shared_memory.suffices(workers, _batch_bytes(dataset, batches))
-    kind = DataLoader if shares else ThroughPipes
-    return kind(
-        dataset,
-        batch_sampler=batches,
-        num_workers=workers,
-        collate_fn=as_it_is if shares else as_arrays,
-        pin_memory=processes.device.type == "cuda",
-        # Started once: new workers an epoch would leave the device waiting at each one's start.
-        persistent_workers=workers > 0,
-        prefetch_factor=shared_memory.AHEAD if workers else None,
-    )
-
-
-def _batch_bytes(dataset: Pictures, batches: Iterable[list[Item]]) -> int:
-    """The size of a batch's pictures."""
-    items = next(iter(batches), [])
-    with torch.random.fork_rng(devices=[]):
-        return len(items) * dataset.picture(*items[0]).nbytes if items else 0
-
-
-class ThroughPipes(DataLoader):
-    """A loader whose workers need no shared memory: they give arrays, which go through pipes."""
-
-    def __iter__(self) -> Iterator[tuple[torch.Tensor, ...]]:
-        for batch in super().__iter__():
-            yield from_arrays(batch)
-
-
-class OnDevice:
-    """A loader's batches, on their way to a device while it still works on the ones before.
-
-    Left to fastai, each copy would wait for all the work before it. With `changes` the random
-    changes are made there, from the epochs and keys that stand between pictures and targets.
-    """
-
-    def __init__(
-        self, batches: DataLoader, device: torch.device, changes: Changes | None = None
-    ) -> None:
-        self.batches, self.device, self.changes = batches, device, changes
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def __iter__(self) -> Iterator[list[torch.Tensor]]:
-        for pictures, *keyed, targets in self.batches:
-            batch = [t.to(self.device, non_blocking=True) for t in (pictures, targets)]
-            yield batch if self.changes is None else self.changes(*batch, keyed[0].tolist())
 
 
 class Account(Callback):
@@ -137,7 +67,7 @@ class Account(Callback):
         average: Average | None = None,
     ) -> None:
         self.job, self.steps, self.material, self.average = job, steps, material, average
-        self.held_out = _held_out(material, processes)
+        self.held_out = held_out_batches(material, processes)
         self.processes, self.progress = processes, progress
         self.history: list[dict] = []
         self.start_epoch = 0
@@ -159,7 +89,7 @@ class Account(Callback):
             return
         if (last["digest"], last.get("code")) != (self.material.digest, self.material.code):
             return
-        self.learn.model.load_state_dict(last["network"])
+        plain_network(self.learn.model).load_state_dict(last["network"])
         if self.average is not None:
             self.average.network.load_state_dict(last["average"])
         self.steps.done = last["steps"]
@@ -170,12 +100,8 @@ class Account(Callback):
 
     def before_train(self) -> None:
         self.losses = torch.zeros((), dtype=torch.float64, device=self.processes.device)
-        self.started = self.free_since = time.monotonic()
-        self.waited = 0.0
-
-    def before_batch(self) -> None:
-        if self.training:
-            self.waited += time.monotonic() - self.free_since
+        self.started = time.monotonic()
+        self.waited_before = self.learn.dls.train.waited
 
     def after_batch(self) -> None:
         heartbeat.beat()
@@ -187,17 +113,17 @@ class Account(Callback):
             what = f"epoch {self.epoch + 1}/{self.job.epochs}"
             self.progress.step(self.job.name, self.steps.done, self.steps.total, what)
             if self.job.keep_every_step:
-                state = self.learn.model.state_dict()
-                self.trace.append({k.removeprefix("module."): v.clone() for k, v in state.items()})
-        self.free_since = time.monotonic()
+                state = plain_network(self.learn.model).state_dict()
+                self.trace.append({name: tensor.clone() for name, tensor in state.items()})
 
     def after_train(self) -> None:
         self.seconds = time.monotonic() - self.started
+        self.waited = self.learn.dls.train.waited - self.waited_before
 
     def after_epoch(self) -> None:
         if self.epoch < self.start_epoch:
             return
-        plain = getattr(self.learn.model, "module", self.learn.model)
+        plain = plain_network(self.learn.model)
         batches = self.steps.batches
         # Adding up the losses ends the wait for the device, so the seconds are taken after it.
         loss_sum, count = self.processes.total([float(self.losses), len(batches)])
@@ -218,6 +144,8 @@ class Account(Callback):
             "waiting": self.waited / seconds,
             "seconds": seconds,
         }
+        if not self.job.micro_batch:
+            figures["micro_batch"] = batches.micro
         self.history.append({"epoch": self.epoch + 1, **figures})
         # A layer's epoch takes milliseconds: its last one is enough to read.
         if self.job.fit == "full" or self.epoch + 1 == self.job.epochs:
@@ -255,47 +183,6 @@ def check_loss(loss: float, job: Job, epoch: int) -> None:
         )
 
 
-@torch.no_grad()
-def evaluate(
-    network: nn.Module, batches: DataLoader, job: Job, material: Material, processes: Processes
-) -> dict[str, float]:
-    """Judge a network on held-out images, over all processes.
-
-    Parameters
-    ----------
-    network : nn.Module
-        Which is set to evaluation.
-    batches : DataLoader
-        This process's share; each image is counted once over all processes.
-    job, material, processes
-        The job, its rows and this process.
-
-    Returns
-    -------
-    dict
-        `top1` and `top5` of what would be predicted, `loss`, the cross-entropy without label
-        smoothing, and `n`, the number of images.
-    """
-    network.eval()
-    dtype = autocast_dtype(job.precision, processes.device)
-    empty = material.masked
-    sums = [0.0, 0.0, 0.0, 0.0]
-    for pictures, targets in batches:
-        heartbeat.beat()
-        with torch.autocast(processes.device.type, dtype, enabled=dtype is not None):
-            logits = network(pictures.to(processes.device))
-        logits = without_prior(logits.float(), network, job).cpu()
-        labels = targets[:, : logits.shape[1]]
-        loss = nn.functional.cross_entropy(logits, labels)
-        masked = logits.masked_fill(empty, MASKED)
-        ranks = label_ranks(masked.numpy(), labels.argmax(dim=1).numpy())
-        for place, value in enumerate((len(ranks), (ranks == 0).sum(), (ranks < 5).sum())):
-            sums[place] += float(value)
-        sums[3] += float(loss) * len(ranks)
-    count, first, five, loss = processes.total(sums)
-    return {"top1": first / count, "top5": five / count, "loss": loss / count, "n": count}
-
-
 def fit(
     job: Job, material: Material, network: nn.Module, processes: Processes, progress: Progress
 ) -> tuple[nn.Module, list[dict]]:
@@ -326,6 +213,8 @@ def fit(
     ------
     ParameterError
         Where the global batch cannot be cut up.
+    MemoryError
+        Where `micro_batch` is 0 and not even one picture fits in memory.
     FloatingPointError
         Where the loss is no number any more.
     """
@@ -348,22 +237,21 @@ def _fit_at_once(
     objective = Objective(job.label_smoothing, job.teacher_weight, job.temperature)
     figures = fit_layer(network, blocks, objective, job.weight_decay, job.epochs, processes)
     check_loss(figures["train_loss"], job, 1)
-    held_out = _held_out(material, processes)
+    held_out = held_out_batches(material, processes)
     if held_out is not None:
         figures |= evaluate(network, held_out, job, material, processes)
     progress.figures(job.name, f"{figures['evaluations']} evaluations", **figures)
     return network, [{"epoch": 1, **figures}]
 
 
-def _held_out(material: Material, processes: Processes) -> DataLoader | None:
-    if not len(material.validate_rows):
-        return None
-    mine = InTurn(processes.share(material.validate_rows), 64)
-    return loader(material.test_set(), mine, processes)
-
-
-def _batches(job: Job, material: Material, processes: Processes) -> GlobalBatches:
+def _batches(
+    job: Job, material: Material, network: nn.Module, processes: Processes, progress: Progress
+) -> GlobalBatches:
     cut = accumulation(job.global_batch, job.micro_batch, processes.count)
+    if not job.micro_batch:
+        micro = largest_micro_batch(job, network, processes)
+        progress.note(job.name, f"takes {micro} images at once")
+        cut = accumulation(job.global_batch, micro, processes.count)
     rows = material.fit_rows
     if job.balance == "oversample":
         rows = rows[balance.oversample(material.labels[rows], seed=job.seed)]
@@ -408,13 +296,18 @@ def _fit_by_steps(
     job: Job, material: Material, network: nn.Module, processes: Processes, progress: Progress
 ) -> tuple[nn.Module, list[dict]]:
     network = network.to(processes.device)
-    steps = Steps(job, _batches(job, material, processes))
+    batches = _batches(job, material, network, processes, progress)
+    steps = Steps(job, batches, processes.device)
     average = Average(network, job.ema_decay, steps) if job.ema_decay else None
     account = Account(job, steps, material, processes, progress, average)
     callbacks = [account] if average is None else [account, average]
-    learner = _learner(job, material, network, steps, processes, callbacks)
+    trained = network
+    if job.compile and job.fit == "full":
+        trained = compiled(job, network, batches.micro, processes, progress)
+    learner = _learner(job, material, trained, steps, processes, callbacks)
     account.take_up()
-    with learner.no_logging():
+    left = (job.epochs - account.start_epoch) * len(batches)
+    with learner.no_logging(), autotune(pays(left)):
         learner.fit(job.epochs, start_epoch=account.start_epoch)
     if processes.first:
         _keep_trace(job, account)
@@ -427,10 +320,10 @@ def _sweep_rates(
     job: Job, material: Material, network: nn.Module, processes: Processes, progress: Progress
 ) -> list[dict]:
     network = network.to(processes.device)
-    sweep = RateSweep(job, _batches(job, material, processes), processes)
+    sweep = RateSweep(job, _batches(job, material, network, processes, progress), processes)
     learner = _learner(job, material, network, sweep, processes, [])
     epochs = -(-job.rate_sweep_steps // sweep.batches.steps)
-    with learner.no_logging():
+    with learner.no_logging(), autotune(pays(epochs * len(sweep.batches))):
         learner.fit(epochs)
     check_loss(sweep.losses[0], job, 1)
     tried = pd.DataFrame({"lr": sweep.rates, "loss": sweep.losses})

@@ -56,6 +56,14 @@ class Recipe(_Recipe):
             raise ValueError(wrong)
         return self
 
+    @model_validator(mode="after")
+    def _computed_once(self) -> "Recipe":
+        if self.compile and self.gradient_checkpointing:
+            raise ValueError(
+                "compile and gradient_checkpointing exclude each other: switch one off"
+            )
+        return self
+
 
 class TrainParams(Shared, Network, Recipe):
     """10_train."""

@@ -1,13 +1,14 @@
 """Predictions of a network: logits and features of a job's rows, written in bounded memory."""
 
 import math
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import nn
+from torch.utils.data import Dataset
 
 from fgvc_utils.hardware.distributed import Processes
 from fgvc_utils.hardware.progress import Progress
@@ -15,9 +16,10 @@ from fgvc_utils.jobs.predictions import ShardWriter, finish_store
 from fgvc_utils.jobs.records import Job
 from fgvc_utils.jobs.reduction import reduce_block
 from fgvc_utils.jobs.views import TEST_VIEWS
+from fgvc_utils.training.autotune import autotune, pays, shapes_of
 from fgvc_utils.training.crops import resized_crops
 from fgvc_utils.training.feed import InTurn
-from fgvc_utils.training.fitting import loader
+from fgvc_utils.training.loading import Fetched, OnDevice, loader, one_behind
 from fgvc_utils.training.material import Material
 from fgvc_utils.training.networks import MASKED, PictureNetwork, autocast_dtype, without_prior
 
@@ -27,7 +29,7 @@ BATCH = 64
 @torch.no_grad()
 def predict(
     job: Job, material: Material, network: nn.Module, processes: Processes, progress: Progress
-) -> None:
+) -> dict[str, float]:
     """Write what the job keeps of its rows into its store; the same call on every process.
 
     Classes without a train image get a logit of -10,000 unless the job keeps them; the frozen prior
@@ -47,6 +49,12 @@ def predict(
     progress : Progress
         Told after each batch.
 
+    Returns
+    -------
+    dict
+        `seconds`, `images_per_second` over all processes, every view counted, and `waiting`, the
+        share of the time in which this process waited for pictures or stored features.
+
     Raises
     ------
     OSError
@@ -62,40 +70,73 @@ def predict(
     """
     network = network.to(processes.device).eval()
     masked = material.masked.to(processes.device)
+    began, waited = time.monotonic(), 0.0
     rows = processes.share(material.predict_rows)
     writer = ShardWriter(job.store, processes.rank, [material.ids[row] for row in rows])
     passes = _passes(job, material)
     total, done = len(rows) * len(passes), 0
-    for kind, datasets, epoch in passes:
-        views = [loader(dataset, InTurn(rows, BATCH, epoch), processes) for dataset in datasets]
-        for start, batches in _counted(zip(*views, strict=True)):
-            crops = [crop for batch, _ in batches for crop in _crops(network, batch)]
-            outputs = [_both(network, crop.to(processes.device), job.precision) for crop in crops]
-            features, by_crop = outputs[0][0], [logits for _, logits in outputs]
-            if kind.startswith("view-") or (not kind and {"logits", "reduced"} & set(job.keep)):
-                by_crop = [without_prior(each, network, job) for each in by_crop]
-                by_crop = [each.masked_fill(masked, MASKED) for each in by_crop]
-            # A head's views are averaged as logits, a picture's as probabilities.
-            logits = sum(by_crop) / len(by_crop) if job.fit == "head" else log_mean_softmax(by_crop)
-            if not kind and "logits" in job.keep:
-                writer.write("logits", start, logits.cpu().numpy().astype(np.float16))
-            if not kind and "reduced" in job.keep:
-                labels = material.judged[rows[start : start + len(logits)]]
-                values = logits.softmax(dim=1).cpu().numpy()
-                for name, array in reduce_block(values, labels, job.reduce_to).items():
+    batches = len(passes) * math.ceil(len(rows) / BATCH)
+    with autotune(pays(batches, shapes_of(len(rows), BATCH))):
+        for kind, datasets, epoch in passes:
+            views = [
+                _on_their_way(each, InTurn(rows, BATCH, epoch), processes) for each in datasets
+            ]
+            computed = _computed(job, network, masked, kind, zip(*views, strict=True))
+            start = 0
+            # The device computes a batch while the one before is fetched and written.
+            for fetched in one_behind(computed):
+                arrays = fetched.arrays()
+                count = len(next(iter(arrays.values())))
+                if (values := arrays.pop("reduced", None)) is not None:
+                    labels = material.judged[rows[start : start + count]]
+                    arrays |= reduce_block(values, labels, job.reduce_to)
+                for name, array in arrays.items():
                     writer.write(name, start, array)
-            if kind.startswith("view-"):
-                writer.write(kind, start, logits.cpu().numpy().astype(np.float16))
-            elif kind or "features" in job.keep:
-                writer.write(kind or "features", start, features.cpu().numpy().astype(np.float16))
-            done += len(logits)
-            progress.step(job.name, done, total, f"predicting {kind}".strip())
+                start += count
+                done += count
+                progress.step(job.name, done, total, f"predicting {kind}".strip())
+            waited += sum(view.waited for view in views)
     writer.close()
     processes.wait()
     if processes.first:
         # A process that had no image left has no array either.
         shards = max(1, min(processes.count, len(material.predict_rows)))
         finish_store(Path(job.store), job.classes, shards)
+    seconds = time.monotonic() - began
+    return {
+        "images_per_second": len(material.predict_rows) * len(passes) / seconds,
+        "waiting": waited / seconds,
+        "seconds": seconds,
+    }
+
+
+def _on_their_way(dataset: Dataset, batches: InTurn, processes: Processes) -> OnDevice:
+    return OnDevice(loader(dataset, batches, processes), processes.device, targets_too=False)
+
+
+def _computed(
+    job: Job, network: nn.Module, masked: torch.Tensor, kind: str, views: Iterable[tuple]
+) -> Iterator[Fetched]:
+    """What a pass writes of each batch, by its name; `reduced` are probabilities yet to reduce."""
+    kept = set(job.keep)
+    if kind:
+        kept = {"logits"} if kind.startswith("view-") else {"features"}
+    for batches in views:
+        crops = [crop for pictures, _ in batches for crop in _crops(network, pictures)]
+        outputs = [_both(network, crop, job.precision) for crop in crops]
+        written = {}
+        if kept & {"logits", "reduced"}:
+            by_crop = [without_prior(logits, network, job) for _, logits in outputs]
+            by_crop = [each.masked_fill(masked, MASKED) for each in by_crop]
+            # A head's views are averaged as logits, a picture's as probabilities.
+            logits = sum(by_crop) / len(by_crop) if job.fit == "head" else log_mean_softmax(by_crop)
+            if "logits" in kept:
+                written[kind or "logits"] = logits.half()
+            if "reduced" in kept:
+                written["reduced"] = logits.softmax(dim=1)
+        if "features" in kept:
+            written[kind or "features"] = outputs[0][0].half()
+        yield Fetched(written)
 
 
 def _passes(job: Job, material: Material) -> list[tuple[str, list[object], int]]:
@@ -149,14 +190,6 @@ def log_mean_softmax(logits: Sequence[torch.Tensor]) -> torch.Tensor:
         return logits[0]
     stacked = torch.stack([each.log_softmax(dim=1) for each in logits])
     return stacked.logsumexp(dim=0) - math.log(len(logits))
-
-
-def _counted(views: Iterable[tuple]) -> Iterator[tuple[int, tuple]]:
-    """The batches of all data sets, and how many images came before them."""
-    start = 0
-    for batches in views:
-        yield start, batches
-        start += len(batches[0][0])
 
 
 def _both(

@@ -1,5 +1,6 @@
 """BatchNorm statistics of a network whose weights came from elsewhere, such as an average."""
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,10 @@ from fgvc_utils.core.files import whole_file
 from fgvc_utils.hardware.distributed import Processes
 from fgvc_utils.hardware.progress import Progress
 from fgvc_utils.jobs.records import Job
+from fgvc_utils.training.autotune import autotune, pays, shapes_of
 from fgvc_utils.training.feed import InTurn
-from fgvc_utils.training.fitting import evaluate, loader
+from fgvc_utils.training.held_out import evaluate, held_out_batches
+from fgvc_utils.training.loading import OnDevice, loader
 from fgvc_utils.training.material import Material
 from fgvc_utils.training.networks import autocast_dtype
 from fgvc_utils.training.weights import in_order
@@ -30,15 +33,14 @@ def renewed(
     Returns
     -------
     dict
-        The held-out figures of `fitting.evaluate`; empty without a held-out image.
+        What `renew_statistics` returns, and where there are held-out images the figures of
+        `fitting.evaluate`.
     """
     network = network.to(processes.device)
-    renew_statistics(job, material, network, processes, progress)
-    figures: dict = {}
+    figures = renew_statistics(job, material, network, processes, progress)
     if len(material.validate_rows):
-        mine = InTurn(processes.share(material.validate_rows), BATCH)
-        batches = loader(material.test_set(), mine, processes)
-        figures = {"epoch": 0, **evaluate(network, batches, job, material, processes)}
+        held_out = held_out_batches(material, processes)
+        figures |= {"epoch": 0, **evaluate(network, held_out, job, material, processes)}
     if processes.first and job.keep_weights:
         state = {name: tensor.contiguous().cpu() for name, tensor in network.state_dict().items()}
         metadata = {"classes": "\n".join(job.classes), "backbone": job.backbone}
@@ -50,7 +52,7 @@ def renewed(
 @torch.no_grad()
 def renew_statistics(
     job: Job, material: Material, network: nn.Module, processes: Processes, progress: Progress
-) -> None:
+) -> dict[str, float]:
     """Set BatchNorm's running means and variances to those over the job's train images.
 
     One pass over the train views, shuffled, without CutMix or Mixup. Means and mean squares are
@@ -68,6 +70,12 @@ def renew_statistics(
     progress
         Where each batch is noted.
 
+    Returns
+    -------
+    dict
+        `seconds`, and `waiting`, the share of them in which this process waited for pictures; empty
+        where there is nothing to renew.
+
     References
     ----------
     Izmailov et al., Averaging weights leads to wider optima and better generalization, UAI 2018,
@@ -76,7 +84,8 @@ def renew_statistics(
     norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     norms = [norm for norm in norms if norm.track_running_stats]
     if not norms:
-        return
+        return {}
+    began = time.monotonic()
     network.eval()
     momentums = [norm.momentum for norm in norms]
     sums = [torch.zeros(2, norm.num_features, device=processes.device) for norm in norms]
@@ -89,14 +98,17 @@ def renew_statistics(
     rows, seen = processes.share(shuffled), 0
     rows = rows[:-1] if len(rows) % BATCH == 1 else rows
     dtype = autocast_dtype(job.precision, processes.device)
-    for pictures, _ in loader(material.train_pictures(), InTurn(rows, BATCH), processes):
-        with torch.autocast(processes.device.type, dtype, enabled=dtype is not None):
-            network(pictures.to(processes.device))
-        for total, norm in zip(sums, norms, strict=True):
-            mean = norm.running_mean
-            total += len(pictures) * torch.stack([mean, norm.running_var + mean.square()])
-        seen += len(pictures)
-        progress.step(job.name, seen, len(rows), "BatchNorm statistics")
+    loaded = loader(material.train_pictures(), InTurn(rows, BATCH), processes)
+    batches = OnDevice(loaded, processes.device, targets_too=False)
+    with autotune(pays(len(batches), shapes_of(len(rows), BATCH))):
+        for pictures, _ in batches:
+            with torch.autocast(processes.device.type, dtype, enabled=dtype is not None):
+                network(pictures)
+            for total, norm in zip(sums, norms, strict=True):
+                mean = norm.running_mean
+                total += len(pictures) * torch.stack([mean, norm.running_var + mean.square()])
+            seen += len(pictures)
+            progress.step(job.name, seen, len(rows), "BatchNorm statistics")
     processes.sum_up(sums)
     count = processes.total([seen])[0]
     for norm, momentum, total in zip(norms, momentums, sums, strict=True):
@@ -105,3 +117,5 @@ def renew_statistics(
         norm.running_var.copy_((square - mean.square()).clamp(min=0))
         norm.momentum = momentum
     network.eval()
+    seconds = time.monotonic() - began
+    return {"waiting": batches.waited / seconds, "seconds": seconds}

@@ -56,11 +56,13 @@ def carry_out(job: Job, processes: Processes, progress: Progress) -> None:
         network, history = fit(job, material, network, processes, progress)
     if job.renew_statistics:
         history = [renewed(job, material, network, processes, progress)]
+    predicting = {}
     if job.keep:
-        predict(job, material, network, processes, progress)
+        predicting = predict(job, material, network, processes, progress)
     seconds = time.monotonic() - started
     if processes.first:
-        mark_done(job, material.digest, seconds, history[-1] if history else {}, material.code)
+        figures = history[-1] if history else {}
+        mark_done(job, material.digest, seconds, figures, material.code, predicting)
         # The last epoch's state serves until here, should the predictions be cut off.
         (Path(job.folder) / LAST).unlink(missing_ok=True)
     processes.wait()

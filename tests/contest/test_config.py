@@ -76,6 +76,7 @@ DISTILL = SHARED | {
     "precision": "auto",
     "gradient_checkpointing": False,
     "changes_on": "workers",
+    "compile": False,
     "balance": "none",
     "keep_prior": False,
     "keep_empty": False,

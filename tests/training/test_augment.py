@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from small_jobs import WHOLE
 
 from fgvc_utils.training import augment
 from fgvc_utils.training.augment import (
@@ -80,6 +81,35 @@ def test_size_and_type_stay_and_the_same_seed_gives_the_same(settings, picture):
 @pytest.mark.parametrize("settings", ALONE, ids=name)
 def test_a_change_at_zero_is_off(settings, picture):
     assert torch.equal(random_changes({**settings, name(settings): 0})(picture), picture)
+
+
+@pytest.mark.parametrize("settings", [*ALONE, WHOLE], ids=name)
+@pytest.mark.parametrize("side", [24, 33])
+def test_a_batch_is_changed_as_its_pictures_are_one_by_one(settings, side):
+    change, random = random_changes(settings), np.random.default_rng(side)
+    batch = torch.from_numpy(random.integers(0, 256, (24, 3, side, side), dtype=np.uint8))
+    for memory in (torch.contiguous_format, torch.channels_last):
+        pictures = batch.contiguous(memory_format=memory)
+        one_by_one, drawn = [], []
+        for number, picture in enumerate(pictures):
+            torch.manual_seed(number)
+            one_by_one.append(change(picture))
+            torch.manual_seed(number)
+            drawn.append(change.draw(side, side))
+        found = change.apply_to_batch(pictures, drawn)
+        assert torch.equal(pictures, batch), "the batch itself must not change"
+        apart = (found.int() - torch.stack(one_by_one).int()).abs()
+        # Sums of colours may be rounded the other way; all else is copied.
+        assert apart.max() <= (1 if settings.get("colour_jitter") else 0)
+        assert (apart > 0).float().mean() < 1e-4 and not torch.equal(found, batch)
+
+
+def test_a_change_with_a_probability_is_made_in_that_share_of_a_batch():
+    change, left = random_changes({"flip_probability": 0.25}), torch.zeros(400, 3, 2, 2).byte()
+    left[..., 0] = 9
+    torch.manual_seed(0)
+    found = change.apply_to_batch(left, [change.draw(2, 2) for _ in left])
+    assert 0.18 < (found[:, 0, 0, 1] == 9).float().mean() < 0.32
 
 
 def test_the_flip_is_a_mirror(picture):

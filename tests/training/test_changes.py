@@ -126,10 +126,13 @@ def test_a_job_takes_every_setting_of_the_recipe_by_name(given):
         defaults |= {"variant": "B"}
     other = other_values(record, defaults, shared)
     assert set(other) == shared
-    cfg = record(**(defaults | other | {"seed": 7, "size": 96, "backbone": "b", "weights": "hub"}))
-    job = training_job(cfg, "a", ["x"], teachers=[Path("t")], teacher_weight=0.5)
-    for name in shared | {"seed", "size", "backbone", "weights"}:
-        assert getattr(job, name) == getattr(cfg, name) != Job.model_fields[name].default, name
+    other |= {"seed": 7, "size": 96, "backbone": "b", "weights": "hub"}
+    # These two exclude each other.
+    for left in ("compile", "gradient_checkpointing"):
+        cfg = record(**(defaults | other | {left: False}))
+        job = training_job(cfg, "a", ["x"], teachers=[Path("t")], teacher_weight=0.5)
+        for name in other.keys() - {left}:
+            assert getattr(job, name) == getattr(cfg, name) != Job.model_fields[name].default, name
 
 
 def other_values(record, defaults, names):

@@ -76,3 +76,17 @@ def test_draws_follow_the_seed_and_spread_as_torchvisions():
     other = torch.tensor([theirs(source)[0, 0, 0] for _ in range(400)]).float()
     assert 80 <= ours.min() < 84 and 116 < ours.max() <= 120
     assert abs(ours.mean() - other.mean()) < 3 and abs(ours.std() - other.std()) < 1.5
+
+
+@pytest.mark.parametrize("size", [(16, 24), (7, 9), (64, 64)])
+def test_a_batch_gives_what_its_pictures_give_but_for_a_grey_level(size):
+    torch.manual_seed(0)
+    batch = torch.randint(0, 256, (12, 3, *size), dtype=torch.uint8)
+    steps = [colour.ColourJitter(0.8).draw(*size) for _ in batch]
+    steps[3] = [("saturation", 0.0), ("contrast", 0.0), ("brightness", 2.0)]
+    found = colour.adjust_batch(batch, steps)
+    wanted = torch.stack([colour.adjust(*each) for each in zip(batch, steps, strict=True)])
+    assert found.dtype == torch.uint8 and found.shape == batch.shape
+    apart = (found.int() - wanted.int()).abs()
+    assert apart.max() <= 1 and (apart > 0).float().mean() < 1e-3
+    assert (wanted.int() - batch.int()).abs().float().mean() > 5

@@ -127,7 +127,9 @@ def test_changes_made_later_are_those_that_a_worker_makes(files, mix):
     later = changed(files, mix, changes_later=True)
     plain, keyed, plain_targets = later.__getitems__(items)
     assert not torch.equal(plain, now), "nothing was changed"
-    after, targets = later.changes(plain, plain_targets, keyed.tolist())
+    kept = plain.clone()
+    after, targets = later.changes.of_batch(plain, plain_targets, keyed.tolist())
+    assert torch.equal(plain, kept), "the batch itself must not change"
     assert torch.equal(after, now) and torch.equal(targets, now_targets)
 
 

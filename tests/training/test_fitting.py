@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from fgvc_utils.hardware.ranks import RankFailed
 from safetensors.torch import load_file, save_file
 from small_jobs import CLASSES, draw_pictures, small_job
 
@@ -21,7 +22,6 @@ from fgvc_utils.hardware.distributed import Processes
 from fgvc_utils.hardware.launch import launch
 from fgvc_utils.hardware.plan import Hardware
 from fgvc_utils.hardware.progress import Progress, read_events
-from fgvc_utils.hardware.ranks import RankFailed
 from fgvc_utils.jobs.done import is_done, job_digest
 from fgvc_utils.jobs.predictions import ShardWriter, Store, finish_store
 from fgvc_utils.jobs.records import Job
@@ -312,6 +312,18 @@ def test_the_optimisers_step_as_those_of_fastai(kind: str, tmp_path: Path):
     # torch's RAdam adds eps before it corrects the bias of the second moment, fastai's after it.
     near = 2e-4 if kind == "radam" else 1e-6
     torch.testing.assert_close(ours.weight, theirs.weight, rtol=0, atol=near)
+
+
+def test_a_gpu_takes_the_fused_optimiser_where_torch_has_one(tmp_path: Path):
+    batches = GlobalBatches(np.arange(320), 32, 1, 1, 0, seed=0)
+    fused = {}
+    for kind in ("radam", "sgd", "adam"):
+        for device in ("cpu", "cuda"):
+            job = small_job(tmp_path, optimiser=kind)
+            optimiser, _ = Steps(job, batches, torch.device(device)).optimiser(0)
+            made = optimiser([torch.nn.Parameter(torch.zeros(2))], lr=0.1)
+            fused[kind, device] = bool(made.defaults.get("fused"))
+    assert [each for each, on in fused.items() if on] == [("adam", "cuda")]
 
 
 # --- done, and done again ----------------------------------------------------------------------

@@ -73,6 +73,25 @@ def test_changes_on_the_device_train_the_same_network_as_changes_in_the_workers(
     assert furthest(weights(made["workers"]), weights(plain)) > 1e-4
 
 
+def test_the_wait_for_pictures_is_measured_wherever_they_are_read(rows, tmp_path):
+    kept = {"keep": ["logits", "features", "augmented"], "augmented_views": 2}
+    job = carried_out(rows, tmp_path / "fit", backbone="test_efficientnet", epochs=1, **kept)
+    done = read_json(tmp_path / "fit" / "done.json")
+    predicting = done["predicting"]
+    assert 0 < predicting["waiting"] < 1 and 0 < predicting["seconds"] <= done["seconds"] + 0.05
+    # The test view and two more views of each image.
+    images = 3 * len(rows) / predicting["seconds"]
+    assert predicting["images_per_second"] == pytest.approx(images)
+    assert 0 < log(job)["waiting"].iloc[0] < 1
+    renewed = carried_out(
+        rows, tmp_path / "renewed", backbone="test_efficientnet", fit="none", keep=[],
+        trained=str(tmp_path / "fit" / "weights.safetensors"), renew_statistics=True,
+    )  # fmt: skip
+    done = read_json(Path(renewed.folder) / "done.json")
+    assert 0 < done["figures"]["waiting"] < 1 and done["figures"]["n"] == 32
+    assert done["predicting"] == {}
+
+
 def test_auto_is_the_shorter_float_where_the_device_gains():
     assert autocast_dtype("auto", torch.device("cpu")) is None
     assert autocast_dtype("auto", torch.device("cuda")) == torch.bfloat16

@@ -15,7 +15,7 @@ from fgvc_utils.hardware.distributed import Processes
 from fgvc_utils.hardware.progress import Progress
 from fgvc_utils.jobs.running import write_job
 from fgvc_utils.training.feed import InTurn, as_arrays, from_arrays, stack
-from fgvc_utils.training.fitting import ThroughPipes, loader
+from fgvc_utils.training.loading import ThroughPipes, loader
 from fgvc_utils.training.material import Material
 from fgvc_utils.training.worker import carry_out
 
