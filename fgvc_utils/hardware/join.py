@@ -8,6 +8,7 @@ Counts in no digest.
 """
 
 import argparse
+import os
 import signal
 import socket
 import sys
@@ -19,6 +20,7 @@ from typing import Any
 
 from fgvc_utils.core.files import read_json
 from fgvc_utils.hardware import launch
+from fgvc_utils.hardware.launcher import taken
 from fgvc_utils.hardware.machine import Machine
 from fgvc_utils.hardware.plan import Hardware
 from fgvc_utils.hardware.server import ADDRESS, LOOK_SECONDS, wait, wakened
@@ -112,6 +114,9 @@ def _member(
             for message in wire.take():
                 if message["do"] == "bye":
                     return bool(message["well"])
+                if message["do"] == "anew":
+                    machine.end()
+                    start_anew()
                 _obey(machine, message)
             for event in machine.events():
                 wire.send(**event)
@@ -122,6 +127,12 @@ def _member(
     finally:
         machine.end()
         wire.close()
+
+
+def start_anew() -> None:
+    """Become a new process with the same command: the package's code was changed."""
+    print("the package's code has changed: this process starts anew", flush=True)
+    os.execve(sys.executable, sys.orig_argv, os.environ | taken)
 
 
 def _obey(machine: Machine, message: dict[str, Any]) -> None:
