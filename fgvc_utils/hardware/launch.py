@@ -29,8 +29,9 @@ from fgvc_utils.core.processes import die_with
 from fgvc_utils.hardware.failures import RankFailed
 from fgvc_utils.hardware.machine import HERE, LATE_SECONDS, SHUTDOWN_SECONDS
 from fgvc_utils.hardware.network import check_rendezvous
-from fgvc_utils.hardware.plan import Hardware, Launch
+from fgvc_utils.hardware.plan import Hardware, Launch, code_stamp
 from fgvc_utils.hardware.progress import follow, read_events
+from fgvc_utils.hardware.server import KEY
 from fgvc_utils.hardware.wire import Closed, Wire, connect, listen
 
 ENTRY = "fgvc_utils.training.worker:run"
@@ -117,9 +118,12 @@ def launch(
         Path(plan.events).write_bytes(b"")
         write_json(dataclasses.asdict(plan), folder / "launch.json")
         with follow(Path(plan.events), len(jobs), picture):
-            with _server_wire(hardware, Path(meet or folder).absolute()) as wire:
-                times["server"] = time.time() - times["began"]
-                times["taken"] = _run(wire, folder / "launch.json", Path(meet or folder))
+            place = Path(meet or folder).absolute()
+            asked = {"file": str(folder / "launch.json"), "meet": str(place)}
+            while "taken" not in times:
+                with _server_wire(hardware, place) as wire:
+                    times["server"] = time.time() - times["began"]
+                    times |= _run(wire, asked | {"code": code_stamp()})
         _account(folder, plan, times)
 
 
@@ -151,7 +155,8 @@ def start(
     hardware = _checked_hardware(hardware, trusted)
     meet = Path(meet).absolute()
     with suppress(OSError), _wire(meet, idle, trusted) as wire:
-        wire.send(do="prepare", hardware=dataclasses.asdict(hardware), meet=str(meet))
+        asked = {"hardware": dataclasses.asdict(hardware), "meet": str(meet)}
+        wire.send(do="prepare", code=code_stamp(), **asked)
 
 
 def end(*, well: bool = True) -> None:
@@ -240,11 +245,18 @@ def _only_launch(folder: Path) -> AbstractContextManager[None]:
 # --- one launch --------------------------------------------------------------------------------
 
 
-def _run(wire: Wire, file: Path, meet: Path) -> float | None:
-    """Ask the server for a launch and wait for its end; when rank 0 began with it."""
+def _run(wire: Wire, asked: dict[str, str]) -> dict[str, float | None]:
+    """Ask the server for a launch and wait for its end.
+
+    Returns
+    -------
+    dict
+        `taken`, when rank 0 began with it; empty where the server starts anew with the present
+        code, to be asked again.
+    """
     begun = None
     try:
-        wire.send(do="launch", file=str(file), meet=str(meet))
+        wire.send(do="launch", **asked)
         while True:
             message = wire.receive()
             if "line" in message:
@@ -252,7 +264,9 @@ def _run(wire: Wire, file: Path, meet: Path) -> float | None:
             elif "begun" in message:
                 begun = message["begun"]
             elif "done" in message:
-                return begun
+                return {"taken": begun}
+            elif "again" in message:
+                return {}
             else:
                 raise _error(message)
     except Closed:
@@ -325,7 +339,7 @@ class _Server:
         with open(self.log, "ab") as log, listener:
             self.process = subprocess.Popen(
                 [*command, "--preload", *PRELOADED],
-                env=os.environ | _variables() | {"FGVC_RANKS_KEY": key},
+                env=os.environ | _variables() | {KEY: key},
                 pass_fds=[listener.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
