@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from fgvc_utils.answers.transport import blocks, class_potentials, log_probabilities, top1
 
@@ -391,6 +390,9 @@ def assign_exact(scores: np.ndarray, counts: np.ndarray) -> np.ndarray:
     Crouse, On implementing 2D rectangular assignment algorithms, IEEE Transactions on Aerospace
     and Electronic Systems 52, 2016.
     """
+    # Heavy, and every kernel of 30 and 40 and the pipeline load this module.
+    from scipy.optimize import linear_sum_assignment
+
     counts = np.minimum(counts, len(scores))
     if counts.sum() < len(scores):
         raise ValueError(f"counts of {counts.sum()} in all do not cover the {len(scores)} images")

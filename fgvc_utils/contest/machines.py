@@ -18,7 +18,6 @@ class Machines(Parameters):
 
     processes: Count = Field(1, description="processes a machine; on CUDA one a GPU")
     nodes: Count = Field(1, description="machines")
-    node_rank: CountOrZero = Field(0, description="which machine this is, from 0")
     rendezvous: str = Field("", description="host:port of the first machine; only for several")
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="cpu, cuda, or auto: CUDA where there is one"
@@ -26,6 +25,9 @@ class Machines(Parameters):
     threads: CountOrZero = Field(0, description="CPU threads a process; 0 shares the cores")
     workers: Annotated[int, Field(ge=-1)] = Field(
         -1, description="processes that prepare pictures, for each that trains; -1 chooses"
+    )
+    warm_ranks: bool = Field(
+        True, description="processes are kept ready for the next jobs; false starts them anew"
     )
 
 

@@ -66,3 +66,23 @@ def of_memory(before: int | None) -> str:
 def processors() -> int:
     """CPU cores this process may use."""
     return len(os.sched_getaffinity(0))
+
+
+def loader_workers(device: str, workers: int, ranks: int) -> int:
+    """Processes that prepare pictures for a rank; -1 chooses.
+
+    On a CPU they would only take the cores of the training itself; on CUDA the machine's cores are
+    shared among its ranks, one of each for the rank itself.
+
+    Parameters
+    ----------
+    device
+        `cpu` or `cuda`.
+    workers
+        As the parameter says.
+    ranks
+        Ranks of this machine.
+    """
+    if workers >= 0:
+        return workers
+    return max(1, processors() // ranks - 1) if device == "cuda" else 0

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -79,9 +80,39 @@ def workers_of(device: str, workers: int) -> int:
     return max(1, len(os.sched_getaffinity(0)) // ranks - 1) if device == "cuda" else 0
 
 
+class Meeting(NamedTuple):
+    """Where the processes of a launch meet, as its supervisor says.
+
+    Attributes
+    ----------
+    store
+        Host and port of the store; None where a process is alone.
+    listener
+        In rank 0 the number of the open socket there, of which the store becomes the owner.
+    stays
+        Whether the group is kept for the launches to come.
+    """
+
+    store: tuple[str, int] | None = None
+    listener: int | None = None
+    stays: bool = False
+
+
+_meeting = Meeting()
+
+
+def enter(store: tuple[str, int] | None, listener: int | None, stays: bool) -> None:
+    """Note where this process will meet its peers; see `Meeting`."""
+    global _meeting
+    _meeting = Meeting(tuple(store) if store else None, listener, stays)
+
+
 @contextmanager
 def joined(device: str, workers: int, timeout_minutes: float) -> Iterator[Processes]:
-    """Join the group of this launch's processes; it is left again when the block ends.
+    """Join the group of this launch's processes.
+
+    It is left again when the block ends, unless this process stays for other launches: they find
+    it as it is. After an error there are none, for the supervisor ends all processes of the group.
 
     Parameters
     ----------
@@ -97,11 +128,28 @@ def joined(device: str, workers: int, timeout_minutes: float) -> Iterator[Proces
     if device == "cuda":
         place = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
         torch.cuda.set_device(place)
-    if count > 1:
-        backend = "nccl" if device == "cuda" else "gloo"
-        dist.init_process_group(backend, timeout=timedelta(minutes=timeout_minutes))
+    if count > 1 and not dist.is_initialized():
+        _join("nccl" if device == "cuda" else "gloo", rank, count, timeout_minutes)
     try:
         yield Processes(rank, count, place, workers_of(place.type, workers))
     finally:
-        if count > 1:
+        # In a process that stays and has failed, peers that wait for it are freed by its end.
+        if count > 1 and not _meeting.stays:
             dist.destroy_process_group()
+
+
+def _join(backend: str, rank: int, count: int, timeout_minutes: float) -> None:
+    """Make the group. By itself torch would have its store listen on all addresses."""
+    host, port = _meeting.store
+    timeout = timedelta(minutes=timeout_minutes)
+    own = {} if rank else {"master_listen_fd": _meeting.listener}
+    store = dist.TCPStore(
+        host,
+        port,
+        count,
+        is_master=rank == 0,
+        timeout=timeout,
+        wait_for_workers=False,
+        **own,
+    )
+    dist.init_process_group(backend, timeout=timeout, store=store, rank=rank, world_size=count)

@@ -1,50 +1,53 @@
-"""The one door to the hardware: start, follow, interrupt and fail torch elastic from a cell.
+"""The one door to the hardware: run jobs on warm ranks from a cell; follow, interrupt, fail.
 
-`launch` starts the ranks of this node and returns when all of them are done. On several nodes
-the notebook runs on node 0 and prints the command that every other node runs, on a shared file
-system:
-
-    python -m fgvc_utils.hardware.launch FOLDER/launch.json --node-rank 1
+The ranks are those of this run's rank server (`server`): the pipeline starts one for all notebooks,
+and where a notebook is run by hand its kernel starts its own.
 
 Counts in no digest.
 """
 
-import argparse
+import atexit
 import dataclasses
-import multiprocessing
+import functools
+import json
 import os
+import secrets
 import signal
-import socket
+import subprocess
 import sys
+import threading
 import time
 import uuid
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
-from datetime import timedelta
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from fgvc_utils.core.files import write_json
 from fgvc_utils.core.locks import only_one
-from fgvc_utils.core.processes import memory_kills
-from fgvc_utils.hardware.plan import Hardware, Launch, read_launch
-from fgvc_utils.hardware.progress import follow
-from fgvc_utils.hardware.ranks import (
-    SHUTDOWN_SECONDS,
-    RankFailed,
-    Watch,
-    end_ranks,
-    environment,
-    import_torch,
-    log_file,
-    rank_failed,
-    rank_logs,
-    run_rank,
-    signal_handlers,
-)
+from fgvc_utils.core.processes import die_with
+from fgvc_utils.hardware.failures import RankFailed
+from fgvc_utils.hardware.machine import HERE, LATE_SECONDS, SHUTDOWN_SECONDS
+from fgvc_utils.hardware.network import check_rendezvous
+from fgvc_utils.hardware.plan import Hardware, Launch, code_stamp
+from fgvc_utils.hardware.progress import follow, read_events
+from fgvc_utils.hardware.server import KEY
+from fgvc_utils.hardware.wire import Closed, Wire, connect, listen
 
+ENTRY = "fgvc_utils.training.worker:run"
+# What ranks import before their first launch.
+PRELOADED = (ENTRY.partition(":")[0],)
+# Tells kernels where the rank server of the pipeline is: its port on this machine, and its key.
+SERVER = "FGVC_RANKS"
+# How many GPUs there are, found out once for all kernels of a run.
+GPUS = "FGVC_GPUS"
+# What only a machine with a GPU has: NVIDIA's driver, the same under Windows, AMD's.
+GPU_FILES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
+# A server that a notebook has started ends after so long without a launch.
+IDLE_SECONDS = 15 * 60
+# A server that was asked answers at once, but for its imports.
+ANSWER_SECONDS = 120
+LOG_LINES = 30
 # glibc gives large blocks back at once and asks for them again at the next step; kept, they save a
 # fifth of a step's time on a CPU.
 KEEPS_MEMORY = dict.fromkeys(("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"), str(2**32))
@@ -55,16 +58,18 @@ def launch(
     folder: Path | str,
     hardware: Hardware,
     *,
-    entry: str = "fgvc_utils.training.worker:run",
+    entry: str = ENTRY,
     picture: Callable[[list[dict]], Any] | None = None,
+    meet: Path | str | None = None,
 ) -> None:
     """Run the jobs, one after another, on all ranks; return when every rank is done.
 
-    Writes `folder/launch.json`, `folder/events.jsonl` (progress, written by rank 0) and
-    `folder/logs/<launch>/rank-<n>/` (all that the ranks print). In the cell a bar moves in place
-    and a line is printed at each end of an epoch or job; `picture`, where given, makes a matplotlib
-    figure of the `figures` events so far, shown under the bar (`progress.follow`). Interrupting the
-    cell, an error in a rank, a rank that hangs, or the end of this process ends all ranks.
+    Writes `folder/launch.json`, `folder/events.jsonl` (progress, written by rank 0), a line of
+    `folder/times.jsonl`, and `folder/logs/<launch>/rank-<n>/` (all that the ranks print). In the
+    cell a bar moves in place and a line is printed at each end of an epoch or job; `picture`, where
+    given, makes a matplotlib figure of the `figures` events so far, shown under the bar
+    (`progress.follow`). Interrupting the cell, an error in a rank, a rank that hangs, or the end of
+    this process ends all ranks, and the next launch has other ones.
 
     Parameters
     ----------
@@ -73,11 +78,13 @@ def launch(
     folder
         Where the launch writes.
     hardware
-        What it runs on; node 0 of it.
+        What it runs on.
     entry
         `module:function` that every rank calls with the path of `launch.json`.
     picture
         Makes a matplotlib figure of the `figures` events so far.
+    meet
+        The folder where other machines find this run, by default `folder`.
 
     Raises
     ------
@@ -86,22 +93,15 @@ def launch(
     RuntimeError
         Another launch runs in the same folder.
     RankFailed
-        With a failing rank's number and traceback.
+        With a failing rank's number and traceback; or a machine was lost.
     TimeoutError
         The other nodes do not come.
     KeyboardInterrupt
         The cell was interrupted.
     """
     jobs = _checked_jobs(job_files)
-    if hardware.node_rank != 0:
-        raise ValueError(
-            f"node_rank is {hardware.node_rank}; the notebook runs on node 0, "
-            "other nodes join with the command that its cell prints"
-        )
     _checked_entry(entry)
-    _local_interface(hardware)
-    import_torch()
-    hardware = dataclasses.replace(hardware, device=_device(hardware))
+    hardware = _checked_hardware(hardware)
     folder = Path(folder).absolute()
     folder.mkdir(parents=True, exist_ok=True)
     name = f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"
@@ -113,38 +113,68 @@ def launch(
         entry=entry,
         hardware=hardware,
     )
-    with _only_launch(folder, node_rank=0):
+    times = {"launch": name, "began": time.time()}
+    with _only_launch(folder):
         Path(plan.events).write_bytes(b"")
         write_json(dataclasses.asdict(plan), folder / "launch.json")
-        for node in range(1, hardware.nodes):
-            print(
-                f"On node {node} run: python -m fgvc_utils.hardware.launch {folder / 'launch.json'}"
-                f" --node-rank {node}",
-                flush=True,
-            )
         with follow(Path(plan.events), len(jobs), picture):
-            _run_ranks(folder / "launch.json", plan, node_rank=0)
+            place = Path(meet or folder).absolute()
+            asked = {"file": str(folder / "launch.json"), "meet": str(place)}
+            while "taken" not in times:
+                with _server_wire(hardware, place) as wire:
+                    times["server"] = time.time() - times["began"]
+                    times |= _run(wire, asked | {"code": code_stamp()})
+        _account(folder, plan, times)
 
 
-def join(launch_file: Path | str, node_rank: int) -> None:
-    """Run another node's share of the launch that node 0 has started; see `launch`.
+def start(
+    hardware: Hardware, meet: Path | str, *, idle: bool = True, trusted: bool = False
+) -> None:
+    """Have ranks made ready in the background, so that the first launch finds them warm.
+
+    Does nothing where ranks are not to be kept (`hardware.warm`).
 
     Parameters
     ----------
-    launch_file
-        The `launch.json` that the cell on node 0 names.
-    node_rank
-        This node's number, from 1.
+    hardware
+        Of the launches to come.
+    meet
+        The folder of the run, where other machines find it.
+    idle
+        Whether the server ends after a while without a launch.
+    trusted
+        Whether a launcher gave the rendezvous, which is then not checked.
+
+    Raises
+    ------
+    ValueError
+        The hardware is not there.
     """
-    launch_file = Path(launch_file).absolute()
-    hardware = dataclasses.replace(read_launch(launch_file).hardware, node_rank=node_rank)
-    if node_rank == 0:
-        raise ValueError("node_rank is 0; node 0 is the one that runs the notebook cell")
-    _local_interface(hardware)
-    import_torch()
-    _device(hardware)
-    with _only_launch(launch_file.parent, node_rank):
-        _run_ranks(launch_file, None, node_rank)
+    if not hardware.warm:
+        return
+    hardware = _checked_hardware(hardware, trusted)
+    meet = Path(meet).absolute()
+    with suppress(OSError), _wire(meet, idle, trusted) as wire:
+        asked = {"hardware": dataclasses.asdict(hardware), "meet": str(meet)}
+        wire.send(do="prepare", code=code_stamp(), **asked)
+
+
+def end(*, well: bool = True) -> None:
+    """End the rank server that this process has started, and with it all ranks.
+
+    Parameters
+    ----------
+    well
+        Whether the run ended well, for the other machines.
+    """
+    global _own
+    if _own is not None:
+        _own.close(well)
+        os.environ.pop(SERVER, None)
+        _own = None
+
+
+# --- what was asked for ------------------------------------------------------------------------
 
 
 def _checked_jobs(job_files: Sequence[Path | str]) -> tuple[str, ...]:
@@ -166,13 +196,20 @@ def _checked_entry(entry: str) -> None:
         raise ValueError(f"entry is {entry!r}; give 'module:function'")
 
 
+def _checked_hardware(hardware: Hardware, trusted: bool = False) -> Hardware:
+    """The hardware with its device named, after it was seen to be there."""
+    if not trusted and SERVER not in os.environ:
+        # Whoever has started the server has checked it, or trusts the launcher that gave it.
+        check_rendezvous(hardware)
+    return dataclasses.replace(hardware, device=_device(hardware))
+
+
 def _device(hardware: Hardware) -> str:
     """Say cpu or cuda, after the ranks were counted against the GPUs of this node."""
     if hardware.device == "cpu":
         return "cpu"
-    import torch
-
-    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    there = hardware.device == "cuda" or any(Path(file).exists() for file in GPU_FILES)
+    gpus = _count_gpus() if there else 0
     if gpus == 0 and hardware.device == "auto":
         return "cpu"
     if hardware.processes > gpus:
@@ -183,236 +220,227 @@ def _device(hardware: Hardware) -> str:
     return "cuda"
 
 
-def _local_interface(hardware: Hardware) -> str | None:
-    """The network interface that this node talks to the others over, None where unknown.
-
-    Raises ValueError where `rendezvous` names a host that cannot be used from this node.
-    """
-    host, port = hardware.endpoint()
-    try:
-        address = socket.gethostbyname(host)
-    except OSError as error:
-        raise ValueError(f"rendezvous: the host {host!r} is not known here ({error})") from None
-    if hardware.nodes > 1 and address.startswith("127."):
-        raise ValueError(
-            f"rendezvous: {host!r} is the loopback address {address}, which no other node "
-            "reaches; give the address of node 0 in the network that the nodes share"
-        )
-    if hardware.node_rank > 0:
-        # No packet is sent: connecting a datagram socket only asks for the route.
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as route:
-            try:
-                route.connect((address, port))
-            except OSError as error:
-                raise ValueError(f"rendezvous: no route to {host!r} ({error})") from None
-            address = route.getsockname()[0]
-    for name, addresses in psutil.net_if_addrs().items():
-        if any(each.address == address for each in addresses):
-            return name
-    if hardware.nodes > 1 and hardware.node_rank == 0:
-        raise ValueError(
-            f"rendezvous: {host!r} ({address}) is no address of this machine; "
-            "node 0, which runs the notebook, gives one of its own addresses"
-        )
-    return None
+@functools.cache
+def _count_gpus() -> int:
+    """GPUs that torch can use. Asked in another process: this one shall load no torch."""
+    if (known := os.environ.get(GPUS, "")).isdecimal():
+        return int(known)
+    code = "import torch; print(torch.cuda.device_count() if torch.cuda.is_available() else 0)"
+    asked = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    count = int(asked.stdout) if asked.returncode == 0 and asked.stdout.strip().isdecimal() else 0
+    os.environ[GPUS] = str(count)
+    return count
 
 
-def _only_launch(folder: Path, node_rank: int) -> AbstractContextManager[None]:
-    """Hold the folder for one launch of this node."""
+def _only_launch(folder: Path) -> AbstractContextManager[None]:
     return only_one(
-        folder / f".launch-{node_rank}.lock",
+        folder / ".launch.lock",
         f"another launch is running in {folder}",
         "wait for it, interrupt it, or give this one another folder",
     )
 
 
-def _run_ranks(launch_file: Path, plan: Launch | None, node_rank: int) -> None:
-    """Meet the other nodes, run this node's ranks, and leave the process as it was.
+# --- one launch --------------------------------------------------------------------------------
 
-    `plan` is None on a node that joins: it reads the launch that node 0 has opened.
+
+def _run(wire: Wire, asked: dict[str, str]) -> dict[str, float | None]:
+    """Ask the server for a launch and wait for its end.
+
+    Returns
+    -------
+    dict
+        `taken`, when rank 0 began with it; empty where the server starts anew with the present
+        code, to be asked again.
     """
-    from torch.distributed.elastic.multiprocessing import SignalException
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+    begun = None
+    try:
+        wire.send(do="launch", **asked)
+        while True:
+            message = wire.receive()
+            if "line" in message:
+                print(message["line"], flush=True)
+            elif "begun" in message:
+                begun = message["begun"]
+            elif "done" in message:
+                return {"taken": begun}
+            elif "again" in message:
+                return {}
+            else:
+                raise _error(message)
+    except Closed:
+        raise RankFailed(_server_ended(), -1) from None
+    except KeyboardInterrupt:
+        with late_interrupt():
+            _stop(wire)
+        raise
 
-    plan, store = _open(plan) if plan else _enter(launch_file, node_rank)
-    hardware, logs = dataclasses.replace(plan.hardware, node_rank=node_rank), Path(plan.logs)
-    host, _ = hardware.endpoint()
-    arguments = (plan.entry, str(launch_file), hardware.threads_per_rank(), os.getpid())
-    before = set(multiprocessing.active_children())
-    failure: RuntimeError | None = None
-    ended_by: signal.Signals | None = None
-    kills = memory_kills()
-    with (
-        environment(_variables(hardware)),
-        signal_handlers(),
-        log_file(logs / f"node-{node_rank}.log"),
-        Watch(logs, hardware.hang_minutes) as watch,
-    ):
-        config = LaunchConfig(
-            min_nodes=hardware.nodes,
-            max_nodes=hardware.nodes,
-            nproc_per_node=hardware.processes,
-            run_id=plan.name,
-            role="rank",
-            # The static rendezvous alone numbers the nodes as they are given: rank 0 is on node 0.
-            rdzv_backend="static",
-            rdzv_endpoint=f"{host}:{store.port}",
-            rdzv_configs={"rank": node_rank, "timeout": round(hardware.timeout_minutes * 60)},
-            max_restarts=0,
-            start_method="spawn",
-            logs_specs=rank_logs(logs),
-        )
+
+def _error(message: dict[str, Any]) -> Exception:
+    if "failed" in message:
+        return RankFailed(message["failed"], message["rank"])
+    if "late" in message:
+        return TimeoutError(message["late"])
+    return RuntimeError(message.get("refused", "the launch was stopped"))
+
+
+def _stop(wire: Wire) -> None:
+    """Return when the server has ended the ranks, or after the time that it has for that."""
+    with suppress(Closed):
+        wire.send(do="stop")
+        deadline = time.monotonic() + SHUTDOWN_SECONDS + 5
+        while (left := deadline - time.monotonic()) > 0:
+            if "stopped" in (wire.receive(left) or {}):
+                return
+
+
+def _account(folder: Path, plan: Launch, times: dict[str, Any]) -> None:
+    """Note when a launch was asked for, begun and over, for those who look for lost time."""
+    events, _ = read_events(Path(plan.events))
+    steps = [each["time"] for each in events if each["event"] in ("step", "figures")]
+    seconds = [each["seconds"] for each in events if each["event"] == "finished"]
+    times |= {"first_step": min(steps, default=None), "ended": time.time()}
+    times |= {"jobs": len(plan.jobs), "jobs_seconds": round(sum(seconds), 3)}
+    with open(folder / "times.jsonl", "a", encoding="utf-8") as file:
+        file.write(json.dumps(times) + "\n")
+
+
+@contextmanager
+def late_interrupt() -> Iterator[None]:
+    """Hold an interrupt back until the block has ended (in the main thread; others get none)."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came = []
+    before = signal.signal(signal.SIGINT, lambda *_: came.append(True))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if came:
+            signal.raise_signal(signal.SIGINT)
+
+
+# --- the server --------------------------------------------------------------------------------
+
+
+class _Server:
+    """The rank server as a process that the system ends with this one."""
+
+    def __init__(self, folder: Path, idle_seconds: float, trusted: bool):
+        listener, key = listen(HERE, 0), secrets.token_hex(16)
+        self.address = f"{listener.getsockname()[1]}:{key}"
+        self.log = folder / "ranks.log"
+        folder.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, "-m", "fgvc_utils.hardware.server", str(listener.fileno())]
+        command += ["--idle-seconds", str(idle_seconds), *(["--trusted"] if trusted else [])]
+        parent = os.getpid()
+        with open(self.log, "ab") as log, listener:
+            self.process = subprocess.Popen(
+                [*command, "--preload", *PRELOADED],
+                env=os.environ | _variables() | {KEY: key},
+                pass_fds=[listener.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                # A Ctrl-C goes to the whole group: this process is told what to do by its client.
+                start_new_session=True,
+                preexec_fn=lambda: die_with(parent),
+            )
+
+    @property
+    def alive(self) -> bool:
+        """Whether it runs."""
+        return self.process.poll() is None
+
+    def close(self, well: bool) -> None:
+        """Return when it and its ranks have ended."""
+        with suppress(OSError), _connected(self.address, SHUTDOWN_SECONDS) as wire:
+            wire.send(do="close", well=well)
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(LATE_SECONDS + 2 * SHUTDOWN_SECONDS)
+        self.process.terminate()
         try:
-            elastic_launch(config, run_rank)(*arguments)
-        except ChildFailedError as error:
-            rank, death = error.get_first_failure()
-            failure = rank_failed(rank, death.exitcode, logs, kills)
-            if watch.message:
-                failure = RankFailed(watch.message, watch.rank)
-        except SignalException as error:
-            ended_by = error.sigval
-        finally:
-            end_ranks(set(multiprocessing.active_children()) - before)
-    # Raised out here: the launcher's own traceback would only bury that of the rank.
-    if failure:
-        raise failure
-    if ended_by:
-        _pass_on(ended_by)
+            self.process.wait(2 * SHUTDOWN_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
 
 
-def _variables(hardware: Hardware) -> dict[str, str]:
-    """Environment of the ranks, which must be set before they import torch."""
+_own: _Server | None = None
+
+
+@contextmanager
+def _server_wire(hardware: Hardware, meet: Path) -> Iterator[Wire]:
+    """A wire to the run's server, or to one that is only for this launch."""
+    if hardware.warm:
+        with _wire(meet) as wire:
+            yield wire
+        return
+    server = _Server(meet, IDLE_SECONDS, SERVER in os.environ)
+    try:
+        with _connected(server.address, ANSWER_SECONDS) as wire:
+            yield wire
+    finally:
+        server.close(well=True)
+
+
+@contextmanager
+def _wire(meet: Path, idle: bool = True, trusted: bool = False) -> Iterator[Wire]:
+    """A wire to the run's server, which is started where there is none that answers."""
+    global _own
+    address = os.environ.get(SERVER)
+    if _own is not None and not _own.alive:
+        address, _own = None, None
+    connection = None
+    if address:
+        with suppress(OSError):
+            connection = _connected(address, ANSWER_SECONDS)
+    if connection is None:
+        _own = _Server(meet, IDLE_SECONDS if idle else 0, trusted)
+        os.environ[SERVER] = _own.address
+        connection = _connected(_own.address, ANSWER_SECONDS)
+    with connection as wire:
+        yield wire
+
+
+class _connected(AbstractContextManager):
+    """A wire to a server of this machine, closed at the end; connects at once."""
+
+    def __init__(self, address: str, seconds: float):
+        port, _, key = address.partition(":")
+        self.wire = connect(HERE, int(port), key, seconds)
+
+    def __enter__(self) -> Wire:
+        return self.wire
+
+    def __exit__(self, *_: object) -> None:
+        self.wire.close()
+
+
+def _server_ended() -> str:
+    """The message for a server that ended while it was needed."""
+    text = "the process that holds the ranks was ended, and the ranks with it; run this again"
+    if _own is not None:
+        lines = _own.log.read_text("utf-8", errors="replace").splitlines()[-LOG_LINES:]
+        text = "\n".join([f"{text}.\n\nThe end of {_own.log}:", *(lines or ["(empty)"])])
+    return text
+
+
+def _variables() -> dict[str, str]:
+    """Environment of the server and its ranks, which must be set before they import torch."""
     variables = {
-        "OMP_NUM_THREADS": str(hardware.threads_per_rank()),
         # A thread that spins while it waits takes the core from whoever shares the machine.
         "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
         # What a rank printed shall be in its log even if it is killed.
         "PYTHONUNBUFFERED": "1",
-        "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(SHUTDOWN_SECONDS),
+        # Entries are found as this process finds them.
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
     }
     for name, value in KEEPS_MEMORY.items():
         variables[name] = os.environ.get(name, value)
-    if interface := _local_interface(hardware):
-        for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
-            variables[name] = os.environ.get(name, interface)
     return variables
 
 
-def _pass_on(number: signal.Signals) -> None:
-    """Do with a signal what this process does without a launch, now that the ranks are gone."""
-    if number == signal.SIGINT:
-        raise KeyboardInterrupt
-    signal.raise_signal(number)
-    raise RuntimeError(f"the launch was ended by {number.name}")
-
-
-# --- meeting the other nodes -------------------------------------------------------------------
-
-
-def _open(plan: Launch) -> tuple[Launch, Any]:
-    """Open the rendezvous on node 0 and wait until every other node has entered.
-
-    Polled from Python: inside torch the wait could not be interrupted.
-    """
-    store = _store(*plan.hardware.endpoint())
-    store.set(f"{plan.name}/open", "1")
-    deadline = time.monotonic() + plan.hardware.timeout_minutes * 60
-    missing = set(range(1, plan.hardware.nodes))
-    while missing:
-        for node in sorted(missing):
-            if store.check([f"{plan.name}/node-{node}"]):
-                missing.remove(node)
-                print(f"node {node} is here", flush=True)
-        if missing and time.monotonic() > deadline:
-            raise TimeoutError(
-                f"node {', '.join(map(str, sorted(missing)))} did not join within "
-                f"timeout_minutes = {plan.hardware.timeout_minutes}"
-            )
-        time.sleep(0.1 if missing else 0)
-    return plan, store
-
-
-def _store(host: str, port: int) -> Any:
-    """Serve a store on one address, and with port 0 on any free port of it.
-
-    By itself torch listens on all addresses of the machine, whatever host it is given.
-    """
-    from torch.distributed import TCPStore
-
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    try:
-        # A port that was left a moment ago can be taken again.
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-        address, port = listener.getsockname()
-        listener.listen()
-    except OSError as error:
-        listener.close()
-        raise RuntimeError(
-            f"rendezvous: port {port} of {host} cannot be opened; choose a free one ({error})"
-        ) from None
-    # From here on the socket is the store's, which closes it.
-    return TCPStore(
-        address,
-        port,
-        is_master=True,
-        wait_for_workers=False,
-        multi_tenant=True,
-        master_listen_fd=listener.detach(),
-    )
-
-
-def _enter(launch_file: Path, node_rank: int) -> tuple[Launch, Any]:
-    """Wait on another node until node 0 has opened its rendezvous, then enter.
-
-    The file is read anew each time: it may be the last launch's until node 0 rewrites it.
-    """
-    from torch.distributed import TCPStore
-
-    deadline = None
-    while True:
-        plan = read_launch(launch_file)
-        deadline = deadline or time.monotonic() + plan.hardware.timeout_minutes * 60
-        host, port = plan.hardware.endpoint()
-        if _listens(host, port):
-            try:
-                store = TCPStore(host, port, is_master=False, timeout=timedelta(seconds=10))
-                if store.check([f"{plan.name}/open"]):
-                    store.set(f"{plan.name}/node-{node_rank}", "1")
-                    print(f"node {node_rank} has joined {plan.name}", flush=True)
-                    return plan, store
-            except RuntimeError:
-                pass  # Node 0 has just closed a rendezvous; it may open the next one.
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"node 0 did not open {host}:{port}; is its cell running?")
-        time.sleep(0.5)
-
-
-def _listens(host: str, port: int) -> bool:
-    try:
-        socket.create_connection((host, port), timeout=2).close()
-    except OSError:
-        return False
-    return True
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command line of a node that joins."""
-    parser = argparse.ArgumentParser(
-        prog="python -m fgvc_utils.hardware.launch",
-        description="Join, as another node, the launch that a notebook cell on node 0 has started.",
-    )
-    parser.add_argument("launch_file", type=Path, help="the launch.json that the cell names")
-    parser.add_argument("--node-rank", type=int, required=True, help="this node's number, from 1")
-    options = parser.parse_args(arguments)
-    try:
-        join(options.launch_file, options.node_rank)
-    except ValueError as error:
-        parser.error(str(error))
-    except (RankFailed, RuntimeError, TimeoutError) as error:
-        sys.exit(str(error))
-
-
-if __name__ == "__main__":
-    main()
+atexit.register(end)

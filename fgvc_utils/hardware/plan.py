@@ -4,11 +4,13 @@ Counts in no digest.
 """
 
 import dataclasses
+import hashlib
 import os
 from pathlib import Path
 
 from fgvc_utils.core.files import read_json
 
+PACKAGE = Path(__file__).resolve().parents[1]
 DEVICES = ("auto", "cpu", "cuda")
 
 
@@ -20,22 +22,27 @@ class Hardware:
     ----------
     processes
         Ranks a node; on CUDA one a GPU.
-    nodes, node_rank
-        How many machines, and which of them this one is; node 0 runs the notebook.
+    nodes
+        How many machines; node 0 runs the notebook.
     rendezvous
-        `host:port` on node 0 that the other nodes can reach; empty for one node.
+        `host:port` on node 0 that the other nodes can reach, port 0 for any free one; empty for
+        one node.
     threads
         CPU threads a rank; 0 shares the cores among the ranks.
     device
         `cpu`, `cuda`, or `auto` for CUDA where there is one.
     timeout_minutes
-        How long nodes wait for each other at the start; the worker uses it for its collective
-        operations too.
+        How long a launch waits for nodes that have not joined; the worker uses it for its
+        collective operations too.
     workers
         Processes a rank that prepare pictures. With 0 the rank prepares them itself, -1 does so on
         a CPU and shares the cores among the ranks on CUDA.
     hang_minutes
         A rank that shows no progress for so long is ended, and the launch fails; 0 never ends one.
+    warm
+        Whether ranks are kept ready for the next launch; else all starts anew for each.
+    stay
+        Whether ranks take launch after launch on one machine's CPU too.
 
     Raises
     ------
@@ -45,24 +52,20 @@ class Hardware:
 
     processes: int = 1
     nodes: int = 1
-    node_rank: int = 0
     rendezvous: str = ""
     threads: int = 0
     device: str = "auto"
     timeout_minutes: float = 30
     workers: int = -1
     hang_minutes: float = 30
+    warm: bool = True
+    stay: bool = False
 
     def __post_init__(self) -> None:
         for name, least in (("processes", 1), ("nodes", 1), ("threads", 0), ("workers", -1)):
             value = getattr(self, name)
             if not isinstance(value, int) or value < least:
                 raise ValueError(f"{name} is {value!r}; give a whole number of at least {least}")
-        if not isinstance(self.node_rank, int) or not 0 <= self.node_rank < self.nodes:
-            raise ValueError(
-                f"node_rank is {self.node_rank!r} with nodes = {self.nodes}; "
-                f"give each node its own number from 0 to {self.nodes - 1}"
-            )
         if self.device not in DEVICES:
             raise ValueError(f"device is {self.device!r}; give one of {', '.join(DEVICES)}")
         if not self.timeout_minutes > 0:
@@ -77,13 +80,31 @@ class Hardware:
         if self.nodes == 1:
             return "127.0.0.1", 0
         host, _, port = self.rendezvous.rpartition(":")
-        if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
+        if not host or not port.isdecimal() or not int(port) < 2**16:
             raise ValueError(
                 f"rendezvous is {self.rendezvous!r} with nodes = {self.nodes}; give 'host:port', "
                 "an address of node 0 that the other nodes reach and a free port, "
                 "such as '192.168.0.10:29500'"
             )
         return host, int(port)
+
+    @property
+    def ranks(self) -> int:
+        """Ranks of all machines together."""
+        return self.processes * self.nodes
+
+    @property
+    def stays(self) -> bool:
+        """Whether ranks take launch after launch, as a device and a network are dear to enter.
+
+        On one machine's CPU each launch has fresh ranks, forked from a warm process in no time.
+        """
+        return self.stay or self.device == "cuda" or self.nodes > 1
+
+    def same_ranks(self, other: "Hardware") -> bool:
+        """Whether ranks that were started for another launch's hardware do for this one's."""
+        names = ("processes", "nodes", "rendezvous", "threads", "device", "stay")
+        return all(getattr(self, name) == getattr(other, name) for name in names)
 
     def threads_per_rank(self) -> int:
         """`threads`, or this node's usable cores shared among its ranks (at least one each)."""
@@ -118,11 +139,18 @@ class Launch:
     hardware: Hardware
 
 
+def code_stamp() -> str:
+    """What the package's files are now: another where one was changed since."""
+    files = sorted(PACKAGE.rglob("*.py"))
+    states = [(file.as_posix(), file.stat().st_mtime_ns, file.stat().st_size) for file in files]
+    return hashlib.sha256(repr(states).encode()).hexdigest()
+
+
 def read_launch(path: Path | str) -> Launch:
     """Read `launch.json`; raises ValueError naming the file where it is not a launch."""
     path = Path(path)
     if not path.is_file():
-        raise ValueError(f"{path} does not exist; start the notebook cell on node 0 first")
+        raise ValueError(f"{path} does not exist; launch again to write it")
     try:
         fields = read_json(path)
         fields["jobs"] = tuple(fields["jobs"])

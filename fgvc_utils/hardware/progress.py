@@ -181,15 +181,18 @@ class Follower:
         inside = self.step["done"] / max(self.step["total"], 1) if self.step else 0.0
         return min((self.finished + inside) / max(self.jobs, 1), 1.0)
 
-    def text(self, state: str = "") -> str:
-        """One line: jobs done, the job at work and its step, time so far and time left."""
+    def where(self) -> str:
+        """Jobs done, the job at work and its step."""
         parts = [f"{self.finished} of {self.jobs} jobs done"]
         if self.step:
-            where = f"{self.step['done']:,} of {self.step['total']:,} steps"
             parts.append(" ".join(filter(None, [self.step["job"], self.step["what"]])))
-            parts.append(where)
+            parts.append(f"{self.step['done']:,} of {self.step['total']:,} steps")
+        return " · ".join(parts)
+
+    def text(self, state: str = "") -> str:
+        """One line: where it is, time so far and time left."""
         passed, share = time.time() - self.started, self.fraction()
-        parts.append(clock(passed))
+        parts = [self.where(), clock(passed)]
         if 0 < share < 1 and not state:
             parts.append(f"about {clock(passed / share - passed)} left")
         return " · ".join([*parts, state] if state else parts)

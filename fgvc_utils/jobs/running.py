@@ -11,7 +11,7 @@ from fgvc_utils.contest.config import Shared
 from fgvc_utils.contest.parameters import accumulation
 from fgvc_utils.core.files import write_json
 from fgvc_utils.core.locks import only_one
-from fgvc_utils.hardware.launch import launch
+from fgvc_utils.hardware.launch import launch, start
 from fgvc_utils.hardware.plan import Hardware
 from fgvc_utils.jobs.done import is_done, why_not_done
 from fgvc_utils.jobs.records import DONE, Job, as_written
@@ -23,12 +23,25 @@ def hardware(cfg: Shared) -> Hardware:
     return Hardware(
         processes=cfg.processes,
         nodes=cfg.nodes,
-        node_rank=cfg.node_rank,
         rendezvous=cfg.rendezvous,
         threads=cfg.threads,
         device=cfg.device,
         workers=cfg.workers,
+        warm=cfg.warm_ranks,
     )
+
+
+def start_ranks(cfg: Shared) -> None:
+    """Have the ranks made ready while the notebook reads its tables; returns at once.
+
+    Where the pipeline runs the notebook they are ready already.
+
+    Raises
+    ------
+    ValueError
+        More processes than GPUs, or a rendezvous that cannot be.
+    """
+    start(hardware(cfg), cfg.folder)
 
 
 def run_jobs(
@@ -75,7 +88,8 @@ def run_jobs(
             if is_there:
                 print(f"{job.name}: done before")
         if open_files := [file for file, is_there in zip(files, done, strict=True) if not is_there]:
-            launch(open_files, cfg.folder / "launches" / stage, hardware(cfg), picture=picture)
+            folder = cfg.folder / "launches" / stage
+            launch(open_files, folder, hardware(cfg), picture=picture, meet=cfg.folder)
 
 
 def _only_launch(job: Job) -> AbstractContextManager[None]:

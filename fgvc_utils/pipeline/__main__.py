@@ -2,7 +2,12 @@
 
 import sys
 
-from fgvc_utils.pipeline.running import main
+from fgvc_utils.pipeline.interrupts import end_at_once
 
 if __name__ == "__main__":
+    # Before the imports, which take a second.
+    end_at_once()
+
+    from fgvc_utils.pipeline.running import main
+
     sys.exit(main())

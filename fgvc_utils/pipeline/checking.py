@@ -22,7 +22,7 @@ from fgvc_utils.pipeline.checks.networks import (
     check_folds,
     check_networks,
 )
-from fgvc_utils.pipeline.checks.room import check_memory, check_room
+from fgvc_utils.pipeline.checks.room import check_memory, check_room, check_shared_memory
 from fgvc_utils.pipeline.checks.stages import check_journals, check_made_before
 from fgvc_utils.pipeline.checks.submission import check_prior, check_submission
 
@@ -59,6 +59,7 @@ def check(steps: Sequence[Any], sample_seconds: float = SAMPLE_SECONDS) -> Findi
         check_prior,
         check_room,
         check_memory,
+        check_shared_memory,
         check_device,
     ]
     for part in parts:

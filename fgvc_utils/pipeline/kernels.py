@@ -12,8 +12,8 @@ from fgvc_utils.core.processes import die_with, memory_kills, of_memory
 KERNEL = "python3"
 
 
-class KernelDied(RuntimeError):
-    """A notebook's kernel ended on its own; the message says what usually ends one."""
+class NotebookFailed(RuntimeError):
+    """A cell of a notebook failed, with its traceback, or the kernel ended on its own."""
 
 
 def run_notebook(source: Path, output: Path, parameters: dict[str, Any]) -> None:
@@ -33,14 +33,14 @@ def run_notebook(source: Path, output: Path, parameters: dict[str, Any]) -> None
 
     Raises
     ------
-    papermill.exceptions.PapermillExecutionError
-        Where a cell fails.
-    KernelDied
-        Where the kernel ended on its own.
+    NotebookFailed
+        Where a cell fails, with its traceback, or where the kernel ended on its own.
     """
+    # It takes longer to load than all else that a plan or a check needs.
     import papermill
     from jupyter_client import AsyncKernelManager
     from nbclient.exceptions import DeadKernelError
+    from papermill.exceptions import PapermillExecutionError
     from papermill.iorw import LocalHandler, papermill_io
 
     class Tied(AsyncKernelManager):
@@ -74,9 +74,16 @@ def run_notebook(source: Path, output: Path, parameters: dict[str, Any]) -> None
             stdout_file=sys.stdout,
             stderr_file=sys.stderr,
             store_widget_state=False,
+            # All that a notebook leaves is written by its cells; a kernel that is asked to end
+            # takes half a second, and up to three.
+            shutdown_kernel="immediate",
         )
+    except PapermillExecutionError as error:
+        raise NotebookFailed(
+            f"{error}\nThe executed notebook shows the cell that failed."
+        ) from error
     except DeadKernelError:
-        raise KernelDied(
+        raise NotebookFailed(
             f"the kernel of {source.name} died{of_memory(kills)}. What its cells finished is "
             f"kept, and the next call goes on there; {output} shows how far it came"
         ) from None

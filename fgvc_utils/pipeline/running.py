@@ -1,7 +1,7 @@
 """Run a contest file: stage after stage through papermill, skipping what is done.
 
     python -m fgvc_utils.pipeline params/demo.yaml [--from STAGE] [--only STAGE] [--dry-run]
-    python -m fgvc_utils.pipeline params/demo.yaml [--check] [--accept-code]
+    python -m fgvc_utils.pipeline params/demo.yaml [--check] [--accept-code] [--node-rank N]
 
 Before anything runs, the whole contest is checked: every name, type and range, the images and their
 classes, networks and weights, what stages take from each other, room and memory (`checking`).
@@ -22,9 +22,18 @@ from fgvc_utils.contest.report import summary
 from fgvc_utils.core.files import remove_leftovers, write_json
 from fgvc_utils.core.locks import Held, only_one
 from fgvc_utils.jobs import sources
+from fgvc_utils.pipeline import interrupts
 from fgvc_utils.pipeline.contest_file import Step, injected, read_contest
-from fgvc_utils.pipeline.kernels import KernelDied, run_notebook
+from fgvc_utils.pipeline.kernels import NotebookFailed, run_notebook
+from fgvc_utils.pipeline.machines import (
+    Ranks,
+    join_run,
+    on_machines,
+    place_of_this,
+    warm_ranks,
+)
 from fgvc_utils.pipeline.plan import check_stage_names, plan, print_plan, reason_to_run
+from fgvc_utils.pipeline.progress import RunProgress, say, shown
 from fgvc_utils.pipeline.stamps import accept_code, code_of, inputs_of, other_versions, results_of
 
 
@@ -50,10 +59,8 @@ def execute(step: Step) -> None:
 
     Raises
     ------
-    papermill.exceptions.PapermillExecutionError
-        Where a cell fails; the copy shows the cell.
-    kernels.KernelDied
-        Where the kernel ended on its own.
+    kernels.NotebookFailed
+        Where a cell fails, which the copy shows, or where the kernel ended on its own.
     """
     step.stamp.unlink(missing_ok=True)
     parameters = step.cfg.model_dump(mode="json")
@@ -69,7 +76,12 @@ def execute(step: Step) -> None:
 
 
 def run(
-    path: Path, first: str | None, only: str | None, dry: bool, accepts_code: bool = False
+    path: Path,
+    first: str | None,
+    only: str | None,
+    dry: bool,
+    accepts_code: bool = False,
+    node_rank: int | None = None,
 ) -> int:
     """Run a contest file, or only print what would run.
 
@@ -83,6 +95,8 @@ def run(
         Print the plan and run nothing.
     accepts_code : bool
         Take what only its code makes stale for done first; see `accept_code`.
+    node_rank : int, optional
+        Above 0 this machine works for the run of another one, until that ends.
 
     Returns
     -------
@@ -94,8 +108,11 @@ def run(
     ParameterError, locks.Held
         Bad input, or another pipeline works on the run.
     """
-    steps = read_contest(path)
+    place = place_of_this(node_rank)
+    steps = on_machines(read_contest(path), place)
     check_stage_names(steps, first, only)
+    if place and (place.node or place.stands_by):
+        return join_run(steps, place)
     # What comes after the one stage that runs may be mended later.
     can_run = print_check([step for step in steps if not only or step.stage <= only])
     if not dry and not can_run:
@@ -111,26 +128,36 @@ def run(
             print(f"{len(left)} files that were cut off half-written are removed")
         for name in accept_code(steps) if accepts_code else ():
             print(f"{name}: done, with code that changed since")
-        return _run_steps(steps, first, only)
+        with warm_ranks(steps, place) as ranks:
+            _run_steps(steps, first, only, ranks)
+            ranks.well = True
+        return 0
 
 
-def _run_steps(steps: list[Step], first: str | None, only: str | None) -> int:
-    started = time.monotonic()
-    for number, step in enumerate(steps, 1):
-        # Asked only now: the steps before it may have changed what it reads.
-        reason = reason_to_run(step, first, only)
-        head = f"[{number}/{len(steps)}] {step.name}"
-        if not reason:
-            other = other_versions(step)
-            print(f"{head}: done before{f', with {other}' if other else ''}", flush=True)
-            continue
-        print(f"{head}: {reason}", flush=True)
-        began = time.monotonic()
-        execute(step)
-        print(f"{head}: {_minutes(time.monotonic() - began)}", flush=True)
-    print(f"finished in {_minutes(time.monotonic() - started)}: {steps[0].cfg.folder}")
+def _run_steps(steps: list[Step], first: str | None, only: str | None, ranks: Ranks) -> None:
+    folder = steps[0].cfg.folder
+    progress = RunProgress(steps, [p.step.name for p in plan(steps, first, only) if p.reason])
+    with shown(progress):
+        for number, step in enumerate(steps, 1):
+            # Asked only now: the steps before it may have changed what it reads.
+            reason = reason_to_run(step, first, only)
+            head = f"[{number}/{len(steps)}] {step.name}"
+            if not reason:
+                progress.skip(step)
+                other = other_versions(step)
+                say(folder, f"{head}: done before{f', with {other}' if other else ''}")
+                continue
+            # One that was cut off before takes less than it would as a whole.
+            whole = step.stamp.is_file() or not step.output.is_file()
+            interrupts.doing = f"in {step.name}"
+            progress.begin(step)
+            say(folder, f"{head}: {reason}")
+            ranks.start(step.cfg)
+            execute(step)
+            took = _minutes(progress.end(step, whole=whole))
+            say(folder, ", ".join(filter(None, [f"{head}: {took}", progress.left()])))
+    say(folder, f"finished in {_minutes(time.monotonic() - progress.began)}: {folder}")
     print(summary(steps[0].cfg.report))
-    return 0
 
 
 def _minutes(seconds: float) -> str:
@@ -150,28 +177,31 @@ def main(arguments: list[str] | None = None) -> int:
         action="store_true",
         help="take what is done for done although the package's code changed since",
     )
+    parser.add_argument(
+        "--node-rank",
+        type=int,
+        help="above 0: work, as another of its machines, for the run that node 0 executes",
+    )
     options = parser.parse_args(arguments)
     if options.first and options.only:
         parser.error("--from and --only exclude each other")
     # papermill's own imports warn of things that are theirs to mend.
     warnings.filterwarnings("ignore", category=DeprecationWarning)
-    from papermill.exceptions import PapermillExecutionError
 
     try:
         if options.check:
             return 0 if print_check(read_contest(options.contest)) else 2
         return run(
-            options.contest, options.first, options.only, options.dry_run, options.accept_code
+            options.contest,
+            options.first,
+            options.only,
+            options.dry_run,
+            options.accept_code,
+            options.node_rank,
         )
     except (ParameterError, Held) as error:
         print(error, file=sys.stderr)
         return 2
-    except PapermillExecutionError as error:
-        print(f"{error}\nThe executed notebook shows the cell that failed.", file=sys.stderr)
-        return 1
-    except KernelDied as error:
+    except NotebookFailed as error:
         print(error, file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("interrupted; call again to go on where it stopped", file=sys.stderr)
-        return 130

@@ -365,3 +365,17 @@ class Pictures(Dataset):
 def as_it_is(batch: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
     """Return the batch: there is nothing to collate, for the data sets give whole batches."""
     return batch
+
+
+def as_arrays(batch: tuple[torch.Tensor, ...]) -> tuple[np.ndarray, ...]:
+    """Return the batch as NumPy arrays, pictures (batch, height, width, 3) as they lie in memory.
+
+    A tensor that a worker gives away goes through shared memory, an array through a pipe.
+    """
+    return tuple((t.movedim(1, -1) if t.ndim == 4 else t).numpy() for t in batch)
+
+
+def from_arrays(batch: tuple[np.ndarray, ...]) -> tuple[torch.Tensor, ...]:
+    """Return what `as_arrays` was given, in the same memory layout."""
+    tensors = map(torch.from_numpy, batch)
+    return tuple(t.movedim(-1, 1) if t.ndim == 4 else t for t in tensors)

@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from fgvc_utils.core import shared_memory
 from fgvc_utils.hardware.distributed import Processes
-from fgvc_utils.training.feed import Changes, Pictures, as_it_is
+from fgvc_utils.training.feed import Changes, Item, Pictures, as_arrays, as_it_is, from_arrays
 
 T = TypeVar("T")
 
@@ -28,16 +29,33 @@ def loader(dataset: Dataset, batches: object, processes: Processes) -> DataLoade
     """
     # A worker prepares whole batches, so more of them than batches would start for nothing.
     workers = min(processes.workers, len(batches)) if isinstance(dataset, Pictures) else 0
-    return DataLoader(
+    shares = not workers or shared_memory.suffices(workers, _batch_bytes(dataset, batches))
+    kind = DataLoader if shares else ThroughPipes
+    return kind(
         dataset,
         batch_sampler=batches,
         num_workers=workers,
-        collate_fn=as_it_is,
+        collate_fn=as_it_is if shares else as_arrays,
         pin_memory=processes.device.type == "cuda",
         # Started once: new workers an epoch would leave the device waiting at each one's start.
         persistent_workers=workers > 0,
-        prefetch_factor=4 if workers else None,
+        prefetch_factor=shared_memory.AHEAD if workers else None,
     )
+
+
+def _batch_bytes(dataset: Pictures, batches: Iterable[list[Item]]) -> int:
+    """The size of a batch's pictures."""
+    items = next(iter(batches), [])
+    with torch.random.fork_rng(devices=[]):
+        return len(items) * dataset.picture(*items[0]).nbytes if items else 0
+
+
+class ThroughPipes(DataLoader):
+    """A loader whose workers need no shared memory: they give arrays, which go through pipes."""
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, ...]]:
+        for batch in super().__iter__():
+            yield from_arrays(batch)
 
 
 class OnDevice:

@@ -149,7 +149,7 @@ def test_a_run_that_was_interrupted_and_killed_goes_on_to_the_same_table(call, t
     assert code == 2 and f"(process {first.process.pid} on " in said
     first.process.send_signal(signal.SIGINT)
     said, code = drained(first)
-    assert code == 130 and "interrupted; call again" in said, said[-3000:]
+    assert code == 130 and "interrupted in 01_noise" in said, said[-3000:]
     assert first.left() == []
 
     second = start()

@@ -19,17 +19,12 @@ from papermill.exceptions import PapermillExecutionError
 
 from fgvc_utils.core import processes
 from fgvc_utils.core.processes import memory_kills
-from fgvc_utils.hardware import progress
-from fgvc_utils.hardware.launch import join, launch
+from fgvc_utils.hardware import failures, progress
+from fgvc_utils.hardware.failures import RankFailed
+from fgvc_utils.hardware.join import join
+from fgvc_utils.hardware.launch import SERVER, end, late_interrupt, launch, start
 from fgvc_utils.hardware.plan import Hardware, Launch, read_launch
 from fgvc_utils.hardware.progress import Follower, Progress, follow, line_for, read_events
-from fgvc_utils.hardware.ranks import (
-    RankFailed,
-    environment,
-    late_interrupt,
-    rank_failed,
-    signal_handlers,
-)
 
 HERE = Path(__file__).parents[1] / "support"
 PLAIN = "launch_workers"
@@ -58,8 +53,6 @@ def importable(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"processes": 1.5}, "processes is 1.5"),
         ({"nodes": 0}, "nodes is 0"),
         ({"threads": -1}, "threads is -1"),
-        ({"node_rank": 1}, "node_rank is 1 with nodes = 1"),
-        ({"nodes": 2, "node_rank": 2, "rendezvous": "h:1"}, "from 0 to 1"),
         ({"nodes": 2}, "rendezvous is ''"),
         ({"nodes": 2, "rendezvous": "somewhere"}, "host:port"),
         ({"nodes": 2, "rendezvous": "somewhere:70000"}, "host:port"),
@@ -90,7 +83,6 @@ def test_wrong_input_of_launch_is_told_before_anything_is_written(tmp_path: Path
         ([job, absent], one, {}, "absent.json does not exist"),
         ([job], one, {"entry": "no_function"}, "entry is 'no_function'"),
         ([job], Hardware(processes=10_000, device="cuda"), {}, "processes is 10000"),
-        ([job], Hardware(node_rank=1, rendezvous="10.0.0.1:1", **two), {}, "node_rank is 1"),
         ([job], Hardware(rendezvous="127.0.0.1:29500", **two), {}, "loopback"),
         ([job], Hardware(rendezvous="no-such-host.invalid:29500", **two), {}, "not known"),
         # An address that is kept for documentation, so no machine has it.
@@ -114,8 +106,8 @@ def test_a_launch_file_is_read_back_and_a_wrong_one_is_named(tmp_path: Path):
     file.write_text(json.dumps({**fields, "hardware": hardware}))
     expected = Launch("x", ("/a",), "/e", "/l", "m:f", Hardware(processes=2, device="cpu"))
     assert read_launch(file) == expected
-    with pytest.raises(ValueError, match="node_rank is 1"):
-        join(file, 1)
+    with pytest.raises(ValueError, match="node_rank is 0"):
+        join(tmp_path, 0)
 
 
 def test_a_folder_takes_one_launch_at_a_time(tmp_path: Path, job: Path):
@@ -123,7 +115,7 @@ def test_a_folder_takes_one_launch_at_a_time(tmp_path: Path, job: Path):
         "import fcntl, sys; lock = open(sys.argv[1], 'a'); fcntl.flock(lock, fcntl.LOCK_EX);"
         "print('held', flush=True); sys.stdin.read()"
     )
-    command = [sys.executable, "-c", holder, str(tmp_path / ".launch-0.lock")]
+    command = [sys.executable, "-c", holder, str(tmp_path / ".launch.lock")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout.readline() == b"held\n"
         with pytest.raises(RuntimeError, match="another launch is running"):
@@ -210,64 +202,42 @@ def test_following_prints_every_line_once(tmp_path: Path, capsys):
 # --- how a rank failed, by what it left ---------------------------------------------------------
 
 
-def _leave_error(logs: Path, rank: int, callstack: str) -> None:
-    place = logs / f"rank-{rank}"
-    place.mkdir(parents=True, exist_ok=True)
-    error = {"message": "…", "extraInfo": {"py_callstack": callstack, "timestamp": "1"}}
-    (place / "error.json").write_text(json.dumps({"message": error}))
+CONNECTION = "RuntimeError: [pair.cc:561] Connection closed by peer [10.0.0.2]:1"
 
 
-ECHO = "Traceback …\nRuntimeError: [pair.cc:561] Connection closed by peer [10.0.0.2]:1\n"
+def test_a_lost_connection_is_the_echo_of_a_cause():
+    assert failures.is_echo(CONNECTION)
+    assert not failures.is_echo("KeyError: 'label'")
 
 
-def test_a_lost_connection_gives_way_to_its_cause(tmp_path: Path):
-    _leave_error(tmp_path, 0, ECHO)
-    alone = rank_failed(0, 1, tmp_path)
-    assert alone.rank == 0 and "see the other nodes" in str(alone)
-    _leave_error(tmp_path, 3, "Traceback …\nKeyError: 'label'\n")
-    cause = rank_failed(0, 1, tmp_path)
-    assert cause.rank == 3 and str(cause).startswith("rank 3 failed: KeyError: 'label'")
+def test_a_failure_begins_with_the_last_line_of_its_traceback(tmp_path: Path):
+    text = failures.of_traceback(3, "Traceback …\nKeyError: 'label'\n", tmp_path)
+    assert text.startswith("rank 3 failed: KeyError: 'label'\n\nTraceback …")
+    assert text.endswith(f"Its output: {tmp_path}")
 
 
-def test_a_rank_killed_on_another_node_is_told_here_too(tmp_path: Path):
-    (tmp_path / "rank-2").mkdir()
-    (tmp_path / "rank-2" / "stderr.log").write_text("\n".join(map(str, range(100))))
-    there = rank_failed(2, -signal.SIGKILL, tmp_path)
-    assert "rank 2 was ended by SIGKILL" in str(there)
-    assert "\n99" in str(there) and "\n50\n" not in str(there)
-    _leave_error(tmp_path, 0, ECHO)
-    here = rank_failed(0, 1, tmp_path)
-    assert (here.rank, str(here)) == (2, str(there))
+def test_a_death_shows_the_end_of_what_was_printed(tmp_path: Path):
+    (tmp_path / "stderr.log").write_text("\n".join(map(str, range(100))))
+    there = failures.of_death(2, -signal.SIGKILL, tmp_path, None)
+    assert "rank 2 was ended by SIGKILL" in there
+    assert "\n99" in there and "\n50\n" not in there
+    assert "exit code 3" in failures.of_death(2, 3, tmp_path, None)
 
 
 def test_a_rank_that_was_killed_for_memory_is_told_so(tmp_path: Path, monkeypatch):
-    (tmp_path / "rank-0").mkdir()
     monkeypatch.setattr(processes, "memory_kills", lambda: 3)
-    counted = str(rank_failed(0, -signal.SIGKILL, tmp_path, kills=2))
+    counted = failures.of_death(0, -signal.SIGKILL, tmp_path, kills=2)
     assert "rank 0 was ended by SIGKILL because memory ran out" in counted
     assert "lower micro_batch, workers or processes" in counted
-    unknown = str(rank_failed(0, -signal.SIGKILL, tmp_path, kills=3))
+    unknown = failures.of_death(0, -signal.SIGKILL, tmp_path, kills=3)
     assert "SIGKILL, perhaps because memory ran out; if so, lower micro_batch" in unknown
-    assert "memory" not in str(rank_failed(0, -signal.SIGTERM, tmp_path))
-    _leave_error(tmp_path, 0, "Traceback …\ntorch.OutOfMemoryError: CUDA out of memory\n")
-    assert "Memory ran out: lower micro_batch" in str(rank_failed(0, 1, tmp_path))
+    assert "memory" not in failures.of_death(0, -signal.SIGTERM, tmp_path, kills=2)
+    text = "Traceback …\ntorch.OutOfMemoryError: CUDA out of memory\n"
+    assert "Memory ran out: lower micro_batch" in failures.of_traceback(0, text, tmp_path)
 
 
 def test_the_system_counts_what_it_kills_for_memory():
     assert memory_kills() is None or memory_kills() >= 0
-
-
-def test_the_process_is_left_as_it_was(monkeypatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", "5")
-    handler = signal.getsignal(signal.SIGTERM)
-    with environment({"OMP_NUM_THREADS": "1"}), signal_handlers():
-        os.environ["LEFT_BEHIND"] = "1"
-        del os.environ["PATH"]
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        assert os.environ["OMP_NUM_THREADS"] == "1"
-    assert os.environ["OMP_NUM_THREADS"] == "5"
-    assert "LEFT_BEHIND" not in os.environ and "PATH" in os.environ
-    assert signal.getsignal(signal.SIGTERM) == handler
 
 
 def test_an_interrupt_waits_for_the_end_of_the_block():
@@ -286,7 +256,7 @@ def test_an_interrupt_waits_for_the_end_of_the_block():
 
 
 def _ranks_below(process: psutil.Process) -> list[psutil.Process]:
-    """Python descendants that are alive, but for multiprocessing's tracker, which stays.
+    """Ranks and loaders that are alive; the rank server stays, and so does the tracker.
 
     Other programs are not ours: the browser tests' driver lives as long as the test run.
     """
@@ -296,7 +266,10 @@ def _ranks_below(process: psutil.Process) -> list[psutil.Process]:
             alive = child.status() != psutil.STATUS_ZOMBIE
             command = child.cmdline()
             python = bool(command) and "python" in Path(command[0]).name
-            if alive and python and "resource_tracker" not in " ".join(command):
+            server = "fgvc_utils.hardware.server" in command
+            # A rank is forked from the server and bears its command.
+            rank = server and "fgvc_utils.hardware.server" in child.parent().cmdline()
+            if alive and python and (rank or not server) and "tracker" not in " ".join(command):
                 found.append(child)
         except psutil.NoSuchProcess:
             pass
@@ -352,8 +325,10 @@ def test_two_processes_reduce_with_their_threads(tmp_path: Path, job: Path, capf
     logs = Path(read_launch(tmp_path / "launch.json").logs)
     assert "the sum is 3" in (logs / "rank-1" / "stdout.log").read_text()
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
+    assert {name for name in os.environ if name not in variables} <= {SERVER}
+    _wait_for(lambda: not _ranks_below(psutil.Process()), "the ranks to end", 10)
+    end()
     assert dict(os.environ) == variables
-    assert _ranks_below(psutil.Process()) == []
 
 
 @pytest.mark.slow
@@ -469,7 +444,9 @@ class _Kernel:
 
     def __init__(self, folder: Path):
         self.manager = KernelManager(kernel_name="python3")
-        self.manager.start_kernel(cwd=str(folder))
+        # Run by hand: no pipeline has told it of a rank server.
+        own = {name: value for name, value in os.environ.items() if name != SERVER}
+        self.manager.start_kernel(cwd=str(folder), env=own)
         self.client = self.manager.blocking_client()
         self.client.start_channels()
         self.client.wait_for_ready(timeout=120)
@@ -519,34 +496,14 @@ def test_an_interrupt_ends_all_ranks_and_the_kernel_launches_again(
 
 
 @pytest.mark.slow
-def test_an_interrupt_while_the_ranks_are_started_ends_them(
+def test_an_interrupt_while_the_server_imports_leaves_a_kernel_that_launches(
     tmp_path: Path, job: Path, kernel: _Kernel
 ):
     cell = kernel.start(_cell(job, tmp_path, "load_for_ever"))
-    _wait_for(lambda: _ranks_below(kernel.process), "the first rank")
+    _wait_for((tmp_path / "launch.json").exists, "the launch")
     kernel.manager.interrupt_kernel()
     assert kernel.reply(cell)["ename"] == "KeyboardInterrupt"
     _wait_for(lambda: not _ranks_below(kernel.process), "the ranks to end")
-    assert kernel.reply(kernel.start(_cell(job, tmp_path, "reduce")))["status"] == "ok"
-
-
-@pytest.mark.slow
-def test_an_interrupt_while_torch_is_imported_leaves_a_kernel_that_launches(
-    tmp_path: Path, job: Path, kernel: _Kernel
-):
-    # The kernel says when it has come as far as the first of torch's own modules.
-    watch = (
-        "import sys, threading, time\n"
-        "def watch():\n"
-        "    while 'torch.version' not in sys.modules: time.sleep(0.001)\n"
-        f"    open({str(tmp_path / 'importing')!r}, 'w').close()\n"
-        "threading.Thread(target=watch).start()\n"
-    )
-    cell = kernel.start(watch + _cell(job, tmp_path, "load_for_ever"))
-    _wait_for((tmp_path / "importing").exists, "the import")
-    kernel.manager.interrupt_kernel()
-    assert kernel.reply(cell)["ename"] == "KeyboardInterrupt"
-    assert not (tmp_path / "launch.json").exists()
     assert kernel.reply(kernel.start(_cell(job, tmp_path, "reduce")))["status"] == "ok"
 
 
@@ -573,3 +530,108 @@ def test_a_killed_kernel_leaves_no_rank_behind(
     os.kill(kernel.process.pid, number)
     _wait_for(lambda: not _alive(kernel.process.pid), "the kernel to end")
     _wait_for(lambda: not any(map(_alive, pids)), "ranks and loader processes to end")
+
+
+# --- ranks that are kept ------------------------------------------------------------------------
+
+STAYING = pytest.mark.parametrize("stay", [False, True], ids=["forked", "staying"])
+
+
+def _process(name: str, folder: Path) -> int:
+    return json.loads((folder / f"{name}.json").read_text())["process"]
+
+
+@pytest.mark.slow
+@STAYING
+def test_ranks_that_stay_are_the_same_ones_and_others_are_not(
+    tmp_path: Path, job: Path, stay: bool
+):
+    hardware, seen = Hardware(processes=2, device="cpu", stay=stay), []
+    for _ in range(3):
+        launch([job], tmp_path, hardware, entry=f"{PLAIN}:reduce")
+        seen.append(_process("seen-1", tmp_path))
+    assert len(set(seen)) == (1 if stay else 3)
+    with pytest.raises(RankFailed, match="thrown on purpose by rank 1"):
+        launch([job], tmp_path, hardware, entry=f"{PLAIN}:fail")
+    launch([job], tmp_path, hardware, entry=f"{PLAIN}:reduce")
+    assert _process("seen-1", tmp_path) not in seen, "no job meets what an error has left"
+    one = Hardware(processes=1, device="cpu", stay=stay)
+    launch([job], tmp_path, one, entry=f"{PLAIN}:reduce")
+    assert json.loads((tmp_path / "seen-0.json").read_text())["world"] == 1
+
+
+@pytest.mark.slow
+def test_a_rank_server_that_was_killed_is_replaced(tmp_path: Path, job: Path, kernel: _Kernel):
+    assert kernel.reply(kernel.start(_cell(job, tmp_path, "reduce")))["status"] == "ok"
+    server = _server_below(kernel.process)
+    cell = kernel.start(_cell(job, tmp_path, "load_for_ever"))
+    pids = _wait_for(lambda: _recorded(tmp_path), "both ranks and their loaders")
+    server.kill()
+    reply = kernel.reply(cell)
+    assert reply["ename"] == "RankFailed" and "holds the ranks was ended" in reply["evalue"]
+    _wait_for(lambda: not any(map(_alive, pids)), "ranks and loader processes to end")
+    assert kernel.reply(kernel.start(_cell(job, tmp_path, "reduce")))["status"] == "ok"
+
+
+@pytest.mark.slow
+def test_a_rank_server_ends_when_a_notebook_is_left_open(
+    tmp_path: Path, job: Path, kernel: _Kernel
+):
+    short = "import fgvc_utils.hardware.launch as l; l.IDLE_SECONDS = 3\n"
+    assert kernel.reply(kernel.start(short + _cell(job, tmp_path, "reduce")))["status"] == "ok"
+    assert _server_below(kernel.process)
+    _wait_for(lambda: not _server_below(kernel.process), "the server to end", 30)
+    assert kernel.reply(kernel.start(_cell(job, tmp_path, "reduce")))["status"] == "ok"
+
+
+@pytest.mark.slow
+def test_ranks_that_are_not_kept_leave_no_server(tmp_path: Path, job: Path, kernel: _Kernel):
+    cell = _cell(job, tmp_path, "reduce").replace("device='cpu'", "device='cpu', warm=False")
+    assert kernel.reply(kernel.start(cell))["status"] == "ok"
+    assert _server_below(kernel.process) is None
+
+
+def _server_below(process: psutil.Process) -> psutil.Process | None:
+    for child in process.children():
+        if _alive(child.pid) and "fgvc_utils.hardware.server" in child.cmdline():
+            return child
+    return None
+
+
+@pytest.mark.slow
+def test_ranks_get_ready_before_they_are_asked_for(tmp_path: Path, kernel: _Kernel):
+    cell = (
+        "from fgvc_utils.hardware.launch import Hardware, start\n"
+        f"start(Hardware(processes=2, device='cpu', stay=True), {str(tmp_path)!r})"
+    )
+    assert kernel.reply(kernel.start(cell))["status"] == "ok"
+    _wait_for(lambda: len(_ranks_below(kernel.process)) == 2, "two ranks that wait for work")
+
+
+@pytest.mark.slow
+def test_each_launch_notes_its_times(tmp_path: Path, job: Path):
+    hardware = Hardware(processes=1, device="cpu")
+    start(hardware, tmp_path)
+    for _ in range(2):
+        launch([job], tmp_path, hardware, entry=f"{PLAIN}:reduce")
+    lines = (tmp_path / "times.jsonl").read_text().splitlines()
+    times = [json.loads(line) for line in lines]
+    assert len({each["launch"] for each in times}) == 2
+    for each in times:
+        assert each["began"] <= each["taken"] <= each["first_step"] <= each["ended"]
+        assert (each["jobs"], each["jobs_seconds"]) == (1, 0)
+
+
+@pytest.mark.slow
+def test_ranks_run_the_code_as_it_is_when_they_are_asked(tmp_path: Path, job: Path):
+    end()
+    hardware = Hardware(processes=1, device="cpu")
+    launch([job], tmp_path, hardware, entry=f"{PLAIN}:reduce")
+    launch([job], tmp_path, hardware, entry=f"{PLAIN}:reduce")
+    assert "code has changed" not in (tmp_path / "ranks.log").read_text()
+    # As an editor leaves it that saves a file as it was.
+    os.utime(Path(progress.__file__))
+    launch([job], tmp_path, hardware, entry=f"{PLAIN}:reduce")
+    assert (tmp_path / "ranks.log").read_text().count("code has changed") == 1
+    launch([job], tmp_path, hardware, entry=f"{PLAIN}:reduce")
+    assert (tmp_path / "ranks.log").read_text().count("code has changed") == 1

@@ -17,7 +17,7 @@ from jupyter_client import KernelManager
 from launch_workers import listening
 
 from fgvc_utils.contest.places import PROJECT
-from fgvc_utils.hardware import launch as launching
+from fgvc_utils.hardware import wire
 from fgvc_utils.hardware.launch import launch
 from fgvc_utils.hardware.plan import Hardware
 
@@ -31,21 +31,19 @@ def family(process: psutil.Process) -> list[psutil.Process]:
     return [process, *process.children(recursive=True)]
 
 
-def test_a_store_listens_on_its_address_alone_and_is_closed_with_it():
-    store = launching._store("127.0.0.1", 0)
+def test_a_socket_listens_on_its_address_alone():
+    listener = wire.listen("127.0.0.1", 0)
+    port = listener.getsockname()[1]
     ours = [
         one.laddr
         for one in psutil.Process().net_connections("inet")
-        if one.status == psutil.CONN_LISTEN and one.laddr.port == store.port
+        if one.status == psutil.CONN_LISTEN and one.laddr.port == port
     ]
     assert [address.ip for address in ours] == ["127.0.0.1"]
-    port = store.port
     with pytest.raises(RuntimeError, match=f"port {port} of 127.0.0.1 cannot be opened"):
-        launching._store("127.0.0.1", port)
-    del store
-    assert not launching._listens("127.0.0.1", port)
-    again = launching._store("127.0.0.1", port)
-    assert again.port == port
+        wire.listen("127.0.0.1", port)
+    listener.close()
+    wire.listen("127.0.0.1", port).close()
 
 
 @pytest.mark.slow

@@ -99,14 +99,25 @@ def test_notebooks_leave_the_heavy_imports_to_the_worker(path):
         assert not {name.split(".")[0] for name in names} & {"fastai", "timm", "torch"}
 
 
-def test_what_notebooks_import_loads_no_torch():
+def loaded_by(script, heavy):
+    """Which of some packages a new Python has loaded after a script."""
+    script = f"import sys\n{script}\nprint(sorted({heavy!r} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_what_notebooks_import_loads_nothing_heavy():
     modules = set()
     for path in NOTEBOOKS:
         for cell in json.loads(path.read_text("utf-8"))["cells"]:
             if cell["cell_type"] == "code":
                 modules |= imported("".join(cell["source"]))
-    script = "import sys\n" + "\n".join(f"import fgvc_utils.{name}" for name in sorted(modules))
-    script += "\nprint(sorted({'torch', 'torchvision', 'fastai', 'timm'} & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == "[]"
+    script = "\n".join(f"import fgvc_utils.{name}" for name in sorted(modules))
+    heavy = {"torch", "torchvision", "fastai", "timm", "scipy", "sklearn", "nbformat"}
+    assert loaded_by(script, heavy) == "[]"
+
+
+def test_the_pipeline_plans_without_anything_heavy():
+    heavy = {"torch", "timm", "scipy", "sklearn", "papermill", "nbformat", "matplotlib"}
+    assert loaded_by("import fgvc_utils.pipeline.running", heavy) == "[]"

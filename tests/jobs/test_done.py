@@ -234,8 +234,8 @@ def test_a_broken_state_of_a_fit_is_left_out_and_noted(rows, tmp_path):
 def test_two_launches_do_not_work_on_one_job(rows, tmp_path, monkeypatch):
     run, launched = tmp_path / "out" / "mine", []
     monkeypatch.setattr(running, "launch", lambda files, *_, **__: launched.append(files))
-    cfg = SimpleNamespace(folder=run, processes=1, nodes=1, node_rank=0, rendezvous="")
-    cfg.threads, cfg.device, cfg.workers = 1, "cpu", 0
+    cfg = SimpleNamespace(folder=run, processes=1, nodes=1, rendezvous="")
+    cfg.threads, cfg.device, cfg.workers, cfg.warm_ranks = 1, "cpu", 0, True
     job = features(run / "features")
     with locks.only_one(run / "features" / ".job.lock", "", ""):
         with pytest.raises(locks.Held, match=f"job features: .* works on it in .*{os.getpid()}"):

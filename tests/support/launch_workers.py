@@ -13,6 +13,7 @@ import torch
 import torch.distributed as dist
 from torch.utils.data import DataLoader, Dataset
 
+from fgvc_utils.hardware.distributed import joined
 from fgvc_utils.hardware.plan import read_launch
 from fgvc_utils.hardware.progress import Progress
 
@@ -27,16 +28,17 @@ def _job(launch_file: str) -> dict:
 
 def _sum_of_ranks() -> int:
     total = torch.tensor([_rank() + 1])
-    dist.all_reduce(total)
+    if dist.is_initialized():
+        dist.all_reduce(total)
     return int(total)
 
 
 def reduce(launch_file: str) -> None:
     """Sum rank + 1 over all ranks; each rank writes what it saw to a file of its own."""
-    dist.init_process_group("gloo")
-    total = _sum_of_ranks()
-    dist.destroy_process_group()
+    with joined("cpu", 0, 30):
+        total = _sum_of_ranks()
     seen = {
+        "process": os.getpid(),
         "sum": total,
         "world": int(os.environ["WORLD_SIZE"]),
         "node": int(os.environ["GROUP_RANK"]),
@@ -70,25 +72,22 @@ def epochs(launch_file: str) -> None:
 
 def fail(launch_file: str) -> None:
     """The rank that the job names raises while the others wait for it."""
-    dist.init_process_group("gloo")
-    try:
+    with joined("cpu", 0, 30):
         if _rank() == _job(launch_file)["rank"]:
             raise ZeroDivisionError(f"thrown on purpose by rank {_rank()}")
         _sum_of_ranks()
-    finally:
-        dist.destroy_process_group()
 
 
 def leave(launch_file: str) -> None:
     """The rank that the job names is ended, or leaves, while the others wait for it."""
-    dist.init_process_group("gloo")
-    if _rank() == _job(launch_file)["rank"]:
-        print("the last words on stdout")
-        print("the last words on stderr", file=sys.stderr)
-        if _job(launch_file)["way"] == "SIGKILL":
-            os.kill(os.getpid(), signal.SIGKILL)
-        sys.exit()
-    _sum_of_ranks()
+    with joined("cpu", 0, 30):
+        if _rank() == _job(launch_file)["rank"]:
+            print("the last words on stdout")
+            print("the last words on stderr", file=sys.stderr)
+            if _job(launch_file)["way"] == "SIGKILL":
+                os.kill(os.getpid(), signal.SIGKILL)
+            sys.exit()
+        _sum_of_ranks()
 
 
 class _Slow(Dataset):
@@ -109,19 +108,19 @@ def load_for_ever(launch_file: str) -> None:
 
     With `starting` in the job, the ids are there while the workers are still starting.
     """
-    dist.init_process_group("gloo")
     starting = _job(launch_file).get("starting", False)
-    data = DataLoader(
-        _Slow(), batch_size=4, num_workers=2, worker_init_fn=_take_long if starting else None
-    )
-    loader = iter(data)
-    if not starting:
-        next(loader)
-    workers = [process.pid for process in loader._workers]
-    out = Path(launch_file).parent / f"processes-{_rank()}.json"
-    out.write_text(json.dumps([os.getpid(), *workers]))
-    for _ in loader:
-        _sum_of_ranks()
+    with joined("cpu", 0, 30):
+        data = DataLoader(
+            _Slow(), batch_size=4, num_workers=2, worker_init_fn=_take_long if starting else None
+        )
+        loader = iter(data)
+        if not starting:
+            next(loader)
+        workers = [process.pid for process in loader._workers]
+        out = Path(launch_file).parent / f"processes-{_rank()}.json"
+        out.write_text(json.dumps([os.getpid(), *workers]))
+        for _ in loader:
+            _sum_of_ranks()
 
 
 def hang(launch_file: str) -> None:
@@ -133,14 +132,13 @@ def hang(launch_file: str) -> None:
 
 def listen(launch_file: str) -> None:
     """Meet the other ranks; each writes the addresses that it and the launcher listen on."""
-    dist.init_process_group("gloo")
-    _sum_of_ranks()
-    own = psutil.Process()
-    found = [listening(own), listening(own.parent())]
-    # Nobody leaves, and closes what it has open, before all have looked.
-    _sum_of_ranks()
+    with joined("cpu", 0, 30) as processes:
+        processes.wait()
+        own = psutil.Process()
+        found = [listening(own), listening(own.parent())]
+        # Nobody leaves, and closes what it has open, before all have looked.
+        processes.wait()
     (Path(launch_file).parent / f"listening-{_rank()}.json").write_text(json.dumps(found))
-    dist.destroy_process_group()
 
 
 def listening(process: psutil.Process) -> list[str]:
@@ -152,13 +150,13 @@ def listening(process: psutil.Process) -> list[str]:
 def stall(launch_file: str) -> None:
     """Both ranks show signs of life; then the one that the job names stops, deaf to interrupts."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    dist.init_process_group("gloo")
     progress = Progress(None)
-    for step in range(100_000):
-        progress.step("job", step, 100_000)
-        time.sleep(0.05)
-        if step == 30 and _rank() == _job(launch_file)["rank"]:
-            _wait_for_a_lock_that_nobody_gives_back()
+    with joined("cpu", 0, 30):
+        for step in range(100_000):
+            progress.step("job", step, 100_000)
+            time.sleep(0.05)
+            if step == 30 and _rank() == _job(launch_file)["rank"]:
+                _wait_for_a_lock_that_nobody_gives_back()
 
 
 def _wait_for_a_lock_that_nobody_gives_back() -> None:

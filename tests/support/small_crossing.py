@@ -21,7 +21,7 @@ CLASSES = ["ant", "bee", "cat", "dog"]
 EACH, WIDTH = 30, 16
 SETTINGS = {
     "contest": "", "run": "small", "data_root": ".", "seed": 0, "processes": 1, "nodes": 1,
-    "node_rank": 0, "rendezvous": "", "device": "cpu", "threads": 1, "workers": 0,
+    "warm_ranks": True, "rendezvous": "", "device": "cpu", "threads": 1, "workers": 0,
     "backbone": "drawn",
     "weights": "none", "size": 32, "test_ratio": 1.15, "fit": "head", "epochs": 12, "rate": 0.02,
     "optimiser": "lbfgs", "lbfgs_steps": 60,

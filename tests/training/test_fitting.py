@@ -18,10 +18,10 @@ from safetensors.torch import load_file, save_file
 from small_jobs import CLASSES, draw_pictures, small_job
 
 from fgvc_utils.hardware.distributed import Processes
+from fgvc_utils.hardware.failures import RankFailed
 from fgvc_utils.hardware.launch import launch
 from fgvc_utils.hardware.plan import Hardware
 from fgvc_utils.hardware.progress import Progress, read_events
-from fgvc_utils.hardware.ranks import RankFailed
 from fgvc_utils.jobs.done import is_done, job_digest
 from fgvc_utils.jobs.predictions import ShardWriter, Store, finish_store
 from fgvc_utils.jobs.records import Job

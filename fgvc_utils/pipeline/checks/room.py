@@ -1,5 +1,6 @@
 """Checks of disk and memory."""
 
+import math
 import shutil
 from functools import cache
 
@@ -7,7 +8,10 @@ import numpy as np
 import psutil
 
 from fgvc_utils.cleaning.views import held_bytes
+from fgvc_utils.core import shared_memory
 from fgvc_utils.core.files import SPARE_BYTES, in_gigabytes, nearest_existing
+from fgvc_utils.core.naming import first_few
+from fgvc_utils.core.processes import loader_workers
 from fgvc_utils.pipeline.checks.findings import Contest, Findings
 from fgvc_utils.pipeline.checks.networks import backbones_of
 from fgvc_utils.pipeline.stages import STAGES
@@ -19,6 +23,8 @@ JPEG_BYTES = 0.5
 # A head takes mean and spread of its features from at most so many images.
 STANDARDISED = 40_000
 ASPECT = 1.4
+# Pictures that a process predicts at once.
+PREDICTED = 64
 
 
 def room_needed(contest: Contest) -> dict[str, int]:
@@ -124,3 +130,38 @@ def check_memory(contest: Contest, found: Findings) -> None:
                 f"{in_gigabytes(available)} are available: name fewer backbones, end other "
                 "programs, or take a larger machine"
             )
+
+
+def check_shared_memory(contest: Contest, found: Findings) -> None:
+    """The workers' batches fit into shared memory, of which containers have little."""
+    free = shared_memory.free_bytes()
+    needed = shared_memory_needed(contest)
+    small = {name: size for name, size in needed.items() if free is not None and size > free}
+    if small:
+        found.warnings.append(
+            f"{first_few(list(small))}: the processes that prepare pictures would need "
+            f"{in_gigabytes(max(small.values()))} of shared memory, and {shared_memory.FOLDER} has "
+            f"{in_gigabytes(free)} free, so they take a slower way. Give a container more "
+            f"(docker run --shm-size={_whole_gigabytes(max(small.values()))}g; in Kubernetes an "
+            f"emptyDir with medium Memory at {shared_memory.FOLDER}), or set fewer workers"
+        )
+
+
+def shared_memory_needed(contest: Contest) -> dict[str, int]:
+    """What the workers of all ranks of this machine pass on at once, in bytes, by step."""
+    import torch
+
+    needed = {}
+    for step in contest.steps:
+        cfg = step.cfg
+        if not hasattr(cfg, "size"):
+            continue
+        device = "cuda" if cfg.device != "cpu" and torch.cuda.is_available() else "cpu"
+        workers = loader_workers(device, cfg.workers, cfg.processes)
+        batch = max(getattr(cfg, "micro_batch", 0), PREDICTED) * 3 * cfg.size**2
+        needed[step.name] = cfg.processes * shared_memory.needed_bytes(workers, batch)
+    return needed
+
+
+def _whole_gigabytes(size: int) -> int:
+    return max(1, math.ceil(2 * size / 1e9))
