@@ -29,8 +29,9 @@ from fgvc_utils.core.processes import die_with
 from fgvc_utils.hardware.failures import RankFailed
 from fgvc_utils.hardware.machine import HERE, LATE_SECONDS, SHUTDOWN_SECONDS
 from fgvc_utils.hardware.network import check_rendezvous
-from fgvc_utils.hardware.plan import Hardware, Launch
+from fgvc_utils.hardware.plan import Hardware, Launch, code_stamp
 from fgvc_utils.hardware.progress import follow, read_events
+from fgvc_utils.hardware.server import KEY
 from fgvc_utils.hardware.wire import Closed, Wire, connect, listen
 
 ENTRY = "fgvc_utils.training.worker:run"
@@ -46,6 +47,8 @@ GPU_FILES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
 IDLE_SECONDS = 15 * 60
 # A server that was asked answers at once, but for its imports.
 ANSWER_SECONDS = 120
+# What the server and its ranks print beside their launches, in the run's folder.
+LOG = "ranks.log"
 LOG_LINES = 30
 # glibc gives large blocks back at once and asks for them again at the next step; kept, they save a
 # fifth of a step's time on a CPU.
@@ -117,9 +120,12 @@ def launch(
         Path(plan.events).write_bytes(b"")
         write_json(dataclasses.asdict(plan), folder / "launch.json")
         with follow(Path(plan.events), len(jobs), picture):
-            with _server_wire(hardware, Path(meet or folder).absolute()) as wire:
-                times["server"] = time.time() - times["began"]
-                times["taken"] = _run(wire, folder / "launch.json", Path(meet or folder))
+            place = Path(meet or folder).absolute()
+            asked = {"file": str(folder / "launch.json"), "meet": str(place)}
+            while "taken" not in times:
+                with _server_wire(hardware, place) as wire:
+                    times["server"] = time.time() - times["began"]
+                    times |= _run(wire, asked | {"code": code_stamp()})
         _account(folder, plan, times)
 
 
@@ -151,7 +157,8 @@ def start(
     hardware = _checked_hardware(hardware, trusted)
     meet = Path(meet).absolute()
     with suppress(OSError), _wire(meet, idle, trusted) as wire:
-        wire.send(do="prepare", hardware=dataclasses.asdict(hardware), meet=str(meet))
+        asked = {"hardware": dataclasses.asdict(hardware), "meet": str(meet)}
+        wire.send(do="prepare", code=code_stamp(), **asked)
 
 
 def end(*, well: bool = True) -> None:
@@ -240,11 +247,18 @@ def _only_launch(folder: Path) -> AbstractContextManager[None]:
 # --- one launch --------------------------------------------------------------------------------
 
 
-def _run(wire: Wire, file: Path, meet: Path) -> float | None:
-    """Ask the server for a launch and wait for its end; when rank 0 began with it."""
+def _run(wire: Wire, asked: dict[str, str]) -> dict[str, float | None]:
+    """Ask the server for a launch and wait for its end.
+
+    Returns
+    -------
+    dict
+        `taken`, when rank 0 began with it; empty where the server starts anew with the present
+        code, to be asked again.
+    """
     begun = None
     try:
-        wire.send(do="launch", file=str(file), meet=str(meet))
+        wire.send(do="launch", **asked)
         while True:
             message = wire.receive()
             if "line" in message:
@@ -252,11 +266,13 @@ def _run(wire: Wire, file: Path, meet: Path) -> float | None:
             elif "begun" in message:
                 begun = message["begun"]
             elif "done" in message:
-                return begun
+                return {"taken": begun}
+            elif "again" in message:
+                return {}
             else:
                 raise _error(message)
     except Closed:
-        raise RankFailed(_server_ended(), -1) from None
+        raise RankFailed(_server_ended(Path(asked["meet"]) / LOG), -1) from None
     except KeyboardInterrupt:
         with late_interrupt():
             _stop(wire)
@@ -317,15 +333,14 @@ class _Server:
     def __init__(self, folder: Path, idle_seconds: float, trusted: bool):
         listener, key = listen(HERE, 0), secrets.token_hex(16)
         self.address = f"{listener.getsockname()[1]}:{key}"
-        self.log = folder / "ranks.log"
         folder.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "fgvc_utils.hardware.server", str(listener.fileno())]
         command += ["--idle-seconds", str(idle_seconds), *(["--trusted"] if trusted else [])]
         parent = os.getpid()
-        with open(self.log, "ab") as log, listener:
+        with open(folder / LOG, "ab") as log, listener:
             self.process = subprocess.Popen(
                 [*command, "--preload", *PRELOADED],
-                env=os.environ | _variables() | {"FGVC_RANKS_KEY": key},
+                env=os.environ | _variables() | {KEY: key},
                 pass_fds=[listener.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -405,13 +420,13 @@ class _connected(AbstractContextManager):
         self.wire.close()
 
 
-def _server_ended() -> str:
+def _server_ended(log: Path) -> str:
     """The message for a server that ended while it was needed."""
     text = "the process that holds the ranks was ended, and the ranks with it; run this again"
-    if _own is not None:
-        lines = _own.log.read_text("utf-8", errors="replace").splitlines()[-LOG_LINES:]
-        text = "\n".join([f"{text}.\n\nThe end of {_own.log}:", *(lines or ["(empty)"])])
-    return text
+    lines = []
+    with suppress(OSError):
+        lines = log.read_text("utf-8", errors="replace").splitlines()[-LOG_LINES:]
+    return "\n".join([f"{text}.\n\nThe end of {log}:", *(lines or ["(empty)"])])
 
 
 def _variables() -> dict[str, str]:

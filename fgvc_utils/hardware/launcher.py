@@ -13,6 +13,8 @@ VARIABLES = (
     *("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "GROUP_WORLD_SIZE"),
     *("ROLE_RANK", "ROLE_WORLD_SIZE", "ROLE_NAME", "MASTER_ADDR", "MASTER_PORT"),
 )
+# What was taken out of the environment, for a process that starts anew.
+taken: dict[str, str] = {}
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ def taken_place(variables: MutableMapping[str, str] = os.environ) -> Place | Non
     node = _number(variables, "GROUP_RANK", rank // locals_)
     for name in [*variables]:
         if name in VARIABLES or name.startswith("TORCHELASTIC_"):
-            del variables[name]
+            taken[name] = variables.pop(name)
     return Place(node, nodes, locals_ if locals_ > 1 else 0, host, local > 0)
 
 

@@ -4,11 +4,13 @@ Counts in no digest.
 """
 
 import dataclasses
+import hashlib
 import os
 from pathlib import Path
 
 from fgvc_utils.core.files import read_json
 
+PACKAGE = Path(__file__).resolve().parents[1]
 DEVICES = ("auto", "cpu", "cuda")
 
 
@@ -135,6 +137,13 @@ class Launch:
     logs: str
     entry: str
     hardware: Hardware
+
+
+def code_stamp() -> str:
+    """What the package's files are now: another where one was changed since."""
+    files = sorted(PACKAGE.rglob("*.py"))
+    states = [(file.as_posix(), file.stat().st_mtime_ns, file.stat().st_size) for file in files]
+    return hashlib.sha256(repr(states).encode()).hexdigest()
 
 
 def read_launch(path: Path | str) -> Launch:

@@ -39,11 +39,16 @@ def place_of(logs: Path | str, rank: int) -> Path:
 
 
 def preload(modules: Sequence[str]) -> None:
-    """Import what a rank needs, and what torch imports late: no rank shall wait for it."""
+    """Import what a rank needs, and what torch imports late: no rank shall wait for it.
+
+    A module that has a function `warm` has it called.
+    """
     # The first group of processes and the first optimiser would import it, and a group that is
     # destroyed before that leaves its socket open.
     for name in ("torch", "torch._dynamo", *modules):
-        importlib.import_module(name)
+        module = importlib.import_module(name)
+        if hasattr(module, "warm"):
+            module.warm()
 
 
 def serve(wire: Wire, settings: dict[str, Any]) -> int:

@@ -23,13 +23,15 @@ from typing import Any
 from fgvc_utils.core.files import whole_file
 from fgvc_utils.hardware.machine import LATE_SECONDS, Machine
 from fgvc_utils.hardware.network import check_rendezvous
-from fgvc_utils.hardware.plan import Hardware, Launch, read_launch
+from fgvc_utils.hardware.plan import Hardware, Launch, code_stamp, read_launch
 from fgvc_utils.hardware.wire import Closed, Door, Wire, listen
 
 # How long the cause of an error that only echoes another one is waited for.
 ECHO_SECONDS = 3.0
 # Between two looks at heartbeats and deadlines while there is something to look at.
 LOOK_SECONDS = 0.5
+# Where a new server finds its key, which no process below it is told.
+KEY = "FGVC_RANKS_KEY"
 # Where other machines find this run's server, below its folder.
 ADDRESS = "ranks.json"
 
@@ -90,12 +92,15 @@ class Server:
         self.over = False
         self.ended_well = False
         self.closes_by: float | None = None
+        # The code that ranks run is imported once: where it changes, this process starts anew.
+        self.code = code_stamp()
+        self.outdated = False
 
     # --- the loop ------------------------------------------------------------------------------
 
     def serve(self, wake: socket.socket) -> None:
-        """Work until it is over; `wake` is readable when a signal came."""
-        while not self.over:
+        """Work until it is over, or outdated; `wake` is readable when a signal came."""
+        while not (self.over or self.outdated):
             self._wait(wake)
             self._admit()
             self._hear_clients()
@@ -136,7 +141,7 @@ class Server:
         self.machine.end()
         for wire in self._others():
             with suppress(Closed):
-                wire.send(do="bye", well=self.ended_well)
+                wire.send(do="anew" if self.outdated else "bye", well=self.ended_well)
         if self.address is not None:
             self.address.unlink(missing_ok=True)
 
@@ -207,6 +212,11 @@ class Server:
     # --- what is asked -------------------------------------------------------------------------
 
     def _on_request(self, client: Wire, message: dict[str, Any]) -> None:
+        if "code" in message and message["code"] != self.code and self.running is None:
+            print("the package's code has changed: this server starts anew", flush=True)
+            self.outdated = True
+            _tell(client, again=True)
+            return
         match message.get("do"):
             case "prepare":
                 self._prepare(Hardware(**message["hardware"]), message["meet"])
@@ -419,7 +429,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     # A Ctrl-C is for the one who started it, whose launch then says stop.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    door = Door(socket.socket(fileno=options.listener), os.environ.pop("FGVC_RANKS_KEY"))
+    key = os.environ.pop(KEY)
+    door = Door(socket.socket(fileno=options.listener), key)
     server = Server(door, options.preload, options.idle_seconds, options.trusted)
     wake = wakened()
 
@@ -429,6 +440,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     signal.signal(signal.SIGTERM, ended)
     server.serve(wake)
     sys.stdout.flush()
+    if server.outdated:
+        os.set_inheritable(options.listener, True)
+        command = [sys.executable, "-m", "fgvc_utils.hardware.server", *sys.argv[1:]]
+        os.execve(sys.executable, command, os.environ | {KEY: key})
     os._exit(0)
 
 

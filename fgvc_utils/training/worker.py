@@ -1,4 +1,4 @@
-"""What torch elastic starts in each process: read the launch, carry out its jobs."""
+"""What runs in each rank: read the launch, carry out its jobs."""
 
 import shutil
 import time
@@ -9,11 +9,17 @@ from fgvc_utils.hardware.plan import read_launch
 from fgvc_utils.hardware.progress import Progress
 from fgvc_utils.jobs.done import is_done, mark_done
 from fgvc_utils.jobs.records import Job, read_job
+from fgvc_utils.jobs.sources import Definition, reached
 from fgvc_utils.training.fitting import LAST, fit
 from fgvc_utils.training.material import Material
 from fgvc_utils.training.networks import new_network
 from fgvc_utils.training.predicting import predict
 from fgvc_utils.training.renewing import renewed
+
+
+def warm() -> None:
+    """Read the package's code, whose digest each job takes, once for all that come."""
+    reached([Definition("training.worker", "carry_out")])
 
 
 def run(launch_file: str) -> None:

@@ -2,9 +2,10 @@
 
 `python tests/faults/kills.py [--folder FOLDER] [--seed 0] [--kills 3]` draws a tiny contest, runs
 it once to its end and then a second time, in another folder, with SIGKILLs at random moments of
-every stage: of everything, of the pipeline alone, of a kernel alone, of a rank alone. After each
-one the pipeline is called again. Prints a line a kill: stage, moment, what was killed, and how much
-work was lost: the seconds since the last result that was on the disk. The last line is JSON.
+every stage: of everything, of the pipeline alone, of a kernel alone, of a rank alone, of the rank
+server alone. After each one the pipeline is called again. Prints a line a kill: stage, moment, what
+was killed, and how much work was lost: the seconds since the last result that was on the disk.
+The last line is JSON.
 
 Moments are drawn uniformly over the work of a stage, in the CPU time that it took in the first run,
 which other work on the machine does not stretch. A resumed call is killed when it has worked for
@@ -62,14 +63,16 @@ CONTEST = {
     "30_ensemble": {"global_batch": 8, "micro_batch": 8, "plain_models": 0, "epochs": 3},
     "40_submit": {"known_count": 4},
 }
-WAYS = ("all", "pipeline", "kernel", "rank")
+WAYS = ("all", "pipeline", "kernel", "rank", "server")
+# The module that the rank server runs.
+SERVER = "fgvc_utils.hardware.server"
 # 04 reads the features that 03 has left, and 40 only scores.
 WITHOUT_RANKS = ("04_lowq", "40_submit")
 # Marks every process of a run, so that none that is left can hide.
 MARK = "FGVC_FAULTS"
 # What is on the disk for good: what a resumed run need not do again.
 RESULTS = ("done.json", "last.pt", "part-*.parquet", "shard-*.parquet", "0*.parquet", "inventory.*")
-# A rank that its launcher's death catches at its start first imports torch and then ends itself.
+# Nothing is to be left after that.
 ENDED_SECONDS = 90
 LONGEST_SECONDS = 3600
 BEGINS = re.compile(r"\[\d+/\d+\] (?P<step>\S+): (?P<what>.*)")
@@ -173,10 +176,16 @@ class Pipeline:
         """The kernel of the notebook that runs, if there is one by now."""
         return [p for p in self.marked() if "ipykernel_launcher" in " ".join(_command(p))]
 
+    def servers(self) -> list[psutil.Process]:
+        """The rank server of the run, if there is one by now."""
+        return [p for p in self._of_server() if "pipeline" in " ".join(_command(_parent(p)))]
+
     def ranks(self) -> list[psutil.Process]:
-        """The ranks that run: what torch elastic has spawned below the kernel."""
-        spawned = [p for p in self.marked() if "spawn_main" in " ".join(_command(p))]
-        return [p for p in spawned if _variable(p, "TORCH_ELASTIC_SHUTDOWN_TIMEOUT")]
+        """The ranks that run: what was forked from the rank server, and bears its command."""
+        return [p for p in self._of_server() if SERVER in _command(_parent(p))]
+
+    def _of_server(self) -> list[psutil.Process]:
+        return [p for p in self.marked() if SERVER in _command(p)]
 
     def left(self) -> list[psutil.Process]:
         """Processes that do not end by themselves once the pipeline has."""
@@ -194,7 +203,16 @@ def _variable(process: psutil.Process, name: str) -> str:
         return ""
 
 
-def _command(process: psutil.Process) -> list[str]:
+def _parent(process: psutil.Process) -> psutil.Process | None:
+    try:
+        return process.parent()
+    except psutil.NoSuchProcess:
+        return None
+
+
+def _command(process: psutil.Process | None) -> list[str]:
+    if process is None:
+        return []
     try:
         return process.cmdline()
     except psutil.NoSuchProcess:
@@ -253,7 +271,7 @@ class Chain:
         return [now - before for before, now in zip([0.0, *moments], moments, strict=False)][::-1]
 
     def _ways(self, step: str, count: int) -> list[str]:
-        ways = [way for way in WAYS if way != "rank" or step not in WITHOUT_RANKS]
+        ways = [way for way in WAYS if way not in ("rank", "server") or step not in WITHOUT_RANKS]
         drawn: list[str] = []
         while len(drawn) < count:
             drawn += self.random.sample(ways, len(ways))
@@ -305,6 +323,7 @@ class Chain:
             "pipeline": lambda: [psutil.Process(call.process.pid)],
             "kernel": call.kernels,
             "rank": call.ranks,
+            "server": call.servers,
         }[way]()
         if not victims:
             return None

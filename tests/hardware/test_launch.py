@@ -620,3 +620,18 @@ def test_each_launch_notes_its_times(tmp_path: Path, job: Path):
     for each in times:
         assert each["began"] <= each["taken"] <= each["first_step"] <= each["ended"]
         assert (each["jobs"], each["jobs_seconds"]) == (1, 0)
+
+
+@pytest.mark.slow
+def test_ranks_run_the_code_as_it_is_when_they_are_asked(tmp_path: Path, job: Path):
+    end()
+    hardware = Hardware(processes=1, device="cpu")
+    launch([job], tmp_path, hardware, entry=f"{PLAIN}:reduce")
+    launch([job], tmp_path, hardware, entry=f"{PLAIN}:reduce")
+    assert "code has changed" not in (tmp_path / "ranks.log").read_text()
+    # As an editor leaves it that saves a file as it was.
+    os.utime(Path(progress.__file__))
+    launch([job], tmp_path, hardware, entry=f"{PLAIN}:reduce")
+    assert (tmp_path / "ranks.log").read_text().count("code has changed") == 1
+    launch([job], tmp_path, hardware, entry=f"{PLAIN}:reduce")
+    assert (tmp_path / "ranks.log").read_text().count("code has changed") == 1

@@ -4,7 +4,7 @@ import base64
 import io
 import logging
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -170,8 +170,9 @@ def test_the_picture_goes_from_a_stage_through_the_launch_to_the_follower(tmp_pa
         yield
 
     monkeypatch.setattr(launch, "follow", following)
-    monkeypatch.setattr(launch, "_run_ranks", lambda *rest, **more: None)
-    settings = {"processes": 1, "nodes": 1, "node_rank": 0, "rendezvous": ""}
+    monkeypatch.setattr(launch, "_server_wire", lambda *_: nullcontext())
+    monkeypatch.setattr(launch, "_run", lambda *_: {"taken": None})
+    settings = {"processes": 1, "nodes": 1, "rendezvous": "", "warm_ranks": True}
     settings |= {"threads": 1, "device": "cpu", "workers": 0, "folder": tmp_path}
     rows = draw_pictures(tmp_path / "pictures", 32)
     run_jobs([(small_job(tmp_path / "one"), rows)], SimpleNamespace(**settings), "10", drawn)

@@ -14,11 +14,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from fgvc_utils.hardware.ranks import RankFailed
 from safetensors.torch import load_file, save_file
 from small_jobs import CLASSES, draw_pictures, small_job
 
 from fgvc_utils.hardware.distributed import Processes
+from fgvc_utils.hardware.failures import RankFailed
 from fgvc_utils.hardware.launch import launch
 from fgvc_utils.hardware.plan import Hardware
 from fgvc_utils.hardware.progress import Progress, read_events

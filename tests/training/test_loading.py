@@ -6,8 +6,9 @@ import torch
 from small_jobs import WHOLE
 from torch.utils.data import Dataset
 
+from fgvc_utils.core import shared_memory
 from fgvc_utils.hardware.distributed import Processes
-from fgvc_utils.training import augment
+from fgvc_utils.training import augment, loading
 from fgvc_utils.training.feed import Changes, InTurn, Pictures
 from fgvc_utils.training.loading import Fetched, OnDevice, loader, one_behind
 
@@ -59,7 +60,9 @@ def test_changes_are_made_to_the_batch_by_its_keys():
 
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")
-def test_no_more_workers_start_than_there_are_batches():
+def test_no_more_workers_start_than_there_are_batches(monkeypatch):
+    monkeypatch.setattr(shared_memory, "suffices", lambda *_: True)
+    monkeypatch.setattr(loading, "_batch_bytes", lambda *_: 0)
     pictures = Pictures([], None, None, 0)
     for images, count in ((300, 5), (65, 2), (3, 1)):
         loaded = loader(pictures, InTurn(np.arange(images), 64), Processes(workers=15))
