@@ -3,8 +3,9 @@
 import numpy as np
 import pandas as pd
 
-# Rows whose similarities are computed at once, which bounds the memory.
+# Rows whose similarities are computed at once, and the most similarities, which bound the memory.
 BLOCK = 2048
+SIMILARITIES = 2**26
 
 
 def nearest(features: np.ndarray, groups: np.ndarray, count: int) -> np.ndarray:
@@ -35,8 +36,9 @@ def nearest(features: np.ndarray, groups: np.ndarray, count: int) -> np.ndarray:
     unit /= np.maximum(np.linalg.norm(unit, axis=1, keepdims=True), 1e-12)
     codes = pd.factorize(groups)[0]
     found = []
-    for start in range(0, len(unit), BLOCK):
-        block = slice(start, start + BLOCK)
+    rows = max(1, min(BLOCK, SIMILARITIES // len(unit)))
+    for start in range(0, len(unit), rows):
+        block = slice(start, start + rows)
         likeness = unit[block] @ unit.T
         likeness[codes[block][:, None] == codes[None, :]] = -np.inf
         top = np.argpartition(-likeness, count - 1, axis=1)[:, :count]

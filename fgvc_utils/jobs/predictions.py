@@ -226,6 +226,8 @@ class Store:
     def read_rows(self, kind: str, rows: np.ndarray) -> np.ndarray:
         """Some rows of one array, by their places in the store."""
         arrays = self._mapped(kind)
+        if len(arrays) == 1:
+            return np.asarray(arrays[0])[rows]
         out = np.empty((len(rows), *arrays[0].shape[1:]), arrays[0].dtype)
         which = np.searchsorted(self._starts, rows, side="right") - 1
         for number, array in enumerate(arrays):

@@ -1,22 +1,19 @@
 """Fit a layer on stored features by L-BFGS: a convex problem has one answer and needs no rate."""
 
-from collections.abc import Iterable
-
 import torch
 from torch import nn
 
 from fgvc_utils.core import heartbeat
 from fgvc_utils.hardware.distributed import Processes
+from fgvc_utils.training.stored import Resident
 
 HISTORY = 10
 FLAT = 1e-5
 
-Block = tuple[torch.Tensor, torch.Tensor]
-
 
 def fit_layer(
     network: nn.Module,
-    blocks: Iterable[Block],
+    blocks: Resident,
     objective: nn.Module,
     weight_decay: float,
     steps: int,
@@ -31,9 +28,9 @@ def fit_layer(
     ----------
     network : nn.Module
         Changed in place.
-    blocks : iterable of (Tensor, Tensor)
-        This process's features (block, width) and targets (block, classes), passed over again at
-        each evaluation.
+    blocks : Resident
+        This process's features (block, width) and targets (block, classes) on its device, passed
+        over again at each evaluation.
     objective : nn.Module
         The mean loss of logits and targets.
     weight_decay : float
@@ -54,7 +51,7 @@ def fit_layer(
     """
     device = processes.device
     free = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    count = processes.total([sum(len(features) for features, _ in blocks)])[0]
+    count = processes.total([blocks.count])[0]
     optimiser = torch.optim.LBFGS(
         free,
         max_iter=steps,
@@ -70,7 +67,7 @@ def fit_layer(
         for features, targets in blocks:
             heartbeat.beat()
             share = len(features) / count
-            loss = objective(network(features.to(device)), targets.to(device)) * share
+            loss = objective(network(features), targets) * share
             loss.backward()
             total += loss.detach()
         # Free parameters have a gradient from the first block on, unless there was no block.

@@ -362,56 +362,6 @@ class Pictures(Dataset):
         return self.targets.of_view(rows, f"view-{items[0][0]}")
 
 
-@dataclass
-class StoredFeatures(Dataset):
-    """Stored features, a view drawn at random for each image, with their targets.
-
-    Attributes
-    ----------
-    views : list of ndarray
-        Float (images, width), all of one shape.
-    targets : Targets or Tensor
-        Gives float32 (rows, classes) of rows.
-    seed : int
-        Of the job.
-    """
-
-    views: list[np.ndarray]
-    targets: Targets | torch.Tensor
-    seed: int
-
-    def __len__(self) -> int:
-        return len(self.views[0])
-
-    def __getitems__(self, items: list[Item]) -> tuple[torch.Tensor, torch.Tensor]:
-        """The batch of the given (epoch, row) items: features (batch, width) and targets."""
-        rows = np.array([row for _, row in items])
-        epoch, first = items[0]
-        drawn = np.random.default_rng(item_seed(self.seed, epoch, first))
-        which = drawn.integers(len(self.views), size=len(rows))
-        picked = np.stack([self.views[w][r] for w, r in zip(which, rows, strict=True)])
-        return torch.from_numpy(picked), self.targets[rows]
-
-
-@dataclass
-class AllViews:
-    """Blocks of stored features with their targets: each row under every view, in their order.
-
-    Yields features (block, width) and targets (block, classes); may be passed over many times.
-    """
-
-    stored: StoredFeatures
-    rows: np.ndarray
-    size: int = 4096
-
-    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        for start in range(0, len(self.rows), self.size):
-            rows = self.rows[start : start + self.size]
-            targets = self.stored.targets[rows]
-            for view in self.stored.views:
-                yield torch.from_numpy(view[rows]), targets
-
-
 def as_it_is(batch: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
     """Return the batch: there is nothing to collate, for the data sets give whole batches."""
     return batch

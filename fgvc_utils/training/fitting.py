@@ -38,13 +38,14 @@ from fgvc_utils.training.callbacks import (
 )
 from fgvc_utils.training.compiling import compiled
 from fgvc_utils.training.convex import fit_layer
-from fgvc_utils.training.feed import AllViews, GlobalBatches
+from fgvc_utils.training.feed import GlobalBatches
 from fgvc_utils.training.held_out import evaluate, held_out_batches
 from fgvc_utils.training.loading import OnDevice, loader
 from fgvc_utils.training.losses import Objective
 from fgvc_utils.training.material import Material
 from fgvc_utils.training.micro_batches import largest_micro_batch
 from fgvc_utils.training.networks import autocast_dtype
+from fgvc_utils.training.stored import AllViews, Resident
 from fgvc_utils.training.weights import in_order, read_state
 
 LAST = "last.pt"
@@ -233,7 +234,8 @@ def _fit_at_once(
     job: Job, material: Material, network: nn.Module, processes: Processes, progress: Progress
 ) -> tuple[nn.Module, list[dict]]:
     network = network.to(processes.device)
-    blocks = AllViews(material.train_set(), processes.share(material.fit_rows))
+    views = AllViews(material.train_set(), processes.share(material.fit_rows))
+    blocks = Resident(views, processes.device)
     objective = Objective(job.label_smoothing, job.teacher_weight, job.temperature)
     figures = fit_layer(network, blocks, objective, job.weight_decay, job.epochs, processes)
     check_loss(figures["train_loss"], job, 1)

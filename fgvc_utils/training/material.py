@@ -14,7 +14,8 @@ from fgvc_utils.jobs.predictions import Store, same_classes
 from fgvc_utils.jobs.records import Job
 from fgvc_utils.jobs.rows import fitted_images, read_rows
 from fgvc_utils.training import augment
-from fgvc_utils.training.feed import Changes, Pictures, StoredFeatures, Targets, image_keys
+from fgvc_utils.training.feed import Changes, Pictures, Targets, image_keys
+from fgvc_utils.training.stored import SideBySide, StoredFeatures
 
 
 def decoded_pictures(cache: str, side: int) -> Decoded | None:
@@ -146,10 +147,7 @@ class Material:
 
     def features(self, views: list[str]) -> StoredFeatures:
         """Return stored features of all rows, the stores side by side, one array a view."""
-        arrays = [
-            np.concatenate([store.read(view, self.ids) for store in self.stores], axis=1)
-            for view in views
-        ]
+        arrays = [SideBySide(self.stores, view, self.ids) for view in views]
         return StoredFeatures(arrays, self.plain_targets, self.job.seed)
 
     def train_set(self, *, changes_later: bool = False) -> Dataset:

@@ -130,7 +130,7 @@ def test_the_check_counts_the_memory_of_a_view(neighbours, monkeypatch):
         cfg = Weighed(**SETTINGS | CROSS, outputs="nowhere", nearest_weight=weight)
         steps.append(SimpleNamespace(stage="03_fine", name=f"weight {weight}", cfg=cfg))
     contest = SimpleNamespace(steps=steps, images=images, count=lambda split: 3)
-    assert memory_needed(contest) == {"weight 0.0": 7 * 100 * 8, "weight 0.5": 7 * 100 * 10}
+    assert memory_needed(contest) == {"weight 0.0": 7 * 100 * 6, "weight 0.5": 7 * 100 * 10}
 
 
 def test_parameters_of_the_views_are_those_of_the_record():

@@ -162,7 +162,7 @@ def test_memory_that_is_not_there_is_a_warning(found, monkeypatch):
     memory = namedtuple("Memory", "available")(10)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
     warnings = [text for text in found().warnings if "of memory" in text]
-    assert len(warnings) == 4 and "take a larger machine" in warnings[0]
+    assert len(warnings) == 5 and "take a larger machine" in warnings[0]
 
 
 def test_shared_memory_that_is_too_small_is_a_warning_before_the_run(found, monkeypatch):

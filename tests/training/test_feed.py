@@ -13,7 +13,7 @@ from small_jobs import WHOLE
 from fgvc_utils.contest.decoded import Decoded, decode_once
 from fgvc_utils.training import augment, feed
 from fgvc_utils.training.balance import oversample
-from fgvc_utils.training.feed import GlobalBatches, InTurn, Pictures, StoredFeatures, item_seed
+from fgvc_utils.training.feed import GlobalBatches, InTurn, Pictures, item_seed
 
 
 def steps_of(rows, micro, accumulate, processes, epoch=0):
@@ -200,13 +200,3 @@ def test_a_batch_lies_in_memory_as_the_network_takes_it(files):
         batch = pictures.__getitems__([(0, 0), (0, 1)])[0]
         assert batch.shape == (2, 3, 12, 12)
         assert batch.is_contiguous(memory_format=torch.channels_last)
-
-
-def test_stored_features_draw_a_view_of_the_right_image():
-    one = np.arange(20, dtype=np.float32)[:, None]
-    stored = StoredFeatures([one, one + 100], torch.eye(20), seed=0)
-    items = [(0, row) for row in (7, 3, 3, 11, 12, 13, 14, 15, 16, 17)]
-    features, targets = stored.__getitems__(items)
-    assert (features[:, 0] % 100).tolist() == [row for _, row in items]
-    assert set((features[:, 0] // 100).tolist()) == {0.0, 1.0}
-    assert targets.argmax(dim=1).tolist() == [row for _, row in items]

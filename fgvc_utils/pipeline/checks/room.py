@@ -20,6 +20,8 @@ from fgvc_utils.training import backbones
 # Bytes a pixel of the cache's JPEGs (quality 95, full colour) and height × width / side² of photos,
 # where no image was looked at.
 JPEG_BYTES = 0.5
+# A head takes mean and spread of its features from at most so many images.
+STANDARDISED = 40_000
 ASPECT = 1.4
 # Pictures that a process predicts at once.
 PREDICTED = 64
@@ -102,9 +104,14 @@ def memory_needed(contest: Contest) -> dict[str, int]:
     for step in contest.steps:
         if getattr(step.cfg, "fit", "") == "head":
             width = sum(feature_width(name) for name in backbones_of(step.cfg))
-            # Two views in half precision, once in full while they are standardised.
-            fitting = 2 * 2 + 4
-            needed[step.name] = total * width * max(fitting, held_bytes(step.cfg))
+            # A head reads its features in blocks, and some of them at once to standardise: in half
+            # precision, and in full.
+            fitting = min(total, STANDARDISED) * width * (2 + 4)
+            needed[step.name] = max(fitting, total * width * held_bytes(step.cfg))
+        if hasattr(step.cfg, "neighbours"):
+            # All features of the first network, in half precision and in full.
+            first = feature_width(backbones_of(step.cfg)[0])
+            needed[step.name] = max(needed.get(step.name, 0), total * first * (2 + 4))
         if STAGES[step.stage].makes == "submission":
             # Scores, and their copy while they are balanced.
             needed[step.name] = 2 * 4 * test * len(contest.classes)
