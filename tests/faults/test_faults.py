@@ -144,10 +144,13 @@ def test_a_run_that_was_interrupted_and_killed_goes_on_to_the_same_table(call, t
     kills, start = call
     first = start()
     wait_for(first.ranks)
-    # A second pipeline says who holds the run, and disturbs it in nothing.
+    # A second pipeline says who holds the run, and disturbs it in nothing. The first one stands
+    # still meanwhile: it could be done before the second one has begun.
+    first.process.send_signal(signal.SIGSTOP)
     said, code = drained(start())
     assert code == 2 and f"(process {first.process.pid} on " in said
     first.process.send_signal(signal.SIGINT)
+    first.process.send_signal(signal.SIGCONT)
     said, code = drained(first)
     assert code == 130 and "interrupted in 01_noise" in said, said[-3000:]
     assert first.left() == []
