@@ -88,7 +88,25 @@ class Shared(Machines):
         own = [n for n in own if n not in ("contest", "name")]
         if own:
             print(f"set here, not as in the file{_listed(own, chosen, dict(by_file))}")
+        if not injected and (so_far := cfg.so_far(file)):
+            print(so_far)
         return cfg
+
+    def so_far(self, file: ContestFile) -> str:
+        """Which steps of the run are done, by their stamps, in words; empty where none is.
+
+        For a person who runs one notebook: a stamp can be out of date, which a dry run tells.
+        """
+        names = file.step_names()
+        done = [name for name in names if self.stamp(name).is_file()]
+        later = [name for name in names if name not in done]
+        if not done:
+            return ""
+        return f"of the run {self.run} done: {', '.join(done)}; to come: {', '.join(later) or '-'}"
+
+    def stamp(self, step: str) -> Path:
+        """What is written when a step is done: what it depends on."""
+        return self.folder / "stages" / f"{step}.json"
 
     @property
     def folder(self) -> Path:

@@ -156,6 +156,14 @@ class ContestFile:
             return f"section {stage} {name!r}"
         return f"section {stage} {names[0]!r}" + (f", the first of {shown}" if names[1:] else "")
 
+    def step_names(self) -> list[str]:
+        """What the steps of the contest are called, in order: by stage, and by name if several."""
+        return [
+            f"{stage}-{name}" if stage in self.listed else stage
+            for stage in self.sections
+            for name, _ in self._named(stage)
+        ]
+
     def _named(self, stage: str) -> list[tuple[Any, dict[str, Any]]]:
         """The sections of a stage, each with its name: the notebook's where it gives none."""
         usual = notebook_defaults(stage).get("name")

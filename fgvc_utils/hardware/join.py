@@ -28,6 +28,8 @@ from fgvc_utils.hardware.wire import Closed, Wire, connect
 
 # Between two looks for the server's address.
 ASK_SECONDS = 0.5
+# How long node 0 has to end after a run that failed.
+FIRST_SECONDS = 10
 
 
 def join(
@@ -71,7 +73,9 @@ def join(
     signal.signal(signal.SIGTERM, lambda *_: ended.append(True))
     try:
         while True:
-            wire = _server(folder, node_rank, minutes, stands_by)
+            wire = _server(folder, node_rank, minutes, stands_by, lambda: bool(ended))
+            if wire is None:
+                return False
             _say(node_rank, stands_by, f"has joined {folder.name}")
             how = _member(wire, machine, wake, lambda: bool(ended))
             if how is not None:
@@ -86,11 +90,15 @@ def _say(node: int, stands_by: bool, text: str) -> None:
         print(f"node {node} {text}", flush=True)
 
 
-def _server(folder: Path, node: int, minutes: float, stands_by: bool) -> Wire:
-    """A wire to the run's server, once it is there."""
+def _server(
+    folder: Path, node: int, minutes: float, stands_by: bool, ended: Callable[[], bool]
+) -> Wire | None:
+    """A wire to the run's server, once it is there; None where this process shall end."""
     deadline = time.monotonic() + 60 * minutes
     about = {"node": node, "host": socket.gethostname(), "stands_by": stands_by}
     while time.monotonic() < deadline:
+        if ended():
+            return None
         # Read anew each time: it may be the last server's until this one writes it.
         with suppress(OSError, ValueError, KeyError):
             found = read_json(folder / ADDRESS)
@@ -113,6 +121,9 @@ def _member(
                 return False
             for message in wire.take():
                 if message["do"] == "bye":
+                    machine.end()
+                    if not message["well"]:
+                        _let_node_0_end_first()
                     return bool(message["well"])
                 if message["do"] == "anew":
                     machine.end()
@@ -127,6 +138,16 @@ def _member(
     finally:
         machine.end()
         wire.close()
+
+
+def _let_node_0_end_first() -> None:
+    """Wait a little, or until this process is told to end.
+
+    Launchers end all machines when the first one fails. That shall be node 0, which says why and
+    has the exit code that counts.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(1))
+    time.sleep(FIRST_SECONDS)
 
 
 def start_anew() -> None:

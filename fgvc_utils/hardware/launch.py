@@ -47,6 +47,8 @@ GPU_FILES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
 IDLE_SECONDS = 15 * 60
 # A server that was asked answers at once, but for its imports.
 ANSWER_SECONDS = 120
+# What the server and its ranks print beside their launches, in the run's folder.
+LOG = "ranks.log"
 LOG_LINES = 30
 # glibc gives large blocks back at once and asks for them again at the next step; kept, they save a
 # fifth of a step's time on a CPU.
@@ -270,7 +272,7 @@ def _run(wire: Wire, asked: dict[str, str]) -> dict[str, float | None]:
             else:
                 raise _error(message)
     except Closed:
-        raise RankFailed(_server_ended(), -1) from None
+        raise RankFailed(_server_ended(Path(asked["meet"]) / LOG), -1) from None
     except KeyboardInterrupt:
         with late_interrupt():
             _stop(wire)
@@ -331,12 +333,11 @@ class _Server:
     def __init__(self, folder: Path, idle_seconds: float, trusted: bool):
         listener, key = listen(HERE, 0), secrets.token_hex(16)
         self.address = f"{listener.getsockname()[1]}:{key}"
-        self.log = folder / "ranks.log"
         folder.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "fgvc_utils.hardware.server", str(listener.fileno())]
         command += ["--idle-seconds", str(idle_seconds), *(["--trusted"] if trusted else [])]
         parent = os.getpid()
-        with open(self.log, "ab") as log, listener:
+        with open(folder / LOG, "ab") as log, listener:
             self.process = subprocess.Popen(
                 [*command, "--preload", *PRELOADED],
                 env=os.environ | _variables() | {KEY: key},
@@ -419,13 +420,13 @@ class _connected(AbstractContextManager):
         self.wire.close()
 
 
-def _server_ended() -> str:
+def _server_ended(log: Path) -> str:
     """The message for a server that ended while it was needed."""
     text = "the process that holds the ranks was ended, and the ranks with it; run this again"
-    if _own is not None:
-        lines = _own.log.read_text("utf-8", errors="replace").splitlines()[-LOG_LINES:]
-        text = "\n".join([f"{text}.\n\nThe end of {_own.log}:", *(lines or ["(empty)"])])
-    return text
+    lines = []
+    with suppress(OSError):
+        lines = log.read_text("utf-8", errors="replace").splitlines()[-LOG_LINES:]
+    return "\n".join([f"{text}.\n\nThe end of {log}:", *(lines or ["(empty)"])])
 
 
 def _variables() -> dict[str, str]:

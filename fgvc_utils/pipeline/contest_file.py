@@ -26,7 +26,7 @@ class Step:
     @property
     def stamp(self) -> Path:
         """Written when the step is done: what it depends on."""
-        return self.cfg.folder / "stages" / f"{self.name}.json"
+        return self.cfg.stamp(self.name)
 
 
 def read_contest(path: Path) -> list[Step]:

@@ -8,7 +8,6 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -19,14 +18,6 @@ import slurm_stand_in
 from fgvc_utils.contest.places import PROJECT
 
 SCRIPT = "cluster/slurm.sbatch"
-
-
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[slurm.Cluster]:
-    if reason := slurm.unavailable():
-        pytest.skip(f"Slurm is NOT tested: {reason}")
-    with slurm.cluster(tmp_path_factory.mktemp("slurm") / "s") as running:
-        yield running
 
 
 class Job:

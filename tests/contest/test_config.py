@@ -330,6 +330,21 @@ def test_a_notebook_takes_its_section_and_the_shared_values(contest, capsys):
     )
 
 
+def test_by_hand_it_is_said_which_steps_of_the_run_are_done(contest, capsys, monkeypatch, tmp_path):
+    def said(**more):
+        read(contest=contest, outputs=str(tmp_path), **more)
+        return capsys.readouterr().out.splitlines()[-1]
+
+    assert "done:" not in said()
+    for name in ("10_train-two", "20_distill"):
+        (tmp_path / "mine/stages").mkdir(parents=True, exist_ok=True)
+        (tmp_path / f"mine/stages/{name}.json").write_text("{}")
+    line = "of the run mine done: 10_train-two, 20_distill; to come: 10_train-one, 40_submit"
+    assert said() == line
+    # The pipeline itself says it.
+    assert "done:" not in said(monkeypatch=monkeypatch, injected="slack = 1.25")
+
+
 def test_what_is_set_in_the_cell_beats_the_file_and_is_said_once(contest, capsys):
     cfg = read(contest=contest, known_count=5, slack=2.0, processes=1)
     assert (cfg.known_count, cfg.slack, cfg.rule, cfg.processes) == (5, 2.0, "sinkhorn", 1)

@@ -3,8 +3,9 @@
 `python tests/faults/kills.py [--folder FOLDER] [--seed 0] [--kills 3]` draws a tiny contest, runs
 it once to its end and then a second time, in another folder, with SIGKILLs at random moments of
 every stage: of everything, of the pipeline alone, of a kernel alone, of a rank alone, of the rank
-server alone. After each one the pipeline is called again. Prints a line a kill: stage, moment, what was killed, and how much
-work was lost: the seconds since the last result that was on the disk. The last line is JSON.
+server alone. After each one the pipeline is called again. Prints a line a kill: stage, moment, what
+was killed, and how much work was lost: the seconds since the last result that was on the disk.
+The last line is JSON.
 
 Moments are drawn uniformly over the work of a stage, in the CPU time that it took in the first run,
 which other work on the machine does not stretch. A resumed call is killed when it has worked for

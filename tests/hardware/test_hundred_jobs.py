@@ -32,12 +32,12 @@ def _weights(job) -> bytes:
 
 
 def _memory(stay: bool) -> float:
-    """Unshared memory of the server, and of ranks that stay, in bytes."""
+    """Memory of the server, and of ranks that stay, in bytes."""
     total = 0
     for process in psutil.Process().children():
         if "hardware.server" in " ".join(process.cmdline()):
             kept = process.children() if stay else []
-            total += sum(each.memory_full_info().uss for each in [process, *kept])
+            total += sum(each.memory_info().rss for each in [process, *kept])
     return total
 
 

@@ -47,7 +47,10 @@ def test_two_nodes_reduce_together(tmp_path: Path):
         1,
     ]
     assert json.loads((tmp_path / "seen-1.json").read_text())["sum"] == 3
-    assert re.findall(r"node (\d) \| reduce: all-reduce  sum 3", log) == ["0"]
+    # Two launches, and one command on node 1.
+    assert re.findall(r"node (\d) \| reduce: all-reduce  sum 3", log) == ["0", "0"]
+    assert log.count("On node 1 run") == log.count("node 1 has joined") == 1
+    assert not (tmp_path / "ranks.json").exists(), "the key goes with the run"
 
 
 @pytest.mark.slow
@@ -63,6 +66,17 @@ def test_a_failure_on_one_node_is_told_on_both(tmp_path: Path, entry: str, says:
     assert code != 0
     for node in (0, 1):
         assert re.search(rf"node {node} \| .*{re.escape(says)}", log), log
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["process", "cable"])
+def test_a_node_that_is_lost_is_named_with_what_it_worked_on(tmp_path: Path, way: str):
+    code, log = _run(tmp_path, "--entry", "launch_workers:load_for_ever", "--lose", way)
+    assert code != 0
+    assert re.search(
+        rf"node 0 \| .*node 1 \(.+\) was lost: .* it worked on {tmp_path.name}", log
+    ), log
+    assert "a fit goes on after its last whole epoch" in log.replace("\nnode 0 | ", " ")
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ from PIL import Image
 from fgvc_utils.contest import tables
 from fgvc_utils.contest.journal import Journal
 from fgvc_utils.contest.places import PROJECT
-from fgvc_utils.core import files
+from fgvc_utils.core import files, shared_memory
 from fgvc_utils.core.files import write_json
 from fgvc_utils.core.locks import Held, only_one
 from fgvc_utils.pipeline.checking import check
@@ -163,6 +163,13 @@ def test_memory_that_is_not_there_is_a_warning(found, monkeypatch):
     monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
     warnings = [text for text in found().warnings if "of memory" in text]
     assert len(warnings) == 5 and "take a larger machine" in warnings[0]
+
+
+def test_shared_memory_that_is_too_small_is_a_warning_before_the_run(found, monkeypatch):
+    monkeypatch.setattr(shared_memory, "free_bytes", lambda: 64 * 2**20)
+    warnings = [text for text in found(workers=8).warnings if "of shared memory" in text]
+    only(warnings, "01_noise, 02_coarse, 03_fine and 3 more", "0.07 GB free", "--shm-size=1g")
+    assert not [text for text in found(workers=0).warnings if "of shared memory" in text]
 
 
 # Images and classes.
@@ -539,6 +546,7 @@ def mistakes(found, root, tmp_path):
         "another network": weights,
         "a multiple of": lambda: found(s10_train={"micro_batch": 5}),
         "can learn from": lambda: found(s10_train={"global_batch": 512}),
+        "of shared memory": lambda: found(workers=10_000),
         "CUDA GPUs": lambda: found(device="cuda", processes=64),
         "No space left": full,
         "run the notebook": lambda: tables.read_table(tmp_path / "04_lowq.parquet"),

@@ -140,6 +140,10 @@ class Cluster:
         mark = self.environment["SLURM_CONF"]
         return [each for each in psutil.process_iter() if _variable(each, "SLURM_CONF") == mark]
 
+    def tasks(self, node: str = "") -> list[psutil.Process]:
+        """What jobs run, with all that it has started: on a node, or on both."""
+        return [each for each in self.processes() if node_of(each) in ((node,) if node else NODES)]
+
     def logs(self) -> str:
         """The ends of the daemons' logs, for the message of a test that fails."""
         parts = []
@@ -155,7 +159,7 @@ class Cluster:
     def lose_node(self, name: str) -> None:
         """End a node as a power cut does: slurmd and all that it has started, at once."""
         lost = self.daemons.pop(f"slurmd-{name}")
-        tasks = [each for each in self.processes() if _variable(each, "SLURMD_NODENAME") == name]
+        tasks = self.tasks(name)
         # What serves a step shows no node in its environment, but it is the parent of its tasks.
         steps = {each.parent() for each in tasks if each.ppid() > 1} - {None, *tasks}
         # Those that could still report an end come first.
@@ -217,6 +221,11 @@ class Cluster:
             if process.pid != os.getpid():
                 with suppress(psutil.NoSuchProcess):
                     process.kill()
+
+
+def node_of(process: psutil.Process) -> str:
+    """The node on which a task runs; empty for what is no task."""
+    return _variable(process, "SLURMD_NODENAME")
 
 
 def _variable(process: psutil.Process, name: str) -> str:

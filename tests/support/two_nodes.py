@@ -3,17 +3,19 @@
     sudo python tests/two_nodes.py                             an all-reduce over both nodes
     sudo python tests/two_nodes.py --jobs FOLDER/launch.json   the jobs of an earlier launch
 
-Node 0 calls `launch` as a notebook cell does; node 1 runs the command that node 0 prints. What
-both print is shown, line by line, with the node in front; the exit status is 0 when both are.
+Node 0 calls `launch` twice as notebook cells do; node 1 runs, once, the command that node 0 prints.
+What both print is shown, line by line, with the node in front; the exit status is 0 when both are.
 """
 
 import argparse
+import json
 import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -113,7 +115,25 @@ class Node:
         self.reader.join()
 
 
-def run(folder: Path, jobs: list[str], entry: str, processes: int) -> int:
+def lose(node: Node, namespace: str, way: str, folder: Path) -> None:
+    """Lose node 1 once its rank works: its `process` is killed, or its `cable` is pulled."""
+    deadline = time.monotonic() + SECONDS
+    while not (folder / "processes-1.json").is_file() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    if way == "process":
+        node.process.kill()
+        return
+    for link in json.loads(_links(namespace)):
+        if link["ifname"] != "lo":
+            ip("-n", namespace, "link", "set", link["ifname"], "down")
+
+
+def _links(namespace: str) -> str:
+    shown = ["ip", "-json", "-n", namespace, "link", "show"]
+    return subprocess.run(shown, check=True, capture_output=True, text=True).stdout
+
+
+def run(folder: Path, jobs: list[str], entry: str, processes: int, loses: str = "") -> int:
     """Run the jobs on two nodes of `processes` ranks each; 0 where both nodes end well."""
     started: list[Node] = []
     arguments = [str(folder), entry, str(processes), *jobs]
@@ -123,6 +143,10 @@ def run(folder: Path, jobs: list[str], entry: str, processes: int) -> int:
             started.append(Node(0, names[0], [*program, *arguments]))
             joining = ["env", f"PYTHONPATH={Path(__file__).parent}"]
             started.append(Node(1, names[1], joining + started[0].joining_command()))
+            if loses:
+                lose(started[1], names[1], loses, folder)
+                started[0].process.wait(SECONDS)
+                started[1].end()
             codes = [node.process.wait(SECONDS) for node in started]
         finally:
             for node in started:
@@ -140,6 +164,7 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, help="where to launch; by default a new one")
     parser.add_argument("--processes", type=int, default=1, help="ranks a node")
     parser.add_argument("--entry", default="launch_workers:reduce", help="without --jobs")
+    parser.add_argument("--lose", choices=("process", "cable"), default="", help="lose node 1")
     options = parser.parse_args()
     if reason := unavailable():
         parser.error(reason)
@@ -150,7 +175,7 @@ def main() -> int:
         return run(folder, list(earlier.jobs), earlier.entry, options.processes)
     job = folder / "job.json"
     job.write_text('{"rank": 1, "way": "SIGKILL"}')
-    return run(folder, [str(job)], options.entry, options.processes)
+    return run(folder, [str(job)], options.entry, options.processes, options.lose)
 
 
 if __name__ == "__main__":
