@@ -133,6 +133,24 @@ def test_trying_leaves_the_network_and_the_random_numbers(rows, tmp_path, backen
     assert all(parameter.grad is None for parameter in network.parameters())
 
 
+def test_one_job_after_another_is_compiled_whatever_the_compilers_limit(rows, tmp_path, backend):
+    calls = []
+
+    def counting(graph, inputs):
+        calls.append(len(inputs))
+        return graph.forward
+
+    backend(counting)
+    job = small_job(tmp_path, **RECIPE)
+    write_job(job, rows)
+    with torch._dynamo.config.patch(recompile_limit=1):
+        for size in (32, 40, 48):
+            own = job.model_copy(update={"size": size})
+            network = new_network(own, Material(own))
+            assert compiling.compiled(own, network, 4, Processes(), Progress(None)) is not network
+    assert len(calls) == 3
+
+
 class FailingPeer(Processes):
     def total(self, values):
         return [values[0] + 1]
