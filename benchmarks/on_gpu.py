@@ -8,8 +8,8 @@ takes too long is named and does not end the others:
   bare PyTorch loop. autotune-128: the same where cuDNN tries all its ways, and what that costs.
   compile-128: with torch.compile. (compile-32 and autotune-32 are there too, if asked for.)
 - feed: the same network fitted on drawn photos by the default recipe, from JPEGs and from decoded
-  pictures, random changes made by the workers and by the device: images a second and `waiting`, the
-  share of time in which training waited for pictures; and the same of predictions.
+  pictures, random changes made by the workers, and by the device: images a second and `waiting`,
+  the share of time in which training waited for pictures; and the same of predictions.
 - ranks: seconds from a launch until a rank begins with it, the first and once warm, and to the
   first step; beside it the same where nothing stays warm.
 - contest: grocery-web from raw files to a submission, its networks at 224 px; `--data` names the
@@ -39,14 +39,16 @@ LIMITS = {
     "step-32": 90,
     "step-128": 90,
     "autotune-128": 150,
-    "compile-128": 180,
-    "feed": 150,
+    "compile-128": 240,
+    "feed": 200,
     "ranks": 90,
     "contest": 400,
     "autotune-32": 150,
-    "compile-32": 180,
+    "compile-32": 240,
 }
 DEFAULT = list(LIMITS)[:7]
+# Photos that are drawn for the feed; further ones have their content.
+DISTINCT = 256
 
 
 # --- parts in processes of their own -----------------------------------------------------------
@@ -164,7 +166,8 @@ def feed(options: argparse.Namespace) -> dict[str, Any]:
     from fgvc_utils.training.changes import CHANGES
     from fgvc_utils.training.worker import carry_out
 
-    images, size, batch, backbone = 4096, 380, 128, "tf_efficientnet_b4"
+    # Workers are some dozen batches ahead, so an epoch is to have more than these.
+    images, size, batch, backbone = 6144, 380, 128, "tf_efficientnet_b4"
     if options.small:
         images, size, batch, backbone = 96, 48, 16, "test_efficientnet"
     defaults = notebook_defaults("10_train")
@@ -180,41 +183,39 @@ def feed(options: argparse.Namespace) -> dict[str, Any]:
         rows["file"] = [str(file) for file in files]
         rows["target"] = [classes[number % len(classes)] for number in range(images)]
         rows = rows.assign(fit=True, validate=False, predict=True)
-        for side in {round(size * ratio) for ratio in (1.15, 1.35)}:
-            decode_once(rows["file"].tolist(), cache, side, processes=processors())
-        for source in ("jpegs", "decoded"):
-            for makes in ("workers", "device"):
-                folder = Path(temporary) / f"{source}-{makes}"
-                job = Job(
-                    name=folder.name,
-                    folder=str(folder),
-                    rows=str(folder / "rows.parquet"),
-                    classes=classes,
-                    fit="full",
-                    backbone=backbone,
-                    size=size,
-                    precision="auto",
-                    changes_on=makes,
-                    decoded=str(cache) if source == "decoded" else "",
-                    augmentation={name: defaults[name] for name in names},
-                    mix=defaults["mix"],
-                    mix_probability=defaults["mix_probability"],
-                    # Workers start and memory is taken in the first one.
-                    epochs=2,
-                    label_smoothing=0.2,
-                    global_batch=batch,
-                    micro_batch=batch,
-                    # Predictions do not depend on who changes the pictures of training.
-                    keep=["logits", "features"] if makes == "workers" else [],
-                    keep_weights=False,
-                )
-                write_job(job, rows)
-                carry_out(job, processes, Progress(None))
-                last = pd.read_csv(folder / "log.csv").iloc[-1]
-                found[f"{source}, changes by {makes}"] = _speed(last)
-                if job.keep:
-                    predicting = read_json(folder / "done.json")["predicting"]
-                    found[f"{source}, predicting"] = _speed(predicting)
+        decode_once(rows["file"].tolist(), cache, round(size * 1.15), processes=processors())
+        for source, makes in (("jpegs", "workers"), ("jpegs", "device"), ("decoded", "workers")):
+            folder = Path(temporary) / f"{source}-{makes}"
+            job = Job(
+                name=folder.name,
+                folder=str(folder),
+                rows=str(folder / "rows.parquet"),
+                classes=classes,
+                fit="full",
+                backbone=backbone,
+                size=size,
+                precision="auto",
+                changes_on=makes,
+                decoded=str(cache) if source == "decoded" else "",
+                augmentation={name: defaults[name] for name in names},
+                mix=defaults["mix"],
+                mix_probability=defaults["mix_probability"],
+                # Workers start and memory is taken in the first one.
+                epochs=2,
+                label_smoothing=0.2,
+                global_batch=batch,
+                micro_batch=batch,
+                # Predictions read JPEGs, whoever changes the pictures of training.
+                keep=["logits", "features"] if not found.get("predicting") else [],
+                keep_weights=False,
+            )
+            write_job(job, rows)
+            carry_out(job, processes, Progress(None))
+            last = pd.read_csv(folder / "log.csv").iloc[-1]
+            found[f"{source}, changes by {makes}"] = _speed(last)
+            if job.keep:
+                predicting = read_json(folder / "done.json")["predicting"]
+                found["predicting"] = _speed(predicting)
     return found
 
 
@@ -231,13 +232,15 @@ def drawn_photos(folder: Path, count: int, side: int) -> list[Path]:
     folder.mkdir(parents=True)
     random, files, shape = np.random.default_rng(0), [], (side, side * 4 // 3, 3)
     noise = random.normal(0, 6, (8, *shape)).astype(np.float32)
-    for number in range(count):
+    jpegs = []
+    for number in range(min(count, DISTINCT)):
         soft = random.integers(0, 256, (12, 16, 3), dtype=np.uint8)
         shapes = Image.fromarray(soft).resize((shape[1], side), Image.Resampling.BICUBIC)
         pixels = np.clip(np.asarray(shapes) + noise[number % len(noise)], 0, 255).astype(np.uint8)
+        jpegs.append(simplejpeg.encode_jpeg(pixels, quality=95, colorsubsampling="444"))
+    for number in range(count):
         files.append(folder / f"{number:05d}.jpg")
-        jpeg = simplejpeg.encode_jpeg(pixels, quality=95, colorsubsampling="444")
-        files[-1].write_bytes(jpeg)
+        files[-1].write_bytes(jpegs[number % len(jpegs)])
     return files
 
 

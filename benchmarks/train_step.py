@@ -38,7 +38,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from fgvc_utils.hardware.distributed import Processes
-from fgvc_utils.hardware.progress import Progress
+from fgvc_utils.hardware.progress import Progress, read_events
 from fgvc_utils.jobs.records import Job
 from fgvc_utils.jobs.running import write_job
 from fgvc_utils.training import fitting
@@ -252,6 +252,9 @@ def time_blocks(case: Case, folder: Path, seed: int, steps: int, blocks: int) ->
     turns.loop = BareLoop(job, material, device)
     events = Progress(folder / "events.jsonl")
     fit(job, material, new_network(job, material), Processes(device=device), events)
+    notes = [event["text"] for event in read_events(events.path)[0] if event["event"] == "note"]
+    if notes:
+        raise RuntimeError(f"the fit is not the one that was asked for: {notes[0]}")
     half = blocks // 2
     names = ["RAdam"] * half + ["SGD"] * half
     table = pd.DataFrame({"seed": seed, "optimiser": names, "ours": turns.ours, "bare": turns.bare})
