@@ -1,16 +1,18 @@
 """The kit's training loop beside a bare PyTorch loop, on batches that lie ready in memory.
 
 `python benchmarks/train_step.py [--device cuda] [--backbone NAME --size 224] [--batch 32]
-[--accumulate 1] [--precision bfloat16] [--steps 2] [--blocks 16] [--seeds 0 1 2]` trains the same
-network twice from the same weights: by `fitting.fit` (fastai's Learner and the kit's callbacks) and
-by a loop of forward, loss, backward and step. Both take the same batches, uint8 in the host's
-memory (pinned for a GPU), the same soft targets with label smoothing 0.2, RAdam for the first half
-and SGD with decoupled weight decay for the second, one cosine over all.
+[--accumulate 1] [--precision bfloat16] [--steps 2] [--blocks 16] [--seeds 0 1 2] [--compile]
+[--autotune]` trains the same network twice from the same weights: by `fitting.fit` (fastai's
+Learner and the kit's callbacks) and by a loop of forward, loss, backward and step. Both take the
+same batches, uint8 in the host's memory (pinned for a GPU), the same soft targets with label
+smoothing 0.2, RAdam for the first half and SGD with decoupled weight decay for the second, one
+cosine over all.
 
 First their losses are compared step by step: a benchmark of two loops that do other work says
 nothing. Then they take turns, a block of steps each, because other work may run on the machine; the
 share is the median over these pairs of blocks, its 95 % interval a bootstrap over them. The first
-pair of each optimiser is warm-up and is left out.
+pair of each optimiser is warm-up and is left out. `--compile` compiles the kit's network and leaves
+the bare loop as it is; `--autotune` has cuDNN try all its ways, for both.
 
 Without `--backbone`: on a CPU (two threads) tf_efficientnet_lite0 at 128 px, and test_efficientnet
 at 48 px, whose network is so small that the loop's own work shows; on a GPU tf_efficientnet_b4 at
@@ -24,6 +26,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -35,9 +38,11 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from fgvc_utils.hardware.distributed import Processes
-from fgvc_utils.hardware.progress import Progress
+from fgvc_utils.hardware.progress import Progress, read_events
 from fgvc_utils.jobs.records import Job
 from fgvc_utils.jobs.running import write_job
+from fgvc_utils.training import fitting
+from fgvc_utils.training.autotune import autotune
 from fgvc_utils.training.feed import Item
 from fgvc_utils.training.fitting import fit
 from fgvc_utils.training.material import Material
@@ -63,6 +68,8 @@ class Case:
     batch: int
     accumulate: int
     precision: str
+    compile: bool = False
+    autotune: bool = False
 
 
 def job_of(case: Case, folder: Path, seed: int, steps: int, epochs: int) -> Job:
@@ -77,6 +84,7 @@ def job_of(case: Case, folder: Path, seed: int, steps: int, epochs: int) -> Job:
         backbone=case.backbone,
         size=case.size,
         precision=case.precision,
+        compile=case.compile,
         # The batches in memory are ready; a GPU has nothing to change in them.
         changes_on="workers",
         epochs=epochs,
@@ -106,10 +114,12 @@ class InMemory(Material):
         super().__init__(job)
         self.before = before
         drawn = torch.Generator().manual_seed(job.seed)
-        shape = (job.micro_batch, 3, job.size, job.size)
+        shape = (job.micro_batch, job.size, job.size, 3)
         self.batches: list[Batch] = []
         for _ in range(DISTINCT):
+            # In memory they lie as `feed.stack` leaves them.
             pictures = torch.randint(0, 256, shape, dtype=torch.uint8, generator=drawn)
+            pictures = pictures.permute(0, 3, 1, 2)
             labels = torch.randint(0, len(job.classes), shape[:1], generator=drawn)
             targets = nn.functional.one_hot(labels, len(job.classes)).float()
             whole = (pictures, targets)
@@ -242,6 +252,9 @@ def time_blocks(case: Case, folder: Path, seed: int, steps: int, blocks: int) ->
     turns.loop = BareLoop(job, material, device)
     events = Progress(folder / "events.jsonl")
     fit(job, material, new_network(job, material), Processes(device=device), events)
+    notes = [event["text"] for event in read_events(events.path)[0] if event["event"] == "note"]
+    if notes:
+        raise RuntimeError(f"the fit is not the one that was asked for: {notes[0]}")
     half = blocks // 2
     names = ["RAdam"] * half + ["SGD"] * half
     table = pd.DataFrame({"seed": seed, "optimiser": names, "ours": turns.ours, "bare": turns.bare})
@@ -266,16 +279,22 @@ def measure(case: Case, options: argparse.Namespace) -> dict:
     differences, tables = [], []
     for seed in options.seeds:
         with tempfile.TemporaryDirectory() as temporary:
-            differences.append(largest_difference(case, Path(temporary) / "check", seed))
-            folder = Path(temporary) / "timed"
-            tables.append(time_blocks(case, folder, seed, options.steps, options.blocks))
+            folder = Path(temporary)
+            # A fit as short as this one would leave cuDNN's trial off.
+            with mock.patch.object(fitting, "pays", return_value=case.autotune):
+                with autotune(case.autotune):
+                    differences.append(largest_difference(case, folder / "check", seed))
+                tables.append(
+                    time_blocks(case, folder / "timed", seed, options.steps, options.blocks)
+                )
     rows = pd.concat(tables)
     images = case.batch * case.accumulate * options.steps
     found = {name: summary(part, images) for name, part in rows.groupby("optimiser")}
     found["both"] = summary(rows, images)
     print(
         f"\n{case.backbone} at {case.size} px, {case.batch} × {case.accumulate} images a step, "
-        f"{case.precision}, {case.device}; losses agree to {max(differences):.1e}"
+        f"{case.precision}, {case.device}{', compiled' if case.compile else ''}"
+        f"{', cuDNN tries all' if case.autotune else ''}; losses agree to {max(differences):.1e}"
     )
     print(f"{'':<8}{'ours':>10}{'bare':>10}  images/s{'share':>9}   95 % interval   pairs")
     for name, each in found.items():
@@ -313,6 +332,8 @@ def cases_of(options: argparse.Namespace) -> list[Case]:
             batch=options.batch or batch,
             accumulate=options.accumulate,
             precision=precision,
+            compile=options.compile,
+            autotune=options.autotune,
         )
         for backbone, size, batch in named
     ]
@@ -330,6 +351,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, help="optimiser steps a block: 2, or 10 on a GPU")
     parser.add_argument("--blocks", type=int, default=16, help="of each loop and seed; even")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument(
+        "--compile", action="store_true", help="torch.compile for the kit's network"
+    )
+    parser.add_argument("--autotune", action="store_true", help="cuDNN tries all its ways")
     options = parser.parse_args()
     if options.blocks < 6 or options.blocks % 2:
         parser.error(f"--blocks is {options.blocks}; give an even number of at least 6")

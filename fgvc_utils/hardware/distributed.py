@@ -11,6 +11,8 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
+from fgvc_utils.core.processes import loader_workers
+
 
 @dataclass(frozen=True)
 class Processes:
@@ -69,15 +71,8 @@ class Processes:
 
 
 def workers_of(device: str, workers: int) -> int:
-    """Processes that prepare pictures for this one; -1 chooses.
-
-    On a CPU they would only take the cores of the training itself; on CUDA the machine's cores are
-    shared among its ranks, one of each for the rank itself.
-    """
-    if workers >= 0:
-        return workers
-    ranks = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-    return max(1, len(os.sched_getaffinity(0)) // ranks - 1) if device == "cuda" else 0
+    """Processes that prepare pictures for this one; see `core.processes.loader_workers`."""
+    return loader_workers(device, workers, int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
 
 
 class Meeting(NamedTuple):

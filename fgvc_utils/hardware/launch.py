@@ -15,6 +15,7 @@ import secrets
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import uuid
@@ -31,7 +32,7 @@ from fgvc_utils.hardware.machine import HERE, LATE_SECONDS, SHUTDOWN_SECONDS
 from fgvc_utils.hardware.network import check_rendezvous
 from fgvc_utils.hardware.plan import Hardware, Launch, code_stamp
 from fgvc_utils.hardware.progress import follow, read_events
-from fgvc_utils.hardware.server import KEY
+from fgvc_utils.hardware.server import KEY, LOG
 from fgvc_utils.hardware.wire import Closed, Wire, connect, listen
 
 ENTRY = "fgvc_utils.training.worker:run"
@@ -47,8 +48,6 @@ GPU_FILES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
 IDLE_SECONDS = 15 * 60
 # A server that was asked answers at once, but for its imports.
 ANSWER_SECONDS = 120
-# What the server and its ranks print beside their launches, in the run's folder.
-LOG = "ranks.log"
 LOG_LINES = 30
 # glibc gives large blocks back at once and asks for them again at the next step; kept, they save a
 # fifth of a step's time on a CPU.
@@ -174,6 +173,14 @@ def end(*, well: bool = True) -> None:
         _own.close(well)
         os.environ.pop(SERVER, None)
         _own = None
+
+
+def terminate() -> None:
+    """End the rank server that this process has started as a signal does, without asking it."""
+    if _own is not None:
+        _own.process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            _own.process.wait(SHUTDOWN_SECONDS + 2)
 
 
 # --- what was asked for ------------------------------------------------------------------------
@@ -330,21 +337,22 @@ def late_interrupt() -> Iterator[None]:
 class _Server:
     """The rank server as a process that the system ends with this one."""
 
-    def __init__(self, folder: Path, idle_seconds: float, trusted: bool):
+    def __init__(self, idle_seconds: float, trusted: bool):
         listener, key = listen(HERE, 0), secrets.token_hex(16)
         self.address = f"{listener.getsockname()[1]}:{key}"
-        folder.mkdir(parents=True, exist_ok=True)
+        # Nothing is written to the run's folder before there is a launch.
+        self.log = tempfile.TemporaryFile()
         command = [sys.executable, "-m", "fgvc_utils.hardware.server", str(listener.fileno())]
         command += ["--idle-seconds", str(idle_seconds), *(["--trusted"] if trusted else [])]
         parent = os.getpid()
-        with open(folder / LOG, "ab") as log, listener:
+        with listener:
             self.process = subprocess.Popen(
                 [*command, "--preload", *PRELOADED],
                 env=os.environ | _variables() | {KEY: key},
                 pass_fds=[listener.fileno()],
                 stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
+                stdout=self.log,
+                stderr=self.log,
                 # A Ctrl-C goes to the whole group: this process is told what to do by its client.
                 start_new_session=True,
                 preexec_fn=lambda: die_with(parent),
@@ -379,7 +387,7 @@ def _server_wire(hardware: Hardware, meet: Path) -> Iterator[Wire]:
         with _wire(meet) as wire:
             yield wire
         return
-    server = _Server(meet, IDLE_SECONDS, SERVER in os.environ)
+    server = _Server(IDLE_SECONDS, SERVER in os.environ)
     try:
         with _connected(server.address, ANSWER_SECONDS) as wire:
             yield wire
@@ -399,7 +407,7 @@ def _wire(meet: Path, idle: bool = True, trusted: bool = False) -> Iterator[Wire
         with suppress(OSError):
             connection = _connected(address, ANSWER_SECONDS)
     if connection is None:
-        _own = _Server(meet, IDLE_SECONDS if idle else 0, trusted)
+        _own = _Server(IDLE_SECONDS if idle else 0, trusted)
         os.environ[SERVER] = _own.address
         connection = _connected(_own.address, ANSWER_SECONDS)
     with connection as wire:
@@ -423,9 +431,13 @@ class _connected(AbstractContextManager):
 def _server_ended(log: Path) -> str:
     """The message for a server that ended while it was needed."""
     text = "the process that holds the ranks was ended, and the ranks with it; run this again"
-    lines = []
+    written = ""
     with suppress(OSError):
-        lines = log.read_text("utf-8", errors="replace").splitlines()[-LOG_LINES:]
+        written = log.read_text("utf-8", errors="replace")
+    if _own is not None and not written:
+        _own.log.seek(0)
+        written = _own.log.read().decode("utf-8", errors="replace")
+    lines = written.splitlines()[-LOG_LINES:]
     return "\n".join([f"{text}.\n\nThe end of {log}:", *(lines or ["(empty)"])])
 
 

@@ -32,6 +32,8 @@ ECHO_SECONDS = 3.0
 LOOK_SECONDS = 0.5
 # Where a new server finds its key, which no process below it is told.
 KEY = "FGVC_RANKS_KEY"
+# What the server and its ranks print beside their launches, below the run's folder.
+LOG = "ranks.log"
 # Where other machines find this run's server, below its folder.
 ADDRESS = "ranks.json"
 
@@ -94,6 +96,7 @@ class Server:
         self.closes_by: float | None = None
         # The code that ranks run is imported once: where it changes, this process starts anew.
         self.code = code_stamp()
+        self.log: Path | None = None
         self.outdated = False
 
     # --- the loop ------------------------------------------------------------------------------
@@ -222,6 +225,7 @@ class Server:
                 self._prepare(Hardware(**message["hardware"]), message["meet"])
             case "launch":
                 file = message["file"]
+                self._print_to(Path(message["meet"]) / LOG)
                 plan = read_launch(file)
                 now = time.monotonic()
                 self.waiting.append(Running(client, file, message["meet"], plan, now))
@@ -233,6 +237,21 @@ class Server:
             case "close":
                 self.ended_well = bool(message["well"])
                 self.closes_by = time.monotonic() + (LATE_SECONDS if self.ended_well else 0)
+
+    def _print_to(self, log: Path) -> None:
+        """Send what this process and idle ranks print to a file, after what was printed so far."""
+        if log == self.log:
+            return
+        self.log = log
+        log.parent.mkdir(parents=True, exist_ok=True)
+        now = Path("/proc/self/fd/1")
+        # A server that has started anew prints there already.
+        printed = b"" if log.exists() and now.samefile(log) else now.read_bytes()
+        with open(log, "ab") as file:
+            file.write(printed)
+            file.flush()
+            for number in (1, 2):
+                os.dup2(file.fileno(), number)
 
     def _prepare(self, hardware: Hardware, meet: str) -> None:
         """Have ranks ready before the first launch, where nothing else is at work."""

@@ -5,8 +5,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-import psutil
-
 from fgvc_utils.contest.config import Shared
 from fgvc_utils.contest.parameters import ParameterError
 from fgvc_utils.hardware import launch
@@ -19,9 +17,6 @@ from fgvc_utils.pipeline.contest_file import Step
 
 # How long the name of node 0 may take to be known in a network that is just being made.
 NAME_SECONDS = 300
-# What the command of a rank server names, and how long one may take to end its ranks by itself.
-SERVER_MODULE = "fgvc_utils.hardware.server"
-SERVER_SECONDS = 5.0
 
 
 def place_of_this(node_rank: int | None) -> Place | None:
@@ -67,6 +62,27 @@ class Ranks:
     trusted: bool
     well: bool = False
 
+    def start_early(self, steps: list[Step]) -> None:
+        """Begin with the imports while the contest is checked, where a step is not done.
+
+        Several machines wait until it is sure that no other pipeline works on the run.
+        """
+        waiting = [step for step in steps if not step.stamp.is_file()]
+        if waiting and waiting[0].cfg.nodes == 1:
+            self.start(waiting[0].cfg)
+
+    def open(self, steps: list[Step]) -> None:
+        """Let other machines join, also where nothing is to be done, so that they are told so."""
+        cfg = steps[0].cfg
+        if cfg.nodes == 1:
+            return
+        host, _ = hardware(cfg).endpoint()
+        try:
+            await_name(host, NAME_SECONDS)
+        except ValueError as error:
+            raise ParameterError(str(error)) from None
+        self.start(cfg)
+
     def start(self, cfg: Shared) -> None:
         """Have the ranks ready for a step, also where those of the last one were ended.
 
@@ -82,27 +98,19 @@ class Ranks:
 
 
 @contextmanager
-def warm_ranks(steps: list[Step], place: Place | None) -> Iterator[Ranks]:
+def warm_ranks(*, trusted: bool) -> Iterator[Ranks]:
     """The ranks of a run, which end with the block.
 
-    Other machines join in any case, so that they are told when there is nothing to do.
+    Parameters
+    ----------
+    trusted
+        Whether a launcher gave the machines, whose addresses are then not checked.
     """
-    ranks = Ranks(trusted=place is not None)
-    if place and place.nodes > 1:
-        await_name(place.host, NAME_SECONDS)
-    interrupts.before.append(_end_server)
-    if steps[0].cfg.nodes > 1:
-        ranks.start(steps[0].cfg)
+    ranks = Ranks(trusted)
+    # An interrupt ends all processes at once; the other machines are to be told first.
+    interrupts.before.append(launch.terminate)
     try:
         yield ranks
     finally:
-        interrupts.before.remove(_end_server)
+        interrupts.before.remove(launch.terminate)
         launch.end(well=ranks.well)
-
-
-def _end_server() -> None:
-    """Let the rank server tell the other machines before an interrupt ends everything here."""
-    servers = [p for p in psutil.Process().children() if SERVER_MODULE in p.cmdline()]
-    for server in servers:
-        server.terminate()
-    psutil.wait_procs(servers, timeout=SERVER_SECONDS)

@@ -114,12 +114,24 @@ def run(
     if place and (place.node or place.stands_by):
         return join_run(steps, place)
     # What comes after the one stage that runs may be mended later.
-    can_run = print_check([step for step in steps if not only or step.stage <= only])
-    if not dry and not can_run:
-        return 2
+    checked = [step for step in steps if not only or step.stage <= only]
     if dry:
+        print_check(checked)
         print_plan(plan(steps, first, only))
         return 0
+    with warm_ranks(trusted=place is not None) as ranks:
+        ranks.start_early(steps)
+        if not print_check(checked):
+            return 2
+        _run_alone(steps, first, only, accepts_code, ranks)
+        ranks.well = True
+    return 0
+
+
+def _run_alone(
+    steps: list[Step], first: str | None, only: str | None, accepts_code: bool, ranks: Ranks
+) -> None:
+    """Run the steps while no other pipeline may."""
     folder = steps[0].cfg.folder
     what = f"another pipeline works on the run {folder.name!r} in {folder.parent}"
     advice = "wait for it, end it, or give this contest another `run`"
@@ -128,10 +140,8 @@ def run(
             print(f"{len(left)} files that were cut off half-written are removed")
         for name in accept_code(steps) if accepts_code else ():
             print(f"{name}: done, with code that changed since")
-        with warm_ranks(steps, place) as ranks:
-            _run_steps(steps, first, only, ranks)
-            ranks.well = True
-        return 0
+        ranks.open(steps)
+        _run_steps(steps, first, only, ranks)
 
 
 def _run_steps(steps: list[Step], first: str | None, only: str | None, ranks: Ranks) -> None:

@@ -40,6 +40,8 @@ def compiled(
     Ansel et al., PyTorch 2: faster machine learning through dynamic Python bytecode transformation
     and graph compilation, ASPLOS 2024.
     """
+    # A rank takes many jobs; what was compiled for a few of them would reach the compiler's limit.
+    torch._dynamo.reset()
     made, problem = torch.compile(network, backend=BACKEND, dynamic=False), ""
     try:
         _try_out(job, network, made, micro, processes.device)

@@ -1,5 +1,7 @@
 """Fit a layer on stored features by L-BFGS: a convex problem has one answer and needs no rate."""
 
+from collections.abc import Callable
+
 import torch
 from torch import nn
 
@@ -18,6 +20,7 @@ def fit_layer(
     weight_decay: float,
     steps: int,
     processes: Processes,
+    after: Callable[[int], None] = lambda evaluations: None,
 ) -> dict[str, float]:
     """Minimise the mean objective + weight_decay / 2 × squared weights over all processes' blocks.
 
@@ -39,6 +42,8 @@ def fit_layer(
         At most so many; fewer where no gradient exceeds 1e-5.
     processes : Processes
         This process and its peers.
+    after : callable
+        Called after each evaluation with their number.
 
     Returns
     -------
@@ -80,6 +85,7 @@ def fit_layer(
                 total += 0.5 * weight_decay * parameter.detach().square().sum()
                 gradient += weight_decay * parameter.detach()
             parameter.grad = gradient
+        after(figures["evaluations"])
         return total
 
     optimiser.step(evaluate)

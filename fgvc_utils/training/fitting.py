@@ -237,7 +237,13 @@ def _fit_at_once(
     views = AllViews(material.train_set(), processes.share(material.fit_rows))
     blocks = Resident(views, processes.device)
     objective = Objective(job.label_smoothing, job.teacher_weight, job.temperature)
-    figures = fit_layer(network, blocks, objective, job.weight_decay, job.epochs, processes)
+
+    def after(evaluations: int) -> None:
+        # A line search may evaluate several times a step.
+        done = min(evaluations, job.epochs)
+        progress.step(job.name, done, job.epochs, "evaluations")
+
+    figures = fit_layer(network, blocks, objective, job.weight_decay, job.epochs, processes, after)
     check_loss(figures["train_loss"], job, 1)
     held_out = held_out_batches(material, processes)
     if held_out is not None:

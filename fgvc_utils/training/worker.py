@@ -1,5 +1,6 @@
 """What runs in each rank: read the launch, carry out its jobs."""
 
+import importlib
 import shutil
 import time
 from pathlib import Path
@@ -18,7 +19,9 @@ from fgvc_utils.training.renewing import renewed
 
 
 def warm() -> None:
-    """Read the package's code, whose digest each job takes, once for all that come."""
+    """Do once what each job would do: read the package's code, import what pandas imports late."""
+    for name in ("pyarrow.parquet", "pyarrow.dataset", "pyarrow.pandas_compat"):
+        importlib.import_module(name)
     reached([Definition("training.worker", "carry_out")])
 
 

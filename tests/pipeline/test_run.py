@@ -21,6 +21,7 @@ from fgvc_utils.jobs.predictions import Store
 from fgvc_utils.jobs.rows import fitted_images
 from fgvc_utils.pipeline.checking import check
 from fgvc_utils.pipeline.contest_file import read_contest
+from fgvc_utils.pipeline.plan import Planned, print_plan
 
 
 @pytest.fixture(scope="module")
@@ -325,6 +326,22 @@ def test_every_contest_file_that_ships_is_right(file):
     steps = read_contest(file)
     assert [s.stage for s in steps][0] == "01_noise"
     assert steps[-1].stage == "40_submit"
+
+
+def test_the_plan_says_how_a_step_is_cut(tmp_path, capsys):
+    def planned(**settings):
+        file = tmp_path / "cut.yaml"
+        given = {"run": "a", "10_train": {"global_batch": 96} | settings}
+        file.write_text(yaml.safe_dump(given | {"processes": 2}))
+        step = next(s for s in read_contest(file) if s.stage == "10_train")
+        print_plan([Planned(step, "asked for", True)])
+        return capsys.readouterr().out
+
+    assert "a step of 96 = 2 processes × 16 images × 3 accumulated" in planned(micro_batch=16)
+    assert "a step of 96 = 2 processes × 48 images, in as few pieces as memory holds" in planned(
+        micro_batch=0
+    )
+    assert "global_batch 97 is not a multiple of 2" in planned(global_batch=97, micro_batch=0)
 
 
 def test_the_original_contest_has_the_original_figures():

@@ -11,6 +11,8 @@ from small_jobs import draw_pictures, small_job
 from fgvc_utils.contest.contest_file import notebook_defaults
 from fgvc_utils.contest.parameters import ParameterError
 from fgvc_utils.hardware.distributed import Processes
+from fgvc_utils.hardware.launch import launch
+from fgvc_utils.hardware.plan import Hardware
 from fgvc_utils.hardware.progress import Progress, read_events
 from fgvc_utils.jobs.predictions import Store
 from fgvc_utils.jobs.records import Job
@@ -131,6 +133,24 @@ def test_trying_leaves_the_network_and_the_random_numbers(rows, tmp_path, backen
     assert all(parameter.grad is None for parameter in network.parameters())
 
 
+def test_one_job_after_another_is_compiled_whatever_the_compilers_limit(rows, tmp_path, backend):
+    calls = []
+
+    def counting(graph, inputs):
+        calls.append(len(inputs))
+        return graph.forward
+
+    backend(counting)
+    job = small_job(tmp_path, **RECIPE)
+    write_job(job, rows)
+    with torch._dynamo.config.patch(recompile_limit=1):
+        for size in (32, 40, 48):
+            own = job.model_copy(update={"size": size})
+            network = new_network(own, Material(own))
+            assert compiling.compiled(own, network, 4, Processes(), Progress(None)) is not network
+    assert len(calls) == 3
+
+
 class FailingPeer(Processes):
     def total(self, values):
         return [values[0] + 1]
@@ -151,6 +171,26 @@ def test_compile_and_gradient_checkpointing_exclude_each_other(rows, tmp_path):
         write_job(small_job(tmp_path, **both), rows)
     with pytest.raises(ParameterError, match="compile and gradient_checkpointing exclude"):
         TrainParams(**notebook_defaults("10_train") | both)
+
+
+@pytest.mark.slow
+def test_two_processes_compile_and_end_in_the_same_weights(rows, tmp_path):
+    jobs = {
+        name: small_job(tmp_path / name, **RECIPE, compile=name == "compiled", micro_batch=micro)
+        for name, micro in {"plain": 16, "compiled": 16, "found": 0}.items()
+    }
+    files = [write_job(job, rows) for job in jobs.values()]
+    hardware = Hardware(processes=2, threads=1, device="cpu", timeout_minutes=3)
+    launch(files, tmp_path / "launch", hardware, entry="compiled_ranks:run")
+    plain, compiled, found = (
+        load_file(Path(job.folder) / "weights.safetensors") for job in jobs.values()
+    )
+    assert_near(compiled, plain, 1e-6)
+    # The largest that fits is the whole share of each process.
+    assert_near(found, plain, 0)
+    events = read_events(tmp_path / "launch" / "events.jsonl")[0]
+    notes = [event["text"] for event in events if event["event"] == "note"]
+    assert notes == ["takes 16 images at once"]
 
 
 @pytest.mark.slow
