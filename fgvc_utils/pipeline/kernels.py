@@ -1,5 +1,6 @@
 """Run a notebook in a kernel that ends with this process, its executed copy whole at every time."""
 
+import logging
 import os
 import sys
 from functools import partial
@@ -14,6 +15,10 @@ KERNEL = "python3"
 
 class NotebookFailed(RuntimeError):
     """A cell of a notebook failed, with its traceback, or the kernel ended on its own."""
+
+
+def _of_interest(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith("Passed unknown parameter")
 
 
 def run_notebook(source: Path, output: Path, parameters: dict[str, Any]) -> None:
@@ -56,6 +61,8 @@ def run_notebook(source: Path, output: Path, parameters: dict[str, Any]) -> None
             with whole_file(Path(path)) as temporary:
                 temporary.write_text(buf, "utf-8")
 
+    # It warns of the hardware's parameters, which no cell repeats; all names were checked before.
+    logging.getLogger("papermill").addFilter(_of_interest)
     output = Path(output).absolute()
     output.parent.mkdir(parents=True, exist_ok=True)
     # papermill takes the handler whose name a path begins with.

@@ -46,8 +46,13 @@ def on_machines(steps: list[Step], place: Place | None) -> list[Step]:
 
 
 def join_run(steps: list[Step], place: Place) -> int:
-    """Work for the run that node 0 executes; the exit code."""
+    """Work for the run that node 0 executes; the exit code.
+
+    On one machine the pipeline starts all ranks, and a launcher's further processes end at once.
+    """
     cfg = steps[0].cfg
+    if place.nodes == 1:
+        return 0
     try:
         return int(not join(cfg.folder, place.node, stands_by=place.stands_by))
     except TimeoutError as error:
