@@ -42,7 +42,7 @@ LIMITS = {
     "compile-128": 240,
     "feed": 200,
     "ranks": 90,
-    "contest": 400,
+    "contest": 330,
     "autotune-32": 150,
     "compile-32": 240,
 }

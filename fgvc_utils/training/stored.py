@@ -47,7 +47,7 @@ class SideBySide:
             store.read_rows(self.kind, places[rows])
             for store, places in zip(self.stores, self.places, strict=True)
         ]
-        return np.concatenate(parts, axis=1)
+        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
 
 
 @dataclass
