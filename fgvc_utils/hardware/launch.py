@@ -151,7 +151,7 @@ def start(
     ValueError
         The hardware is not there.
     """
-    if not hardware.warm:
+    if not hardware.keeps:
         return
     hardware = _checked_hardware(hardware, trusted)
     meet = Path(meet).absolute()
@@ -383,7 +383,7 @@ _own: _Server | None = None
 @contextmanager
 def _server_wire(hardware: Hardware, meet: Path) -> Iterator[Wire]:
     """A wire to the run's server, or to one that is only for this launch."""
-    if hardware.warm:
+    if hardware.keeps:
         with _wire(meet) as wire:
             yield wire
         return

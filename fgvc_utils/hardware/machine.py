@@ -40,13 +40,14 @@ class Rank:
     ----------
     number
         The global rank.
-    busy
-        Whether it carries out a launch.
+    busy, launch
+        Whether it carries out a launch, and the name of its last one.
     """
 
     def __init__(self, number: int, wire: Wire, process: Any):
         self.number, self.wire, self.process = number, wire, process
-        self.busy = self.ready = False
+        self.busy = False
+        self.launch = ""
         self.place: Path | None = None
         self.beat = (0, 0.0)
 
@@ -137,11 +138,19 @@ class Machine:
             self._listener.close()
             self._listener = None
 
-    def give(self, launch_file: str, logs: str, hang_minutes: float) -> None:
-        """Have the ranks carry out a launch."""
+    def give(self, name: str, launch_file: str, logs: str, hang_minutes: float) -> None:
+        """Have the ranks carry out a launch.
+
+        Parameters
+        ----------
+        name, launch_file, logs
+            The launch's name, its file, and the folder of its logs.
+        hang_minutes
+            See `Hardware`.
+        """
         self._hang_seconds, self._kills = 60 * hang_minutes, memory_kills()
         for rank in self.ranks:
-            rank.busy, rank.place = True, place_of(logs, rank.number)
+            rank.busy, rank.launch, rank.place = True, name, place_of(logs, rank.number)
             rank.beat = 0, time.monotonic()
             # One that has ended is found by `events`.
             with suppress(Closed):
@@ -157,14 +166,15 @@ class Machine:
         Returns
         -------
         list of dict
-            `rank`, and either `ready`, `done`, or `failed`: how it failed or died, as text. With
-            `echo` the cause is likely another rank.
+            `rank`, `launch`, the name of the one it worked on, and either `ready`, `begun`, `done`,
+            or `failed`: how it failed or died, as text. With `echo` the cause is likely another
+            rank.
         """
         events = []
         for rank in list(self.ranks):
             ended = rank.code is not None
             for message in rank.wire.take():
-                events.append({"rank": rank.number} | self._understood(rank, message))
+                events.append(_of(rank) | self._understood(rank, message))
             if ended:
                 self.ranks.remove(rank)
                 rank.wire.close()
@@ -172,7 +182,7 @@ class Machine:
                     continue
                 place = rank.place if rank.busy else None
                 text = failures.of_death(rank.number, rank.code, place, self._kills)
-                events.append({"rank": rank.number, "failed": text, "echo": False})
+                events.append(_of(rank) | {"failed": text})
         if self._hang_seconds:
             events += self._hanging()
         return events
@@ -182,7 +192,6 @@ class Machine:
             rank.busy = False
             text = failures.of_traceback(rank.number, message["failed"], rank.place)
             return message | {"failed": text}
-        rank.ready = True
         rank.busy = rank.busy and "done" not in message
         return message
 
@@ -200,7 +209,7 @@ class Machine:
         seconds, first = late[0]
         self._hang_seconds = 0.0
         text = failures.of_hang(first.number, seconds, stacks)
-        return [{"rank": first.number, "failed": text, "echo": False}]
+        return [_of(first) | {"failed": text}]
 
     def release(self) -> None:
         """Let ranks that have no work end by themselves."""
@@ -274,6 +283,10 @@ class Machine:
         process = multiprocessing.get_context("fork").Process(target=run)
         process.start()
         return process
+
+
+def _of(rank: Rank) -> dict[str, Any]:
+    return {"rank": rank.number, "launch": rank.launch}
 
 
 def _spawned(settings: dict[str, Any], here: Wire, there: Wire) -> subprocess.Popen:

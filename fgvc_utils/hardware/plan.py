@@ -101,6 +101,11 @@ class Hardware:
         """
         return self.stay or self.device == "cuda" or self.nodes > 1
 
+    @property
+    def keeps(self) -> bool:
+        """Whether launches share a server; other machines have joined that one alone."""
+        return self.warm or self.nodes > 1
+
     def same_ranks(self, other: "Hardware") -> bool:
         """Whether ranks that were started for another launch's hardware do for this one's."""
         names = ("processes", "nodes", "rendezvous", "threads", "device", "stay")

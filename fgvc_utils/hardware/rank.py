@@ -4,6 +4,7 @@ Counts in no digest.
 """
 
 import faulthandler
+import gc
 import importlib
 import multiprocessing
 import os
@@ -83,6 +84,7 @@ def serve(wire: Wire, settings: dict[str, Any]) -> int:
             message = wire.receive()
             wire.send(begun=time.time())
             wire.send(**_carry_out(message["launch"]))
+            _give_back(settings["device"])
     except Closed:
         return 0
     except KeyboardInterrupt:
@@ -108,6 +110,15 @@ def _enter(settings: dict[str, Any]) -> None:
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
         torch.zeros(1, device=device)
+
+
+def _give_back(device: str) -> None:
+    """Give back memory that the launch took of a device which others use too."""
+    if device == "cuda":
+        import torch
+
+        gc.collect()
+        torch.cuda.empty_cache()
 
 
 def _carry_out(launch_file: str) -> dict[str, Any]:

@@ -298,7 +298,7 @@ class Server:
             return
         self._ready_ranks(hardware)
         launch.given = True
-        given = {"launch_file": launch.file, "logs": launch.plan.logs}
+        given = {"name": launch.plan.name, "launch_file": launch.file, "logs": launch.plan.logs}
         given["hang_minutes"] = hardware.hang_minutes
         self._all("give", **given)
         self.machine.give(**given)
@@ -357,10 +357,12 @@ class Server:
 
     def _on_event(self, node: int, event: dict[str, Any]) -> None:
         launch = self.running
-        if "failed" in event and (launch is None or not launch.given):
-            # It had no work: other ranks are made when there is some.
+        # What another machine says of a launch that is over may come late.
+        concerns = launch is not None and launch.given and event["launch"] == launch.plan.name
+        if "failed" in event and not concerns:
+            # Other ranks are made when there is work for them.
             self.ranks_for = None
-        elif launch is None or not launch.given:
+        elif not concerns:
             return
         elif "failed" in event and event.get("echo"):
             deadline = time.monotonic() + ECHO_SECONDS
