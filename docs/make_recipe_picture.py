@@ -21,7 +21,7 @@ GRADED = 6
 def main() -> None:
     """Write docs/recipe.png."""
     cells = nbformat.read(NOTEBOOK, as_version=4).cells
-    (cell,) = [cell for cell in cells if "augment_sheet.sheet(" in cell.source]
+    (cell,) = [cell for cell in cells if "augment_sheet.sheet_by_ranks(" in cell.source]
     (picture,) = [out.data["image/png"] for out in cell.outputs if "image/png" in out.data]
     sheet = Image.open(io.BytesIO(base64.b64decode(picture))).convert("RGB")
     graded = sheet.crop((0, 0, sheet.width, HEAD + GRADED * LINE))

@@ -20,7 +20,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,7 @@ def launch(
     entry: str = ENTRY,
     picture: Callable[[list[dict]], Any] | None = None,
     meet: Path | str | None = None,
+    shown: bool = True,
 ) -> None:
     """Run the jobs, one after another, on all ranks; return when every rank is done.
 
@@ -86,6 +87,8 @@ def launch(
         Makes a matplotlib figure of the `figures` events so far.
     meet
         The folder where other machines find this run, by default `folder`.
+    shown
+        Whether progress is shown.
 
     Raises
     ------
@@ -118,7 +121,7 @@ def launch(
     with _only_launch(folder):
         Path(plan.events).write_bytes(b"")
         write_json(dataclasses.asdict(plan), folder / "launch.json")
-        with follow(Path(plan.events), len(jobs), picture):
+        with follow(Path(plan.events), len(jobs), picture) if shown else nullcontext():
             place = Path(meet or folder).absolute()
             asked = {"file": str(folder / "launch.json"), "meet": str(place)}
             while "taken" not in times:

@@ -92,6 +92,32 @@ def run_jobs(
             launch(open_files, folder, hardware(cfg), picture=picture, meet=cfg.folder)
 
 
+def ask_ranks(entry: str, request: dict[str, Any], cfg: Shared, stage: str) -> None:
+    """Have the ranks do something small that is no job, but needs what they have loaded.
+
+    Parameters
+    ----------
+    entry
+        `module:function` that each rank calls with the path of `launch.json`; the launch's only
+        job is the file of the request.
+    request
+        Plain data.
+    cfg
+        The stage's parameters.
+    stage
+        The launch's files lie in `launches/<stage>` of the run.
+
+    Raises
+    ------
+    RankFailed
+        With a rank's own traceback; what else `launch` raises comes through too.
+    """
+    folder = cfg.folder / "launches" / stage
+    file = folder / "request.json"
+    write_json(request, file)
+    launch([file], folder, hardware(cfg), entry=entry, meet=cfg.folder, shown=False)
+
+
 def _only_launch(job: Job) -> AbstractContextManager[None]:
     return only_one(
         Path(job.folder) / ".job.lock",

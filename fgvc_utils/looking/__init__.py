@@ -1,6 +1,6 @@
 """What people see and decide: galleries, sheets, plots. Never changes a result.
 
-May import: core, contest, jobs, training.
+May import: core, hardware, contest, jobs, training.
 
 Counts in no digest, nor does what it is given.
 """

@@ -3,16 +3,22 @@
 A picture for the eye: it shows what each setting does to a photo before anybody trains with it.
 """
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
 
+from fgvc_utils.contest.config import Shared
+from fgvc_utils.core.files import read_json, whole_file
+from fgvc_utils.hardware.plan import read_launch
 from fgvc_utils.jobs.records import Job
+from fgvc_utils.jobs.running import ask_ranks
 from fgvc_utils.looking.sheets import fitted, font
 from fgvc_utils.training.changes import CHANGES, MIXES, Change, Mix, Step, strengths
 
@@ -120,8 +126,7 @@ def sheet(job: Job, rows: pd.DataFrame) -> Image.Image:
     ValueError
         Where no row is given.
     """
-    if not {"image_id", "file"} <= set(rows) or not len(rows):
-        raise ValueError("rows holds no photo to draw; give rows of a job: image_id and file")
+    _check_rows(rows)
     import torch
 
     rows = rows.head(DRAWS)
@@ -152,6 +157,51 @@ def sheet(job: Job, rows: pd.DataFrame) -> Image.Image:
             _draw_line(drawn, pen, top, line)
             top += LINE
     return drawn
+
+
+def sheet_by_ranks(job: Job, rows: pd.DataFrame, cfg: Shared, stage: str) -> Image.Image:
+    """The same, drawn by the ranks, which have torch loaded: a kernel would take seconds for it.
+
+    Parameters
+    ----------
+    job, rows
+        As in `sheet`.
+    cfg : Shared
+        The stage's parameters.
+    stage : str
+        The picture lies in `launches/<stage>-sheet` of the run.
+
+    Raises
+    ------
+    ValueError
+        Where no row is given.
+    RankFailed
+        Where it cannot be drawn.
+    """
+    _check_rows(rows)
+    stage = f"{stage}-sheet"
+    picture = cfg.folder / "launches" / stage / "sheet.png"
+    shown = {name: rows[name].head(DRAWS).tolist() for name in ("image_id", "file")}
+    request = {"job": job.model_dump(mode="json"), "rows": shown, "picture": str(picture)}
+    ask_ranks("fgvc_utils.looking.augment_sheet:draw", request, cfg, stage)
+    with Image.open(picture) as drawn:
+        drawn.load()
+        return drawn
+
+
+def draw(launch_file: str) -> None:
+    """Draw the sheet that `sheet_by_ranks` asks for; one rank does it."""
+    if int(os.environ["RANK"]):
+        return
+    request = read_json(Path(read_launch(launch_file).jobs[0]))
+    drawn = sheet(Job(**request["job"]), pd.DataFrame(request["rows"]))
+    with whole_file(Path(request["picture"])) as temporary:
+        drawn.save(temporary, format="PNG")
+
+
+def _check_rows(rows: pd.DataFrame) -> None:
+    if not {"image_id", "file"} <= set(rows) or not len(rows):
+        raise ValueError("rows holds no photo to draw; give rows of a job: image_id and file")
 
 
 @contextmanager

@@ -235,7 +235,9 @@ def _fit_at_once(
 ) -> tuple[nn.Module, list[dict]]:
     network = network.to(processes.device)
     views = AllViews(material.train_set(), processes.share(material.fit_rows))
-    blocks = Resident(views, processes.device)
+    # Features are standardised once; the layers after that learn.
+    standardise, *layers = network
+    blocks = Resident(views, processes.device, prepare=standardise)
     objective = Objective(job.label_smoothing, job.teacher_weight, job.temperature)
 
     def after(evaluations: int) -> None:
@@ -243,7 +245,9 @@ def _fit_at_once(
         done = min(evaluations, job.epochs)
         progress.step(job.name, done, job.epochs, "evaluations")
 
-    figures = fit_layer(network, blocks, objective, job.weight_decay, job.epochs, processes, after)
+    figures = fit_layer(
+        nn.Sequential(*layers), blocks, objective, job.weight_decay, job.epochs, processes, after
+    )
     check_loss(figures["train_loss"], job, 1)
     held_out = held_out_batches(material, processes)
     if held_out is not None:

@@ -1,6 +1,6 @@
 """Stored features as what a head learns from: read from the disk in blocks, never whole."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +10,8 @@ from torch.utils.data import Dataset
 from fgvc_utils.jobs.predictions import Store
 from fgvc_utils.training.feed import Item, Targets, item_seed
 
+# Bytes of blocks that are kept where the device is the CPU.
+KEPT_ON_CPU = 2**28
 # Rows of a block: with 5,000 classes its targets take 80 MB.
 BLOCK = 4096
 
@@ -117,17 +119,23 @@ class Resident:
     device : torch.device
         Where they go.
     most_bytes : int, optional
-        Of what is kept; by default half of a GPU's free memory, and nothing on a CPU, whose files
-        lie in the same memory.
+        Of what is kept; by default half of a GPU's free memory, and a quarter of a gigabyte on a
+        CPU, whose files lie in the same memory.
+    prepare : callable, optional
+        Of features on the device to features; what is kept is prepared once.
     """
 
     def __init__(
-        self, blocks: AllViews, device: torch.device, most_bytes: int | None = None
+        self,
+        blocks: AllViews,
+        device: torch.device,
+        most_bytes: int | None = None,
+        prepare: Callable[[torch.Tensor], torch.Tensor] = lambda features: features,
     ) -> None:
-        self.blocks, self.device = blocks, device
+        self.blocks, self.device, self.prepare = blocks, device, prepare
         if most_bytes is None:
             cuda = device.type == "cuda"
-            most_bytes = torch.cuda.mem_get_info(device)[0] // 2 if cuda else 0
+            most_bytes = torch.cuda.mem_get_info(device)[0] // 2 if cuda else KEPT_ON_CPU
         self.most_bytes = most_bytes
         self.kept: list[tuple[torch.Tensor, torch.Tensor]] = []
         self.whole = False
@@ -137,8 +145,8 @@ class Resident:
             yield from self.kept
             return
         kept, used = [], 0
-        for block in self.blocks:
-            there = tuple(tensor.to(self.device) for tensor in block)
+        for features, targets in self.blocks:
+            there = self.prepare(features.to(self.device)), targets.to(self.device)
             used += sum(tensor.nbytes for tensor in there)
             if used <= self.most_bytes:
                 kept.append(there)

@@ -1,5 +1,7 @@
 """The augmentation sheet: the strengths it shows, and what its tiles and texts look like."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -17,6 +19,7 @@ from fgvc_utils.looking.augment_sheet import (
     TILE,
     lines_of,
     sheet,
+    sheet_by_ranks,
 )
 from fgvc_utils.training.changes import CHANGES, MIXES, strengths
 
@@ -189,3 +192,15 @@ def test_rows_without_a_photo_are_refused(tmp_path, photos):
     for rows in (photos.head(0), photos.rename(columns={"file": "path"})):
         with pytest.raises(ValueError, match="rows holds no photo"):
             sheet(recipe(tmp_path), rows)
+
+
+@pytest.mark.slow
+def test_the_ranks_draw_the_same_sheet(photos, tmp_path):
+    cfg = SimpleNamespace(
+        folder=tmp_path / "run", processes=2, nodes=1, rendezvous="", threads=1, device="cpu",
+        workers=0, warm_ranks=True,
+    )  # fmt: skip
+    drawn = sheet_by_ranks(recipe(tmp_path), photos, cfg, "10_train-mine")
+    assert np.array_equal(np.asarray(drawn), np.asarray(sheet(recipe(tmp_path), photos)))
+    with pytest.raises(ValueError, match="no photo to draw"):
+        sheet_by_ranks(recipe(tmp_path), photos.head(0), cfg, "10_train-mine")

@@ -98,9 +98,25 @@ def test_blocks_stay_on_the_device_where_all_of_them_fit(stores, most, kept):
     assert there.count == 30 and (passes[1][0][0] is passes[2][0][0]) is kept
 
 
-def test_a_cpu_keeps_nothing_beside_the_files(stores):
+@pytest.mark.parametrize(("most", "calls"), [(10**6, 4), (500, 12)])
+def test_what_is_kept_is_prepared_once(stores, most, calls):
+    stored, seen = StoredFeatures([SideBySide(stores, "features", IDS)], torch.eye(30), seed=0), []
+
+    def double(features):
+        seen.append(len(features))
+        return 2 * features
+
+    blocks = AllViews(stored, np.arange(30), size=8)
+    there = Resident(blocks, CPU, most, prepare=double)
+    for _ in range(3):
+        for one, other in zip(there, blocks, strict=True):
+            assert torch.equal(one[0], 2 * other[0])
+    assert len(seen) == calls
+
+
+def test_a_cpu_keeps_little_beside_the_files(stores):
     stored = StoredFeatures([SideBySide(stores, "features", IDS)], torch.eye(30), seed=0)
-    assert Resident(AllViews(stored, np.arange(30)), Processes().device).most_bytes == 0
+    assert Resident(AllViews(stored, np.arange(30)), Processes().device).most_bytes < 10**9
 
 
 def test_stored_features_draw_a_view_of_the_right_image():
