@@ -13,13 +13,13 @@ FILE = "seconds.json"
 # About what a step of each stage takes on the demo with two CPU cores and warm ranks, in seconds;
 # the ratios count alone.
 TYPICAL = {
-    "01_noise": 42.0,
-    "02_coarse": 42.0,
-    "03_fine": 33.0,
+    "01_noise": 39.0,
+    "02_coarse": 43.0,
+    "03_fine": 26.0,
     "04_lowq": 3.0,
     "10_train": 62.0,
-    "20_distill": 68.0,
-    "30_ensemble": 8.0,
+    "20_distill": 49.0,
+    "30_ensemble": 7.0,
     "40_submit": 2.5,
 }
 # A step that has run for so many times what was expected of it speaks against the estimate.
