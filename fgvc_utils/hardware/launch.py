@@ -46,6 +46,8 @@ GPUS = "FGVC_GPUS"
 GPU_FILES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
 # A server that a notebook has started ends after so long without a launch.
 IDLE_SECONDS = 15 * 60
+# A server that is to end hears it within this time, unless it is busy with its imports.
+DEAF_SECONDS = 1
 # A server that was asked answers at once, but for its imports.
 ANSWER_SECONDS = 120
 LOG_LINES = 30
@@ -368,16 +370,14 @@ class _Server:
 
     def close(self, well: bool) -> None:
         """Return when it and its ranks have ended."""
-        with suppress(OSError), _connected(self.address, SHUTDOWN_SECONDS) as wire:
+        with suppress(OSError), _connected(self.address, DEAF_SECONDS) as wire:
             wire.send(do="close", well=well)
             with suppress(subprocess.TimeoutExpired):
                 self.process.wait(LATE_SECONDS + 2 * SHUTDOWN_SECONDS)
-        self.process.terminate()
-        try:
-            self.process.wait(2 * SHUTDOWN_SECONDS)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        # One that still imports is deaf, and has no rank.
+        self.process.kill()
+        self.process.wait()
+        self.log.close()
 
 
 _own: _Server | None = None
