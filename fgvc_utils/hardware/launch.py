@@ -212,8 +212,9 @@ def _checked_entry(entry: str) -> None:
 
 def _checked_hardware(hardware: Hardware, trusted: bool = False) -> Hardware:
     """The hardware with its device named, after it was seen to be there."""
-    if not trusted and SERVER not in os.environ:
-        # Whoever has started the server has checked it, or trusts the launcher that gave it.
+    given = _own is None and SERVER in os.environ
+    if not (trusted or given):
+        # Whoever gave the server has checked it, or trusts the launcher that named the machines.
         check_rendezvous(hardware)
     return dataclasses.replace(hardware, device=_device(hardware))
 
