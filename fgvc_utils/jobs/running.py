@@ -17,6 +17,9 @@ from fgvc_utils.jobs.done import is_done, why_not_done
 from fgvc_utils.jobs.records import DONE, Job, as_written
 from fgvc_utils.jobs.rows import ROW_COLUMNS, Rows, write_rows
 
+# What the ranks are asked that is no job, in the folder of its launch.
+REQUEST = "request.json"
+
 
 def hardware(cfg: Shared) -> Hardware:
     """The launch settings of a stage's parameters."""
@@ -113,7 +116,7 @@ def ask_ranks(entry: str, request: dict[str, Any], cfg: Shared, stage: str) -> N
         With a rank's own traceback; what else `launch` raises comes through too.
     """
     folder = cfg.folder / "launches" / stage
-    file = folder / "request.json"
+    file = folder / REQUEST
     write_json(request, file)
     launch([file], folder, hardware(cfg), entry=entry, meet=cfg.folder, shown=False)
 

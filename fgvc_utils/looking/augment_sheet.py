@@ -16,9 +16,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from fgvc_utils.contest.config import Shared
 from fgvc_utils.core.files import read_json, whole_file
-from fgvc_utils.hardware.plan import read_launch
+from fgvc_utils.hardware.plan import code_stamp, read_launch
 from fgvc_utils.jobs.records import Job
-from fgvc_utils.jobs.running import ask_ranks
+from fgvc_utils.jobs.running import REQUEST, ask_ranks
 from fgvc_utils.looking.sheets import fitted, font
 from fgvc_utils.training.changes import CHANGES, MIXES, Change, Mix, Step, strengths
 
@@ -162,6 +162,8 @@ def sheet(job: Job, rows: pd.DataFrame) -> Image.Image:
 def sheet_by_ranks(job: Job, rows: pd.DataFrame, cfg: Shared, stage: str) -> Image.Image:
     """The same, drawn by the ranks, which have torch loaded: a kernel would take seconds for it.
 
+    What was drawn before for the same recipe and photos, by the same code, is shown again.
+
     Parameters
     ----------
     job, rows
@@ -180,13 +182,24 @@ def sheet_by_ranks(job: Job, rows: pd.DataFrame, cfg: Shared, stage: str) -> Ima
     """
     _check_rows(rows)
     stage = f"{stage}-sheet"
-    picture = cfg.folder / "launches" / stage / "sheet.png"
+    folder = cfg.folder / "launches" / stage
+    picture = folder / "sheet.png"
     shown = {name: rows[name].head(DRAWS).tolist() for name in ("image_id", "file")}
     request = {"job": job.model_dump(mode="json"), "rows": shown, "picture": str(picture)}
-    ask_ranks("fgvc_utils.looking.augment_sheet:draw", request, cfg, stage)
+    request["code"] = code_stamp()
+    if not (picture.is_file() and _same_request(folder / REQUEST, request)):
+        picture.unlink(missing_ok=True)
+        ask_ranks("fgvc_utils.looking.augment_sheet:draw", request, cfg, stage)
     with Image.open(picture) as drawn:
         drawn.load()
         return drawn
+
+
+def _same_request(file: Path, request: dict) -> bool:
+    try:
+        return read_json(file) == request
+    except (OSError, ValueError):
+        return False
 
 
 def draw(launch_file: str) -> None:

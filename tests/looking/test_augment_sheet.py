@@ -202,5 +202,10 @@ def test_the_ranks_draw_the_same_sheet(photos, tmp_path):
     )  # fmt: skip
     drawn = sheet_by_ranks(recipe(tmp_path), photos, cfg, "10_train-mine")
     assert np.array_equal(np.asarray(drawn), np.asarray(sheet(recipe(tmp_path), photos)))
+    times = tmp_path / "run" / "launches" / "10_train-mine-sheet" / "times.jsonl"
+    sheet_by_ranks(recipe(tmp_path), photos, cfg, "10_train-mine")
+    assert len(times.read_text().splitlines()) == 1, "what was drawn is shown again"
+    sheet_by_ranks(recipe(tmp_path, size=96), photos, cfg, "10_train-mine")
+    assert len(times.read_text().splitlines()) == 2
     with pytest.raises(ValueError, match="no photo to draw"):
         sheet_by_ranks(recipe(tmp_path), photos.head(0), cfg, "10_train-mine")
