@@ -57,6 +57,8 @@ class Chair:
         self.tiles = self.notebook.cell(self.gallery).locator(".fgvc-tile")
         # The cell is done before the page has drawn what it shows.
         expect(self.tiles.first).to_be_visible()
+        waiting = self.notebook.cell(self.gallery).locator(".fgvc-tile.fgvc-waiting")
+        expect(waiting).to_have_count(0)
 
     def tile(self, place: int | str):
         """A tile by place or item."""

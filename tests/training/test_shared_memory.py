@@ -22,6 +22,7 @@ from fgvc_utils.training.worker import carry_out
 # Carries a job out with two workers; its pictures are more than the shared memory that it has.
 CARRY_OUT = """
 import sys
+import torch
 from fgvc_utils.core import shared_memory
 from fgvc_utils.hardware.distributed import Processes
 from fgvc_utils.hardware.progress import Progress
@@ -29,6 +30,7 @@ from fgvc_utils.jobs.records import read_job
 from fgvc_utils.training.worker import carry_out
 
 assert shared_memory.free_bytes() <= 2**20, shared_memory.free_bytes()
+torch.set_num_threads(int(sys.argv[2]))
 carry_out(read_job(sys.argv[1]), Processes(workers=2), Progress(None))
 """
 SMALL = "mount -t tmpfs -o size=1m tmpfs /dev/shm"
@@ -81,9 +83,10 @@ def test_a_job_with_workers_needs_no_shared_memory(tmp_path):
     script = tmp_path / "carry_out.py"
     script.write_text(CARRY_OUT)
     command = f'{SMALL} && exec "$0" "$@"'
-    job_file = str(made["small"].job_file)
+    # Sums of floats depend on the number of threads.
+    arguments = [str(made["small"].job_file), str(torch.get_num_threads())]
     done = subprocess.run(
-        ["unshare", "--mount", "sh", "-c", command, sys.executable, str(script), job_file],
+        ["unshare", "--mount", "sh", "-c", command, sys.executable, str(script), *arguments],
         capture_output=True,
         text=True,
         timeout=300,
