@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import torch
 from torch import nn
 
@@ -165,9 +166,7 @@ def _kept_for_backward() -> Iterator[dict[int, int]]:
 
 def free_memory() -> int:
     """Return how many bytes a process may still take: of the machine, and of its container."""
-    for line in Path("/proc/meminfo").read_text("ascii").splitlines():
-        if line.startswith("MemAvailable:"):
-            free = 1024 * int(line.split()[1])
+    free = psutil.virtual_memory().available
     limit, used = (Path("/sys/fs/cgroup") / f"memory.{name}" for name in ("max", "current"))
     if limit.is_file() and used.is_file() and (most := limit.read_text().strip()) != "max":
         free = min(free, int(most) - int(used.read_text()))

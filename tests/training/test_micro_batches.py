@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -147,10 +148,11 @@ def test_on_a_cpu_free_memory_is_shared_out(rows, tmp_path, monkeypatch):
 
 def test_free_memory_is_what_the_machine_has_or_its_container_leaves(monkeypatch):
     files = {
-        "/proc/meminfo": "MemTotal:  900 kB\nMemAvailable:   600 kB\n",
         "/sys/fs/cgroup/memory.max": "max\n",
         "/sys/fs/cgroup/memory.current": "1024\n",
     }
+    machine = SimpleNamespace(available=600 * 1024)
+    monkeypatch.setattr(micro_batches.psutil, "virtual_memory", lambda: machine)
     monkeypatch.setattr(Path, "read_text", lambda path, *_: files[str(path)])
     monkeypatch.setattr(Path, "is_file", lambda path: str(path) in files)
     assert micro_batches.free_memory() == 600 * 1024
