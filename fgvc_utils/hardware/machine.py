@@ -114,7 +114,7 @@ class Machine:
         return host, self._listener.getsockname()[1]
 
     def start(self, hardware: Hardware, store: tuple[str, int] | None) -> None:
-        """Start this machine's ranks, after those before were ended; they say when they are ready.
+        """Start this machine's ranks, after those before were ended.
 
         Parameters
         ----------
@@ -133,10 +133,8 @@ class Machine:
             process = start(settings, here, there)
             there.socket.close()
             self.ranks.append(Rank(int(settings["environment"]["RANK"]), here, process))
-        if self._listener is not None:
-            # Rank 0 has it.
-            self._listener.close()
-            self._listener = None
+        # Rank 0 has it.
+        self._close_listener()
 
     def give(self, name: str, launch_file: str, logs: str, hang_minutes: float) -> None:
         """Have the ranks carry out a launch.
@@ -166,9 +164,8 @@ class Machine:
         Returns
         -------
         list of dict
-            `rank`, `launch`, the name of the one it worked on, and either `ready`, `begun`, `done`,
-            or `failed`: how it failed or died, as text. With `echo` the cause is likely another
-            rank.
+            `rank`, `launch`, the name of the one it worked on, and either `begun`, `done`, or
+            `failed`: how it failed or died, as text. With `echo` the cause is likely another rank.
         """
         events = []
         for rank in list(self.ranks):
@@ -235,6 +232,9 @@ class Machine:
                 time.sleep(0.01)
             rank.wire.close()
         self.ranks = []
+        self._close_listener()
+
+    def _close_listener(self) -> None:
         if self._listener is not None:
             self._listener.close()
             self._listener = None
@@ -274,10 +274,10 @@ class Machine:
             for rank in self.ranks:
                 rank.wire.socket.close()
             self._close_in_rank()
-            if self._listener is not None and settings["listener"] is not None:
+            if settings["listener"] is not None:
                 self._listener.detach()
-            elif self._listener is not None:
-                self._listener.close()
+            else:
+                self._close_listener()
             os._exit(serve(there, settings))
 
         process = multiprocessing.get_context("fork").Process(target=run)

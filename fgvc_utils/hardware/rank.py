@@ -53,7 +53,7 @@ def preload(modules: Sequence[str]) -> None:
 
 
 def serve(wire: Wire, settings: dict[str, Any]) -> int:
-    """Be a rank: say that it is ready, then carry out launches until the wire ends.
+    """Be a rank: get ready, then carry out launches until the wire ends.
 
     Parameters
     ----------
@@ -79,7 +79,6 @@ def serve(wire: Wire, settings: dict[str, Any]) -> int:
         # A spawned process spawns in its turn: each loader process would import torch anew.
         multiprocessing.set_start_method("fork", force=True)
         _enter(settings)
-        wire.send(ready=True)
         while True:
             message = wire.receive()
             wire.send(begun=time.time())

@@ -384,21 +384,17 @@ class Server:
             self.ranks_for = None
 
     def _fail(self, rank: int, text: str) -> None:
-        hardware = self.running.plan.hardware
-        self._all("end", why=text)
-        self.machine.end()
-        self._finish(failed=text, rank=rank)
-        self._start_again(hardware)
+        self._break_off(text, failed=text, rank=rank)
 
     def _stop(self, why: str) -> None:
+        self._break_off(why, stopped=True)
+
+    def _break_off(self, why: str, **answer: Any) -> None:
+        """End all ranks of the launch; others take their place, so that the next one has some."""
         hardware = self.running.plan.hardware
         self._all("end", why=why)
         self.machine.end()
-        self._finish(stopped=True)
-        self._start_again(hardware)
-
-    def _start_again(self, hardware: Hardware) -> None:
-        """Other ranks in the place of those that were ended, so that the next launch has some."""
+        self._finish(**answer)
         self.ranks_for = None
         if hardware.warm:
             self._prepare_ranks(hardware)

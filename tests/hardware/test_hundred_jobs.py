@@ -58,7 +58,7 @@ def test_a_hundred_jobs(tmp_path: Path, stay: bool):
                 launch([broken], folder, hardware, entry="launch_workers:fail")
         if number in (INTERRUPTED, KILLED):
             victim = os.getpid() if number == INTERRUPTED else "rank"
-            with _meanwhile(victim, tmp_path / f"begun-{number}"):
+            with _meanwhile(victim, tmp_path):
                 error = KeyboardInterrupt if number == INTERRUPTED else RankFailed
                 with pytest.raises(error):
                     launch([file], folder, hardware, entry="launch_workers:hang")
@@ -78,11 +78,11 @@ def test_a_hundred_jobs(tmp_path: Path, stay: bool):
 class _meanwhile:
     """Another process that sends a signal: SIGINT to this one, or SIGKILL to its rank."""
 
-    def __init__(self, victim: int | str, mark: Path):
-        self.victim, self.mark = victim, mark
+    def __init__(self, victim: int | str, folder: Path):
+        self.victim, self.folder = victim, folder
 
     def __enter__(self) -> None:
-        launched = self.mark.parent / "launch" / "processes-0.json"
+        launched = self.folder / "launch" / "processes-0.json"
         launched.unlink(missing_ok=True)
         code = (
             "import json, os, sys, time\n"
