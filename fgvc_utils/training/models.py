@@ -16,6 +16,7 @@ from fgvc_utils.jobs.records import Job, read_job
 from fgvc_utils.jobs.rows import fitted_images
 from fgvc_utils.training.changes import CHANGES
 from fgvc_utils.training.params import DistillParams
+from fgvc_utils.training.probes import is_probe
 
 # Fields of a job that the table of models always shows, and those that make no other network.
 ALWAYS_SHOWN = {"backbone", "size", "teachers", "balance", "mix", "epochs"}
@@ -24,6 +25,11 @@ NO_RECIPE = {"name", "folder", "rows", "classes", "stores", "augmentation"} | {
     "keep", "reduce_to", "augmented_views", "keep_weights", "keep_every_step", "decoded",
     "test_time", "renew_statistics",
 }  # fmt: skip
+
+
+# Fields that only a layer on stored features has, and those of them and others that make a probe.
+OF_HEADS = {"train_views", "test_views", "head"}
+OF_PROBES = ("train_views", "weight_decay", "test_ratio", "keep_prior", "keep_empty", "seed")
 
 
 def trained_models(cfg: Shared, names: Sequence[str] = ()) -> list[Path]:
@@ -53,13 +59,15 @@ def trained_models(cfg: Shared, names: Sequence[str] = ()) -> list[Path]:
 def teachers(cfg: DistillParams) -> list[Path]:
     """Return the folders of a student's teachers: the named models, or all that 10_train made.
 
-    Other students teach only where they are named.
+    Other students teach only where they are named. With `teacher_views` a probe, which no picture
+    can be shown to, is left out, and a line is printed.
 
     Raises
     ------
     ParameterError
         Where the student has the name of one of them, or of a model of 10_train, which it would
-        replace.
+        replace; or where `teacher_views` is to show pictures to a probe that is named, or to
+        nobody.
     FileNotFoundError
         Where one of them, or every model, is missing.
     """
@@ -69,7 +77,18 @@ def teachers(cfg: DistillParams) -> list[Path]:
             f"name {cfg.name!r} is that of a model of 10_train or of a teacher; give the student "
             "its own"
         )
-    return trained_models(cfg, cfg.teachers or taught)
+    found = trained_models(cfg, cfg.teachers or taught)
+    probes = [folder for folder in found if is_probe(read_job(folder / "job.json"))]
+    if not cfg.teacher_views or not probes:
+        return found
+    names = ", ".join(folder.name for folder in probes)
+    if cfg.teachers or len(probes) == len(found):
+        raise ParameterError(
+            f"teacher_views shows pictures to the teachers, and {names} is a probe, which reads "
+            "stored features: name networks as teachers, or set teacher_views to 0"
+        )
+    print(f"teacher_views shows pictures to the teachers: without {names}, a probe sees none")
+    return [folder for folder in found if folder not in probes]
 
 
 def is_student(folder: Path) -> bool:
@@ -168,10 +187,12 @@ def model_table(cfg: Shared) -> pd.DataFrame:
             "learns from": _learns_from(job),
             "seen by teachers": report.get("seen_by_teachers"),
         }
-        row |= {"balance": job.balance, "mix": job.mix, "epochs": job.epochs}
+        fitted = {"mix": job.mix, "epochs": job.epochs}
+        row |= {"balance": job.balance} | (dict.fromkeys(fitted) if is_probe(job) else fitted)
         row |= {name: own[name] for name in differ}
         rows.append(row | {"seconds": done["seconds"], **_throughput(folder / "log.csv")})
     found = pd.DataFrame(rows)
+    found["epochs"] = found["epochs"].astype("Int64")
     empty = [name for name in ("table", "seen by teachers") if found[name].isna().all()]
     found = found.drop(columns=empty)
     return found.sort_values(["top1", "model"], ascending=[False, True], ignore_index=True)
@@ -179,9 +200,13 @@ def model_table(cfg: Shared) -> pd.DataFrame:
 
 def _parameters(job: Job) -> dict[str, Any]:
     """What of a job may make a difference, besides what the table of models always shows."""
+    if is_probe(job):
+        return {"fit": "probe"} | {name: getattr(job, name) for name in OF_PROBES}
     switches = {change.switch: 0.0 for change in CHANGES}
     settings = job.model_dump() | switches | job.augmentation
-    return {name: value for name, value in settings.items() if name not in ALWAYS_SHOWN | NO_RECIPE}
+    settings |= {"fit": "network"}
+    unshown = ALWAYS_SHOWN | NO_RECIPE | OF_HEADS
+    return {name: value for name, value in settings.items() if name not in unshown}
 
 
 def _learns_from(job: Job) -> str:
