@@ -15,6 +15,7 @@ from fgvc_utils.jobs.predictions import Store, same_classes
 from fgvc_utils.jobs.records import Job, read_job
 from fgvc_utils.jobs.rows import fitted_images
 from fgvc_utils.training.changes import CHANGES
+from fgvc_utils.training.floors import beside_floor, read_floors, said_of_floors
 from fgvc_utils.training.params import DistillParams
 from fgvc_utils.training.probes import is_probe
 
@@ -26,6 +27,9 @@ NO_RECIPE = {"name", "folder", "rows", "classes", "stores", "augmentation"} | {
     "test_time", "renew_statistics",
 }  # fmt: skip
 
+
+# Columns of the table of models that are left out where they are empty.
+MAY_LACK = ("probe", "below probe", "table", "seen by teachers")
 
 # Fields that only a layer on stored features has, and those of them and others that make a probe.
 OF_HEADS = {"train_views", "test_views", "head"}
@@ -156,17 +160,19 @@ def top1_line(right: pd.Series) -> str:
 def model_table(cfg: Shared) -> pd.DataFrame:
     """Compare all trained models of the run: how they do, how they differ, what they cost.
 
-    Prints how many parameters are the same for all.
+    Prints how many parameters are the same for all, and which networks are below the probe of
+    their own backbone.
 
     Returns
     -------
     DataFrame
         A row a model, the best first. Columns: model; top1 of the held-out images with low and
-        high, its 95 % interval (Wilson 1927), and n, their number; backbone, size, table (where the
-        report has it), learns from, seen by teachers (held-out images that a student's teachers
-        were trained on, which flatter it), balance, mix and epochs; every other parameter in which
-        the models differ; seconds, and the mean images_per_second and waiting of the epochs where
-        the log has them. What was not measured is missing.
+        high, its 95 % interval (Wilson 1927), and n, their number; probe, the top-1 of a probe of
+        the network's backbone, and below probe, yes where that is higher (see `floors`); backbone,
+        size, table (where the report has it), learns from, seen by teachers (held-out images that a
+        student's teachers were trained on, which flatter it), balance, mix and epochs; every other
+        parameter in which the models differ; seconds, and the mean images_per_second and waiting of
+        the epochs where the log has them. What was not measured is missing.
     """
     folders = trained_models(cfg)
     jobs = [read_job(folder / "job.json") for folder in folders]
@@ -176,11 +182,12 @@ def model_table(cfg: Shared) -> pd.DataFrame:
     differ = [name for name in parameters if parameters[name].dropna().map(repr).nunique() > 1]
     if same := parameters.shape[1] - len(differ):
         print(f"{same} more parameters are the same for all; job.json beside each model holds them")
-    recorded = _recorded(cfg)
+    recorded, floors = _recorded(cfg), read_floors(cfg, folders)
     rows = []
     for folder, job, own in zip(folders, jobs, parameters.to_dict("records"), strict=True):
         done = read_json(folder / "done.json")
         row = {"model": folder.name, **_judged(done["figures"])}
+        row |= beside_floor(row["top1"], floors.get(folder.name))
         report = recorded.get(folder.name, {})
         row |= {"backbone": job.backbone, "size": job.size, "table": report.get("table")}
         row |= {
@@ -193,8 +200,10 @@ def model_table(cfg: Shared) -> pd.DataFrame:
         rows.append(row | {"seconds": done["seconds"], **_throughput(folder / "log.csv")})
     found = pd.DataFrame(rows)
     found["epochs"] = found["epochs"].astype("Int64")
-    empty = [name for name in ("table", "seen by teachers") if found[name].isna().all()]
-    found = found.drop(columns=empty)
+    networks = found[[not is_probe(job) for job in jobs]].set_index("model")["top1"]
+    if said := said_of_floors(floors, networks.to_dict()):
+        print(said)
+    found = found.drop(columns=[name for name in MAY_LACK if found[name].isna().all()])
     return found.sort_values(["top1", "model"], ascending=[False, True], ignore_index=True)
 
 
