@@ -141,6 +141,9 @@ def changes_block() -> str:
     ]
     mixing = "`mix`, `mix_probability`, `mix_alpha`"
     rows += [[f"{mix.name} (`mix: {mix.kind}`)", mixing, mix.what] for mix in changes.MIXES]
+    both = " or ".join(mix.name for mix in changes.MIXES)
+    mixing += ", `mixup_alpha`"
+    rows += [[f"{both} (`mix: {changes.IN_TURNS}`)", mixing, "each mixed batch is one of both"]]
     return _table(["change", "parameters", "what it does"], rows)
 
 

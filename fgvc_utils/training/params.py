@@ -57,6 +57,14 @@ class Recipe(_Recipe):
         return self
 
     @model_validator(mode="after")
+    def _one_crop(self) -> "Recipe":
+        if self.crop_smallest and not self.random_crop:
+            raise ValueError(
+                "crop_smallest cuts at random: set random_crop to true, or crop_smallest to 0"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _computed_once(self) -> "Recipe":
         if self.compile and self.gradient_checkpointing:
             raise ValueError(
