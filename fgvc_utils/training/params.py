@@ -44,6 +44,7 @@ class Recipe(_Recipe):
     """How a network is trained, and on what: shared by 10_train and 20_distill."""
 
     name: FolderName
+    preset: str
     table: Table
     fold_table: Table
     held_out_fold: Annotated[int, Field(ge=-1)]

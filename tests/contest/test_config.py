@@ -54,6 +54,7 @@ DISTILL = SHARED | {
     "weights": "packaged",
     "size": 128,
     "name": "student",
+    "preset": "",
     "table": "04_lowq",
     "fold_table": "04_lowq",
     "held_out_fold": 0,

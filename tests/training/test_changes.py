@@ -21,7 +21,15 @@ from fgvc_utils.training.changes import CHANGES, MIXES, switched_on
 from fgvc_utils.training.recipes import training_job
 
 # What the notebooks have beside the recipe: of the run, of the data, and of what they show.
-NOTEBOOK_ONLY = {"name", "table", "fold_table", "held_out_fold", "decoded_gb", "feature_views"}
+NOTEBOOK_ONLY = {
+    "name",
+    "preset",
+    "table",
+    "fold_table",
+    "held_out_fold",
+    "decoded_gb",
+    "feature_views",
+}
 TRAINERS = ("10_train", "20_distill")
 
 
