@@ -23,6 +23,8 @@ DONE = "done.json"
 
 # A share that may not be the whole.
 Part = Annotated[float, Field(ge=0, lt=1)]
+# The longest side of a crop over its other one.
+Stretch = Annotated[float, Field(ge=1, le=4)]
 
 
 class Recipe(BaseModel):
@@ -36,6 +38,9 @@ class Recipe(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     random_crop: bool = True
+    # above 0 a random crop is of a random size too: the least share of the area that it may have
+    crop_smallest: Share = 0.0
+    crop_stretch: Stretch = 1.333
     train_ratio: Ratio = 1.15
     test_ratio: Ratio = 1.35
     epochs: Count = 1
@@ -62,10 +67,12 @@ class Recipe(BaseModel):
     balance: Literal["none", "oversample", "prior"] = "none"
     keep_prior: bool = False
     keep_empty: bool = False
-    # a kind of `training.changes.MIXES`
+    # a `training.changes.MixKind`
     mix: str = "none"
     mix_probability: Share = 0.5
     mix_alpha: Positive = 1.0
+    # that of Mixup where it takes turns with CutMix
+    mixup_alpha: Positive = 0.2
 
 
 class Distillation(BaseModel):

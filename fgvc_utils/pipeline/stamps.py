@@ -18,8 +18,8 @@ from fgvc_utils.pipeline.contest_file import Step
 from fgvc_utils.pipeline.stages import STAGES, vote_folder
 
 # Where a run lies and how its machine is used: neither changes what comes out. What lies below the
-# data root is an input of its own.
-WHEREABOUTS = {"contest", "run", "outputs", "data_root", "decoded_gb"} | machines.NAMES
+# data root is an input of its own, and what a preset sets is among the parameters.
+WHEREABOUTS = {"contest", "run", "outputs", "data_root", "decoded_gb", "preset"} | machines.NAMES
 
 # So many changes are named, the rest is counted.
 NAMED = 4

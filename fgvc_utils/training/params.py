@@ -44,6 +44,7 @@ class Recipe(_Recipe):
     """How a network is trained, and on what: shared by 10_train and 20_distill."""
 
     name: FolderName
+    preset: str
     table: Table
     fold_table: Table
     held_out_fold: Annotated[int, Field(ge=-1)]
@@ -54,6 +55,14 @@ class Recipe(_Recipe):
     def _ordered(self) -> "Recipe":
         if wrong := changes.misordered(self):
             raise ValueError(wrong)
+        return self
+
+    @model_validator(mode="after")
+    def _one_crop(self) -> "Recipe":
+        if self.crop_smallest and not self.random_crop:
+            raise ValueError(
+                "crop_smallest cuts at random: set random_crop to true, or crop_smallest to 0"
+            )
         return self
 
     @model_validator(mode="after")

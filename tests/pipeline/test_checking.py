@@ -533,6 +533,7 @@ def mistakes(found, root, tmp_path):
         "tabs": lambda: contest("run: a\n10_train:\n\tepochs: 3\n"),
         "neither a stage": lambda: contest("run: a\nepochz: 3\n10_train:\n"),
         "no such parameter": lambda: contest("run: a\n10_train:\n  epochz: 3\n"),
+        "preset": lambda: contest("run: a\n10_train:\n  preset: stronk\n"),
         "in params/": lambda: read_contest(tmp_path / "gone.yaml"),
         "should be a valid": lambda: contest("run: a\n10_train:\n  epochs: many\n"),
         "at least 2 items": lambda: contest("run: a\n40_submit:\n  columns: [image]\n"),
