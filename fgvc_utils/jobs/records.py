@@ -39,11 +39,25 @@ class Recipe(BaseModel):
     train_ratio: Ratio = 1.15
     test_ratio: Ratio = 1.35
     epochs: Count = 1
+    # radam+sgd: RAdam for `radam_share` of the steps, then SGD
+    optimiser: Literal["radam+sgd", "adamw", "radam", "sgd"] = "radam+sgd"
     base_lr: Positive = 0.001
     radam_lr: Positive = 0.001
     radam_share: Share = 0.15
     momentum: Share = 0.9
+    # share of the steps in which the rate rises from 0, before its cosine
+    warm_up: Part = 0.0
+    # the classifier's rate over that of the layer before it
+    head_lr_scale: Positive = 1.0
+    # each layer's rate over that of the next one towards the classifier
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    # the longest that a step's gradient may be, over all weights; 0 for any
+    clip_norm: NotNegative = 0.0
+    # BatchNorm uses and keeps the running statistics that the network came with
+    freeze_statistics: bool = False
     weight_decay: NotNegative = 0.0
+    # whether biases and the weights of norms are decayed too
+    decay_norms: bool = True
     label_smoothing: Part = 0.0
     # weights are averaged over the steps with this decay, 0 for not at all
     ema_decay: Part = 0.0
@@ -119,7 +133,7 @@ class Job(Recipe, Distillation):
     # a head's form: one layer, or a convolution over the stores or along their features
     head: Literal["linear", "convolution", "convolution-along"] = "linear"
     # lbfgs fits a linear head on all its rows and views at once; epochs are its most steps
-    optimiser: Literal["radam", "sgd", "adam", "radam+sgd", "lbfgs"] = "radam"
+    optimiser: Literal["radam", "sgd", "adamw", "radam+sgd", "lbfgs"] = "radam"
     # above 0 the job only tries rates, from low to high in so many steps, and keeps their losses
     rate_sweep_steps: int = 0
     # the cache whose decoded pictures are read where they are there, else its JPEGs are decoded

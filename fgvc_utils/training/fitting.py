@@ -31,6 +31,7 @@ from fgvc_utils.training.callbacks import (
     Autocast,
     Average,
     Distributed,
+    FrozenStatistics,
     KeepStatistics,
     RateSweep,
     Steps,
@@ -94,7 +95,7 @@ class Account(Callback):
         if self.average is not None:
             self.average.network.load_state_dict(last["average"])
         self.steps.done = last["steps"]
-        self.learn.opt = self.steps.make_optimiser(self.learn.splitter(self.learn.model))
+        self.learn.opt = self.steps.make_optimiser(self.learn.model)
         self.learn.opt.load_state_dict(last["optimiser"])
         self.history, self.start_epoch = last["history"], last["epoch"] + 1
         self.progress.note(self.job.name, f"goes on after epoch {self.start_epoch}")
@@ -290,17 +291,17 @@ def _learner(
         callbacks.append(Distributed(processes))
     if job.gradient_checkpointing:
         callbacks.append(KeepStatistics())
+    if job.freeze_statistics:
+        callbacks.append(FrozenStatistics())
     dtype = autocast_dtype(job.precision, processes.device)
     if dtype is not None:
         callbacks.append(Autocast(processes.device.type, dtype))
     objective = Objective(job.label_smoothing, job.teacher_weight, job.temperature)
     loaders = DataLoaders(train, [], path=Path(job.folder))
-    learner = Learner(
-        loaders, network, objective, cbs=callbacks, path=Path(job.folder), wd=job.weight_decay
-    )
+    learner = Learner(loaders, network, objective, cbs=callbacks, path=Path(job.folder))
     # Account does what these two would do, for processes and notebooks alike.
     learner.remove_cbs([c for c in learner.cbs if c.name in ("recorder", "progress")])
-    learner.opt = steps.make_optimiser(learner.splitter(network))
+    learner.opt = steps.make_optimiser(network)
     return learner
 
 

@@ -57,7 +57,6 @@ def training_job(
         rows=str(folder / "rows.parquet"),
         classes=classes,
         fit="full",
-        optimiser="radam+sgd",
         augmentation=switched_on(cfg),
         teachers=[str(teacher / "predictions") for teacher in teachers],
         teacher_weight=teacher_weight,
@@ -193,7 +192,8 @@ def rate_sweeps(job: Job, rows: pd.DataFrame, steps: int) -> dict[str, Rows]:
     Smith, Cyclical learning rates for training neural networks, WACV 2017.
     """
     sweeps = {}
-    for optimiser in ("radam", "sgd") if steps else ():
+    tried = ("radam", "sgd") if job.optimiser == "radam+sgd" else (job.optimiser,)
+    for optimiser in tried if steps else ():
         sweep = job.elsewhere(
             Path(job.folder) / "rates" / optimiser,
             f"{job.name}: rates for {optimiser}",

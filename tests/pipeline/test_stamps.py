@@ -208,7 +208,7 @@ def test_a_parameter_that_a_stamp_does_not_know_counts_by_its_neutral_default(co
     assert set(planned(contest.read()).values()) == {"skip"}
     plan = planned(contest.read(**{"40_submit": CONTEST["40_submit"] | {"slack": 2.0}}))
     assert plan["40_submit"] == "run: changed: slack"
-    rounds = [{"optimiser": "radam", "seed": 1}, {"optimiser": "adam", "mirror": False}]
+    rounds = [{"optimiser": "radam", "seed": 1}, {"optimiser": "adamw", "mirror": False}]
     assert planned(contest.read(**{"03_fine": {"rounds": rounds}}))["03_fine"] == (
         "run: changed: rounds"
     )
