@@ -6,23 +6,34 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from fgvc_utils.contest.parameters import Count, CountOrZero, NotNegative, Positive, Ratio, Share
+from fgvc_utils.contest.parameters import (
+    Count,
+    CountOrZero,
+    NotNegative,
+    Positive,
+    Ratio,
+    Share,
+)
 from fgvc_utils.core.files import read_json
 from fgvc_utils.core.reading import refused_by_name
 from fgvc_utils.jobs.views import TestView
 
 # Where a job reads and writes; what lies there counts, not where it lies.
-PLACES = ("folder", "rows", "trained", "decoded")
+PLACES = ("folder", "rows", "trained", "start_weights", "probe", "decoded")
 LISTS_OF_PLACES = ("stores", "teachers")
 
 # What a job may leave for others, below its folder.
 WEIGHTS = "weights.safetensors"
+# the weights that a fit ended with, where it keeps others
+TUNED = "tuned.safetensors"
 RATES = "rates.csv"
 PREDICTIONS = "predictions"
 DONE = "done.json"
 
 # A share that may not be the whole.
 Part = Annotated[float, Field(ge=0, lt=1)]
+# The name of a model, or none.
+StartName = Annotated[str, Field(pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]*)?$", max_length=100)]
 
 
 class Recipe(BaseModel):
@@ -38,7 +49,12 @@ class Recipe(BaseModel):
     random_crop: bool = True
     train_ratio: Ratio = 1.15
     test_ratio: Ratio = 1.35
-    epochs: Count = 1
+    # the name of an earlier model of the run from which the fit begins, its classifier too
+    start: StartName = ""
+    # probe: the classifier begins as one that was fitted on the features of the frozen network
+    start_head: Literal["random", "probe"] = "random"
+    # 0 where it begins from an earlier model, which it then is
+    epochs: CountOrZero = 1
     # radam+sgd: RAdam for `radam_share` of the steps, then SGD
     optimiser: Literal["radam+sgd", "adamw", "radam", "sgd"] = "radam+sgd"
     base_lr: Positive = 0.001
@@ -61,6 +77,10 @@ class Recipe(BaseModel):
     label_smoothing: Part = 0.0
     # weights are averaged over the steps with this decay, 0 for not at all
     ema_decay: Part = 0.0
+    # the weights are the mean of those at the end of the last so many epochs, 0 for the last ones
+    swa_epochs: CountOrZero = 0
+    # share of the tuned weights in those that are kept; the rest are those the fit began with
+    tuned_share: Share = 1.0
     dropout: Part = 0.0
     drop_path: Part = 0.0
     global_batch: Count = 32
@@ -122,6 +142,10 @@ class Job(Recipe, Distillation):
     test_time: TestView = "centre"
     # the weights.safetensors of another job: what it learned, its classifier too
     trained: str = ""
+    # the weights.safetensors of the model that `start` names
+    start_weights: str = ""
+    # the weights.safetensors of a linear head on this network's features; see `start_head`
+    probe: str = ""
     # BatchNorm statistics are taken anew from the train images before anything is predicted
     renew_statistics: bool = False
     # the folders of features that a head reads, side by side
@@ -132,6 +156,8 @@ class Job(Recipe, Distillation):
     test_views: list[str] = ["features"]
     # a head's form: one layer, or a convolution over the stores or along their features
     head: Literal["linear", "convolution", "convolution-along"] = "linear"
+    # one scale for each channel of the features, or one for all of them and their mean as it is
+    head_scale: Literal["channel", "common"] = "channel"
     # lbfgs fits a linear head on all its rows and views at once; epochs are its most steps
     optimiser: Literal["radam", "sgd", "adamw", "radam+sgd", "lbfgs"] = "radam"
     # above 0 the job only tries rates, from low to high in so many steps, and keeps their losses

@@ -11,6 +11,7 @@ from timm.optim import SGDW
 from timm.utils import ModelEmaV3
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel
 
 with warnings.catch_warnings():
     # fastai's own imports warn of torch.jit and of a pandas option; neither is ours to mend.
@@ -280,6 +281,50 @@ class Average(Callback):
         """The averaged network."""
         return self.average.module
 
+    def state(self) -> dict[str, torch.Tensor]:
+        """Return what a fit that goes on needs of it."""
+        return self.network.state_dict()
+
+    def restore(self, state: dict[str, torch.Tensor]) -> None:
+        """Go on from what `state` gave."""
+        self.network.load_state_dict(state)
+
     def after_batch(self) -> None:
         if self.training and self.steps.last_of_step:
             self.average.update(plain_network(self.learn.model), step=self.steps.done)
+
+
+class EpochMean(Callback):
+    """The mean of the weights at the end of each of the last epochs: torch's own.
+
+    Its BatchNorm statistics are those of the last epoch, so they are to be taken anew.
+
+    References
+    ----------
+    Izmailov et al., Averaging weights leads to wider optima and better generalization, UAI 2018
+    (SWA).
+    """
+
+    order = 55
+
+    def __init__(self, network: nn.Module, first: int) -> None:
+        self.mean = AveragedModel(network)
+        # Counted from 0; a fit that goes on passes over the epochs that it has.
+        self.first = first
+
+    @property
+    def network(self) -> nn.Module:
+        """The network of the mean."""
+        return self.mean.module
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Return what a fit that goes on needs of it."""
+        return self.mean.state_dict()
+
+    def restore(self, state: dict[str, torch.Tensor]) -> None:
+        """Go on from what `state` gave."""
+        self.mean.load_state_dict(state)
+
+    def after_epoch(self) -> None:
+        if self.epoch >= max(self.first, self.learn.account.start_epoch):
+            self.mean.update_parameters(plain_network(self.learn.model))

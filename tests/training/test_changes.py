@@ -22,6 +22,7 @@ from fgvc_utils.training.recipes import training_job
 
 # What the notebooks have beside the recipe: of the run, of the data, and of what they show.
 NOTEBOOK_ONLY = {"name", "table", "fold_table", "held_out_fold", "decoded_gb", "feature_views"}
+NOTEBOOK_ONLY |= {"start_head_decays"}
 TRAINERS = ("10_train", "20_distill")
 
 
@@ -127,11 +128,14 @@ def test_a_job_takes_every_setting_of_the_recipe_by_name(given):
     other = other_values(record, defaults, shared)
     assert set(other) == shared
     other |= {"seed": 7, "size": 96, "backbone": "b", "weights": "hub"}
-    # These two exclude each other.
-    for left in ("compile", "gradient_checkpointing"):
-        cfg = record(**(defaults | other | {left: False}))
+    # Pairs that exclude each other, and weights that a start has itself.
+    pairs = {"compile": "gradient_checkpointing", "ema_decay": "swa_epochs", "start": "weights"}
+    neutral = {"start": "", "weights": "none", "ema_decay": 0, "swa_epochs": 0}
+    for kept in (pairs.keys(), pairs.values()):
+        left = {*pairs, *pairs.values()} - set(kept)
+        cfg = record(**(defaults | other | {name: neutral.get(name, False) for name in left}))
         job = training_job(cfg, "a", ["x"], teachers=[Path("t")], teacher_weight=0.5)
-        for name in other.keys() - {left}:
+        for name in other.keys() - left:
             assert getattr(job, name) == getattr(cfg, name) != Job.model_fields[name].default, name
 
 
@@ -140,7 +144,19 @@ def other_values(record, defaults, names):
     found = {}
     for name in names:
         neutral = Job.model_fields[name].default
-        for value in (True, False, 0.25, 1.25, 3, "adamw", "mixup", "bfloat16", "device", "prior"):
+        for value in (
+            True,
+            False,
+            0.25,
+            1.25,
+            3,
+            "adamw",
+            "probe",
+            "mixup",
+            "bfloat16",
+            "device",
+            "prior",
+        ):
             if value == neutral or type(value) is not type(neutral):
                 continue
             try:
@@ -153,7 +169,7 @@ def other_values(record, defaults, names):
 
 
 def test_a_jobs_settings_are_held_to_their_ranges(tmp_path):
-    for wrong in ({"base_lr": 0}, {"label_smoothing": 1}, {"epochs": 0}, {"test_ratio": 0.5}):
+    for wrong in ({"base_lr": 0}, {"label_smoothing": 1}, {"epochs": -1}, {"test_ratio": 0.5}):
         with pytest.raises(ValidationError, match=next(iter(wrong))):
             small_job(tmp_path, **wrong)
 
