@@ -121,7 +121,7 @@ def test_a_stage_takes_of_a_preset_what_it_has(preset, contest):
         ("processes: 2", "mine.yaml: 'processes' is no parameter"),
         ("- epochs", "mine.yaml holds no names with values"),
         ("epochs: 3\nepochs: 4", "mine.yaml, line 2: 'epochs' appears twice"),
-        ("epochs: 0", "10_train: with preset 'mine' .*mine.yaml.*epochs = 0"),
+        ("epochs: -1", "10_train: with preset 'mine' .*mine.yaml.*epochs = -1"),
     ],
 )
 def test_what_is_wrong_with_a_preset_names_its_file(preset, contest, text, said):
