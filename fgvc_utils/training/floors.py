@@ -54,7 +54,7 @@ def floor_jobs(cfg: Shared, models: Sequence[Path]) -> dict[str, Rows]:
     jobs, stored = {}, _stored_features(cfg)
     for model, job in _networks(models).items():
         rows = read_rows(job)
-        features = stored.get((job.backbone, job.weights))
+        features = stored.get((job.backbone, _first_weights(job)))
         if features is None or not rows["validate"].any() or _own_probe(job, models):
             continue
         folder = work_folder(cfg, "floors", model)
@@ -139,6 +139,13 @@ def _networks(models: Sequence[Path]) -> dict[str, Job]:
     """The models that are no probes, by name."""
     jobs = {model.name: read_job(model / "job.json") for model in models}
     return {name: job for name, job in jobs.items() if not is_probe(job)}
+
+
+def _first_weights(job: Job) -> str:
+    """Where the weights came from that a network began with, or those that it began from."""
+    while job.start_weights:
+        job = read_job(Path(job.start_weights).parent / "job.json")
+    return job.weights
 
 
 def _stored_features(cfg: Shared) -> dict[tuple[str, str], Job]:
