@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import pandas as pd
+
 from fgvc_utils.contest.config import Shared
 from fgvc_utils.core.files import read_json
 from fgvc_utils.jobs.features import VIEWS
@@ -108,6 +110,12 @@ def beside_floor(top1: float, floor: Floor | None) -> dict[str, float | str | No
     if floor is None:
         return {"probe": None, "below probe": None}
     return {"probe": floor.top1, "below probe": "yes" if top1 < floor.top1 else "no"}
+
+
+def with_floors(table: pd.DataFrame, floors: Mapping[str, Floor]) -> pd.DataFrame:
+    """Return a table by model, which has their top1, with the columns of `beside_floor`."""
+    beside = [beside_floor(top1, floors.get(name)) for name, top1 in table["top1"].items()]
+    return table.join(pd.DataFrame(beside, index=table.index, columns=["probe", "below probe"]))
 
 
 def said_of_floors(floors: Mapping[str, Floor], top1: Mapping[str, float]) -> str:
