@@ -224,8 +224,8 @@ def test_a_refit_answers_for_test_images_and_moves_no_held_out_figure(run, capsy
     of_refit = Store(refit / "predictions").probabilities(TEST)
     (_, block), = after.of_models.blocks(TEST, ["good"])  # fmt: skip
     np.testing.assert_allclose(block["good"], of_refit, rtol=1e-6)
-    layers = [job.stores for job in after.layers.values()]
-    assert not any("refit" in store for stores in layers for store in stores)
+    read = [Path(store).parent for job in after.layers.values() for store in job.stores]
+    assert refit not in read and run / "models/good" in read
     assert json.loads((run / "report.json").read_text())["30_ensemble"]["refitted"] == ["good"]
 
 
