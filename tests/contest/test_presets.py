@@ -19,7 +19,7 @@ from fgvc_utils.training.changes import parameter_types
 from fgvc_utils.training.params import TrainParams
 
 # Parts of a recipe that go with the size of the data or with the machine.
-OF_DATA = {"epochs", "global_batch"}
+OF_DATA = {"epochs", "global_batch", "start"}
 OF_MACHINE = {"micro_batch", "precision", "gradient_checkpointing", "compile", "changes_on"}
 PICTURES = {"random_crop", "crop_smallest", "crop_stretch", "train_ratio", "test_ratio"}
 PICTURES |= {"mix", "mix_probability", "mix_alpha", "mixup_alpha", "label_smoothing"}
