@@ -47,7 +47,9 @@ def inputs_of(step: Step) -> dict[str, str]:
     if stage.model_parameters:
         models = _models(folder, stage.models_named(cfg), students=stage.takes_students)
         for model in models:
-            digests |= _model_digests(model)
+            # Refits answer in a vote; they teach nobody.
+            refitted = _model_digests(model) if stage.makes == "vote" else {}
+            digests |= {f"models/{model.name}": result_of(model)} | refitted
     if start := stage.start_named(cfg):
         digests[f"models/{start}"] = result_of(folder / "models" / start)
     for name in stage.files_named(cfg):
