@@ -576,6 +576,7 @@ def mistakes(found, root, tmp_path):
         "CUDA GPUs": lambda: found(device="cuda", processes=64),
         "No space left": full,
         "run the notebook": lambda: tables.read_table(tmp_path / "04_lowq.parquet"),
+        "start names": lambda: found(s10_train={"start": "absent"}),
         "teachers names": lambda: found(s20_distill={"teachers": ["absent"]}),
         "no stage before it makes it": lambda: found(s03_fine=None),
         "other classes": old_model,
