@@ -16,11 +16,13 @@ from fgvc_utils.contest.parameters import (
     FolderName,
     NotNegative,
     Parameters,
+    Positive,
     Ratio,
     Share,
     Table,
 )
 from fgvc_utils.jobs import records
+from fgvc_utils.jobs.features import VIEWS
 from fgvc_utils.training import changes
 
 
@@ -99,6 +101,10 @@ class Recipe(_Recipe):
 class TrainParams(Shared, Network, Recipe):
     """10_train."""
 
+    fit: Literal["network", "probe"]
+    probe_backbones: list[FolderName]
+    probe_views: Annotated[list[Literal[VIEWS]], Field(min_length=1)]
+    probe_decays: Annotated[list[Positive], Field(min_length=1)]
     test_ratios: list[Ratio]
     tuned_shares: list[Share]
     rate_sweep_steps: CountOrZero
