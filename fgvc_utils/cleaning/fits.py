@@ -7,12 +7,13 @@ from typing import Any
 import pandas as pd
 
 from fgvc_utils.cleaning.params import CrossParams, Round
+from fgvc_utils.contest.config import FurtherNetwork, features_folder, networks_of
 from fgvc_utils.jobs.records import Job
 from fgvc_utils.jobs.rows import Rows, job_rows
 from fgvc_utils.jobs.running import work_folder
 
 
-def feature_job(cfg: Any, inventory: pd.DataFrame, backbone: str = "") -> Rows:
+def feature_job(cfg: Any, inventory: pd.DataFrame, network: FurtherNetwork | None = None) -> Rows:
     """The job that computes frozen features of all readable images and their mirror images.
 
     Stages that ask for the same network and size get the same job, so the features are computed
@@ -24,20 +25,20 @@ def feature_job(cfg: Any, inventory: pd.DataFrame, backbone: str = "") -> Rows:
         A stage's parameters, with backbone, weights, size and test_ratio.
     inventory
         What 01 noted of each file.
-    backbone
-        The network, by its timm name; by default that of the parameters.
+    network
+        The network with its weights and size; by default that of the parameters.
     """
-    backbone = backbone or cfg.backbone
-    folder = cfg.folder / "features" / f"{backbone}-{cfg.size}"
+    network = network or networks_of(cfg)[0]
+    folder = features_folder(cfg, network)
     job = Job(
-        name=f"features {backbone} at {cfg.size} px",
+        name=f"features {network.backbone} at {network.size} px",
         folder=str(folder),
         rows=str(folder / "rows.parquet"),
         classes=[],
         fit="none",
-        backbone=backbone,
-        weights=cfg.weights,
-        size=cfg.size,
+        backbone=network.backbone,
+        weights=network.weights,
+        size=network.size,
         test_ratio=cfg.test_ratio,
         keep=["features", "mirror"],
         keep_weights=False,
@@ -49,7 +50,7 @@ def feature_jobs(cfg: CrossParams, inventory: pd.DataFrame) -> list[Rows]:
     """The features of all backbones that a stage's heads learn from; none where `fit` is full."""
     if cfg.fit == "full":
         return []
-    return [feature_job(cfg, inventory, name) for name in (cfg.backbone, *cfg.further_backbones)]
+    return [feature_job(cfg, inventory, network) for network in networks_of(cfg)]
 
 
 def cleaning_job(

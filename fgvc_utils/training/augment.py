@@ -18,6 +18,7 @@ from torchvision.transforms.v2 import functional as F
 
 from fgvc_utils.training.colour import ColourJitter
 from fgvc_utils.training.random_change import RandomChange, by_group, onto
+from fgvc_utils.training.resizing import PLAIN, Resizing
 
 Transform = Callable[[torch.Tensor], torch.Tensor]
 
@@ -27,7 +28,23 @@ def to_tensor(picture: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(picture).permute(2, 0, 1)
 
 
-def test_view(size: int, ratio: float) -> Transform:
+def resize(side: int, resizing: Resizing, *, squash: bool = False) -> Transform:
+    """Return what resizes a picture, with antialiasing.
+
+    Parameters
+    ----------
+    side : int
+        The shorter side of what comes out, px; with `squash` both.
+    resizing : Resizing
+        Names the interpolation.
+    squash : bool
+        Whether the aspect is given up.
+    """
+    interpolation = v2.InterpolationMode(resizing.interpolation)
+    return v2.Resize([side, side] if squash else side, interpolation, antialias=True)
+
+
+def test_view(size: int, ratio: float, resizing: Resizing = PLAIN) -> Transform:
     """Return the view that is predicted: the centre crop of a resized picture.
 
     Parameters
@@ -36,15 +53,20 @@ def test_view(size: int, ratio: float) -> Transform:
         Side of the crop, px.
     ratio : float
         Shorter side of the resized picture / size; 1.35 in the original.
+    resizing : Resizing
+        How it is resized, of the network that looks at it.
 
     References
     ----------
     Touvron et al., Fixing the train-test resolution discrepancy, NeurIPS 2019.
     """
-    return v2.Compose([v2.Resize(round(size * ratio), antialias=True), v2.CenterCrop(size)])
+    resized = resize(round(size * ratio), resizing, squash=resizing.squash)
+    return v2.Compose([resized, v2.CenterCrop(size)])
 
 
-def train_view(size: int, ratio: float, random_crop: bool = True) -> Transform:
+def train_view(
+    size: int, ratio: float, random_crop: bool = True, resizing: Resizing = PLAIN
+) -> Transform:
     """Return the view that is trained on: a random crop of a resized picture.
 
     Parameters
@@ -55,9 +77,11 @@ def train_view(size: int, ratio: float, random_crop: bool = True) -> Transform:
         Shorter side of the resized picture / size; 1.15 in the original.
     random_crop : bool
         Whether the crop is random; else it is the centre.
+    resizing : Resizing
+        How it is resized, of the network that looks at it.
     """
     crop = v2.RandomCrop(size) if random_crop else v2.CenterCrop(size)
-    return v2.Compose([v2.Resize(round(size * ratio), antialias=True), crop])
+    return v2.Compose([resize(round(size * ratio), resizing), crop])
 
 
 def _uniform(low: float, high: float) -> float:

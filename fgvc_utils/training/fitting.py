@@ -41,6 +41,7 @@ from fgvc_utils.training.convex import fit_layer
 from fgvc_utils.training.feed import GlobalBatches
 from fgvc_utils.training.held_out import evaluate, held_out_batches
 from fgvc_utils.training.loading import OnDevice, loader
+from fgvc_utils.training.lora import merged
 from fgvc_utils.training.losses import Objective
 from fgvc_utils.training.material import Material
 from fgvc_utils.training.micro_batches import largest_micro_batch
@@ -225,6 +226,7 @@ def fit(
         network, history = _fit_at_once(job, material, network, processes, progress)
     else:
         network, history = _fit_by_steps(job, material, network, processes, progress)
+        network = merged(network)
     if processes.first:
         _keep_fit(job, network, history)
     return network, history

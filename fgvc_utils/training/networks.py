@@ -10,6 +10,7 @@ from torch import nn
 from fgvc_utils.jobs.records import Job
 from fgvc_utils.training import backbones, balance
 from fgvc_utils.training.heads import Head
+from fgvc_utils.training.lora import add_adapters
 from fgvc_utils.training.material import Material
 from fgvc_utils.training.weights import read_state
 
@@ -84,6 +85,8 @@ def new_network(job: Job, material: Material) -> nn.Module:
         )
         if job.trained:
             load_trained(network, job)
+        if job.fit == "full" and job.lora_rank:
+            add_adapters(network, job.backbone, job.lora_rank, job.lora_alpha)
     else:
         widths = [store.read("features", material.ids[:1]).shape[1] for store in material.stores]
         rows = material.fit_rows[:: max(1, len(material.fit_rows) // STANDARDISE_ROWS)]

@@ -75,6 +75,8 @@ DISTILL = SHARED | {
     "micro_batch": 32,
     "precision": "auto",
     "gradient_checkpointing": False,
+    "lora_rank": 0,
+    "lora_alpha": 16.0,
     "changes_on": "workers",
     "compile": False,
     "balance": "none",
