@@ -18,8 +18,8 @@ from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fgvc_utils.contest import tables
-from fgvc_utils.contest.contest_file import parameters_cell
+from fgvc_utils.contest import presets, tables
+from fgvc_utils.contest.contest_file import notebook_defaults, parameters_cell
 from fgvc_utils.contest.places import NOTEBOOKS, PROJECT
 from fgvc_utils.core.files import read_json
 from fgvc_utils.pipeline import stages
@@ -34,6 +34,12 @@ stages' records (what each takes; for the hardware also defaults and help). Set 
 contest file, under its stage, or at the left margin for all stages that have it; or in the
 notebook's parameters cell; or with `papermill -p`. Numbers such as 02 stand for the stages.
 In a line of help, `posterior:` or `rank:` before the text means: only with that `rule`.
+
+"""
+PRESETS_HEAD = """## Presets
+
+`preset` in a section of 10 or 20 takes the values of a file in `params/presets/`; the contest file,
+the cell and `-p` go before them. A dash: it stays at the default.
 
 """
 TYPES = {"boolean": "true, false", "string": "text", "integer": "whole number", "number": "number"}
@@ -113,7 +119,20 @@ def parameters_page() -> str:
         where = "all" if len(defaults[name]) == len(stages.STAGES) else where
         cells = [f"`{name}`", where, _joined(defaults[name]), _joined(takes[name])]
         rows.append([*cells, _joined(helps[name])])
-    return PARAMETERS_HEAD + _table(["parameter", "stages", "default", "takes", "help"], rows)
+    page = PARAMETERS_HEAD + _table(["parameter", "stages", "default", "takes", "help"], rows)
+    return f"{page}\n{PRESETS_HEAD}{presets_table()}"
+
+
+def presets_table() -> str:
+    """What each preset that ships sets, a row a parameter."""
+    names = presets.preset_names()
+    known = {name for stage in ("10_train", "20_distill") for name in notebook_defaults(stage)}
+    values = [presets.preset_values(name, known) for name in names]
+    rows = [
+        [f"`{name}`", *(f"`{json.dumps(own[name])}`" if name in own else "–" for own in values)]
+        for name in sorted({name for own in values for name in own})
+    ]
+    return _table(["parameter", *(f"`{name}`" for name in names)], rows)
 
 
 # Stages and columns
@@ -141,6 +160,9 @@ def changes_block() -> str:
     ]
     mixing = "`mix`, `mix_probability`, `mix_alpha`"
     rows += [[f"{mix.name} (`mix: {mix.kind}`)", mixing, mix.what] for mix in changes.MIXES]
+    both = " or ".join(mix.name for mix in changes.MIXES)
+    mixing += ", `mixup_alpha`"
+    rows += [[f"{both} (`mix: {changes.IN_TURNS}`)", mixing, "each mixed batch is one of both"]]
     return _table(["change", "parameters", "what it does"], rows)
 
 

@@ -15,7 +15,7 @@ from fgvc_utils.contest.places import PROJECT
 from fgvc_utils.looking.augment_sheet import HEAD, LINE
 
 NOTEBOOK = PROJECT / "outputs" / "demo" / "10_train-lite0-cutmix.ipynb"
-GRADED = 6
+GRADED = 10
 
 
 def main() -> None:

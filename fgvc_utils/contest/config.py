@@ -32,6 +32,7 @@ from fgvc_utils.contest.parameters import (
     written_names,
 )
 from fgvc_utils.contest.places import PROJECT, as_folder_name
+from fgvc_utils.contest.presets import preset_values, said_preset
 
 
 class Shared(Machines):
@@ -48,9 +49,10 @@ class Shared(Machines):
         """The record of a notebook's parameters: `cfg = TrainParams.read(globals(), STAGE)`.
 
         Declared names alone are taken. A value counts as set where papermill injected it or where
-        it differs from the notebook's default; it beats the contest file, which beats the default.
-        Among several sections of a stage the parameter `name` chooses where it is set, else the
-        first one counts. What the file sets, and what is set otherwise than there, is printed.
+        it differs from the notebook's default; it beats the contest file, which beats the preset
+        (see `presets`), which beats the default. Among several sections of a stage the parameter
+        `name` chooses where it is set, else the first one counts. What the file and the preset set,
+        and what is set otherwise than there, is printed.
 
         Parameters
         ----------
@@ -63,7 +65,8 @@ class Shared(Machines):
         ------
         ParameterError
             A parameter is missing, of the wrong type or out of range, papermill or the cell sets a
-            name that the stage does not have, or the contest file is not there or not right.
+            name that the stage does not have, or the contest file or the preset is not there or not
+            right.
         """
         injected, usual = injected_names(), notebook_defaults(stage)
         set_here = injected | written_names()
@@ -77,16 +80,19 @@ class Shared(Machines):
         contest = here.get("contest")
         path = find_contest(contest) if isinstance(contest, str) else None
         if not path:
-            return cls(**(here | strangers))
+            cfg, preset = _with_preset(cls, here, chosen | strangers)
+            _print_preset(cfg, preset, chosen, here)
+            return cfg
         file = read_contest_file(path)
         section = file.section(stage, chosen.get("name"))
         place = file.where(stage, chosen.get("name"))
         # By itself first: an error in the file names the file.
         by_file = from_file(cls, file, stage, section)
         there = file.values(section, cls.model_fields)
-        cfg = cls(**(here | there | chosen | strangers))
+        cfg, preset = _with_preset(cls, here, there | chosen | strangers)
         taken = [n for n in there if n not in chosen and not _same(there[n], here.get(n))]
         print(f"parameters of {shown_path(path)}, {place}{_listed(taken, there)}")
+        _print_preset(cfg, preset, there | chosen, here)
         own = [n for n in chosen if getattr(cfg, n) != getattr(by_file, n)]
         own = [n for n in own if n not in ("contest", "name")]
         if own:
@@ -176,7 +182,7 @@ def features_folder(cfg: Shared, network: FurtherNetwork) -> Path:
 def from_file(
     record: type[Shared], file: ContestFile, stage: str, section: dict[str, Any]
 ) -> Shared:
-    """The record of a stage as a section of a contest file and the notebook's defaults give it.
+    """The record of a stage as a section of a contest file, its preset and the defaults give it.
 
     Raises
     ------
@@ -185,10 +191,37 @@ def from_file(
     """
     values = {"contest": shown_path(file.path)} | file.values(section, record.model_fields)
     try:
-        return record(**(notebook_defaults(stage) | values))
+        return _with_preset(record, notebook_defaults(stage), values)[0]
     except ParameterError as error:
         which = f", {section['name']!r}" if stage in file.listed and "name" in section else ""
         raise ParameterError(f"{file.path}, section {stage}{which}: {error}") from None
+
+
+def _with_preset(
+    record: type[Shared], usual: Mapping[str, Any], values: Mapping[str, Any]
+) -> tuple[Shared, dict[str, Any]]:
+    """A stage's record of usual values and others that beat them, and what its preset sets.
+
+    The preset that either names stands between the two.
+    """
+    given = {**usual, **values}
+    name = given.get("preset") if "preset" in record.model_fields else None
+    preset = preset_values(name, record.model_fields)
+    try:
+        return record(**{**usual, **preset, **values}), preset
+    except ParameterError as error:
+        if set(preset) - set(values):
+            raise ParameterError(f"with{said_preset(name)[1:]}: {error}") from None
+        raise
+
+
+def _print_preset(
+    cfg: Shared, preset: dict[str, Any], set_there: Mapping[str, Any], usual: Mapping[str, Any]
+) -> None:
+    """Say what a preset sets that is neither set otherwise nor as it usually is."""
+    taken = [n for n in preset if n not in set_there and not _same(preset[n], usual.get(n))]
+    if taken:
+        print(f"set by{said_preset(cfg.preset)[1:]}{_listed(taken, preset)}")
 
 
 def _same(one: Any, other: Any) -> bool:

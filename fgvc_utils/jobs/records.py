@@ -6,23 +6,36 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from fgvc_utils.contest.parameters import Count, CountOrZero, NotNegative, Positive, Ratio, Share
+from fgvc_utils.contest.parameters import (
+    Count,
+    CountOrZero,
+    NotNegative,
+    Positive,
+    Ratio,
+    Share,
+)
 from fgvc_utils.core.files import read_json
 from fgvc_utils.core.reading import refused_by_name
 from fgvc_utils.jobs.views import TestView
 
 # Where a job reads and writes; what lies there counts, not where it lies.
-PLACES = ("folder", "rows", "trained", "decoded")
+PLACES = ("folder", "rows", "trained", "start_weights", "probe", "decoded")
 LISTS_OF_PLACES = ("stores", "teachers")
 
 # What a job may leave for others, below its folder.
 WEIGHTS = "weights.safetensors"
+# the weights that a fit ended with, where it keeps others
+TUNED = "tuned.safetensors"
 RATES = "rates.csv"
 PREDICTIONS = "predictions"
 DONE = "done.json"
 
 # A share that may not be the whole.
 Part = Annotated[float, Field(ge=0, lt=1)]
+# The longest side of a crop over its other one.
+Stretch = Annotated[float, Field(ge=1, le=4)]
+# The name of a model, or none.
+StartName = Annotated[str, Field(pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]*)?$", max_length=100)]
 
 
 class Recipe(BaseModel):
@@ -36,17 +49,43 @@ class Recipe(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     random_crop: bool = True
+    # above 0 a random crop is of a random size too: the least share of the area that it may have
+    crop_smallest: Share = 0.0
+    crop_stretch: Stretch = 1.333
     train_ratio: Ratio = 1.15
     test_ratio: Ratio = 1.35
-    epochs: Count = 1
+    # the name of an earlier model of the run from which the fit begins, its classifier too
+    start: StartName = ""
+    # probe: the classifier begins as one that was fitted on the features of the frozen network
+    start_head: Literal["random", "probe"] = "random"
+    # 0 where it begins from an earlier model, which it then is
+    epochs: CountOrZero = 1
+    # radam+sgd: RAdam for `radam_share` of the steps, then SGD
+    optimiser: Literal["radam+sgd", "adamw", "radam", "sgd"] = "radam+sgd"
     base_lr: Positive = 0.001
     radam_lr: Positive = 0.001
     radam_share: Share = 0.15
     momentum: Share = 0.9
+    # share of the steps in which the rate rises from 0, before its cosine
+    warm_up: Part = 0.0
+    # the classifier's rate over that of the layer before it
+    head_lr_scale: Positive = 1.0
+    # each layer's rate over that of the next one towards the classifier
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    # the longest that a step's gradient may be, over all weights; 0 for any
+    clip_norm: NotNegative = 0.0
+    # BatchNorm uses and keeps the running statistics that the network came with
+    freeze_statistics: bool = False
     weight_decay: NotNegative = 0.0
+    # whether biases and the weights of norms are decayed too
+    decay_norms: bool = True
     label_smoothing: Part = 0.0
     # weights are averaged over the steps with this decay, 0 for not at all
     ema_decay: Part = 0.0
+    # the weights are the mean of those at the end of the last so many epochs, 0 for the last ones
+    swa_epochs: CountOrZero = 0
+    # share of the tuned weights in those that are kept; the rest are those the fit began with
+    tuned_share: Share = 1.0
     dropout: Part = 0.0
     drop_path: Part = 0.0
     global_batch: Count = 32
@@ -66,10 +105,12 @@ class Recipe(BaseModel):
     balance: Literal["none", "oversample", "prior"] = "none"
     keep_prior: bool = False
     keep_empty: bool = False
-    # a kind of `training.changes.MIXES`
+    # a `training.changes.MixKind`
     mix: str = "none"
     mix_probability: Share = 0.5
     mix_alpha: Positive = 1.0
+    # that of Mixup where it takes turns with CutMix
+    mixup_alpha: Positive = 0.2
 
 
 class Distillation(BaseModel):
@@ -112,6 +153,10 @@ class Job(Recipe, Distillation):
     test_time: TestView = "centre"
     # the weights.safetensors of another job: what it learned, its classifier too
     trained: str = ""
+    # the weights.safetensors of the model that `start` names
+    start_weights: str = ""
+    # the weights.safetensors of a linear head on this network's features; see `start_head`
+    probe: str = ""
     # BatchNorm statistics are taken anew from the train images before anything is predicted
     renew_statistics: bool = False
     # the folders of features that a head reads, side by side
@@ -122,8 +167,10 @@ class Job(Recipe, Distillation):
     test_views: list[str] = ["features"]
     # a head's form: one layer, or a convolution over the stores or along their features
     head: Literal["linear", "convolution", "convolution-along"] = "linear"
+    # one scale for each channel of the features, or one for all of them and their mean as it is
+    head_scale: Literal["channel", "common"] = "channel"
     # lbfgs fits a linear head on all its rows and views at once; epochs are its most steps
-    optimiser: Literal["radam", "sgd", "adam", "radam+sgd", "lbfgs"] = "radam"
+    optimiser: Literal["radam", "sgd", "adamw", "radam+sgd", "lbfgs"] = "radam"
     # above 0 the job only tries rates, from low to high in so many steps, and keeps their losses
     rate_sweep_steps: int = 0
     # the cache whose decoded pictures are read where they are there, else its JPEGs are decoded

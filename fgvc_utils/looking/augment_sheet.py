@@ -20,7 +20,16 @@ from fgvc_utils.hardware.plan import code_stamp, read_launch
 from fgvc_utils.jobs.records import Job
 from fgvc_utils.jobs.running import REQUEST, ask_ranks
 from fgvc_utils.looking.sheets import fitted, font
-from fgvc_utils.training.changes import CHANGES, MIXES, Change, Mix, Step, strengths
+from fgvc_utils.training.changes import (
+    CHANGES,
+    MIXES,
+    Change,
+    Mix,
+    Step,
+    crop_steps,
+    mixes_of,
+    strengths,
+)
 from fgvc_utils.training.resizing import resizing_of
 
 if TYPE_CHECKING:
@@ -32,8 +41,9 @@ DRAWS = GROUPS * PER_GROUP
 LINE, HEAD = TILE + 26, 26
 # So many draws are made of each step, and those are shown that change the photo most.
 TRIED = 8
-# The margin of the random crop that is shown where the recipe has none.
-USUAL_MARGIN = 0.15
+# The margin of the random crop that is shown where the recipe has none, and the least area of one
+# of a random size.
+USUAL_MARGIN, USUAL_SMALLEST = 0.15, 0.35
 
 
 @dataclass(frozen=True)
@@ -60,12 +70,20 @@ def lines_of(job: Job) -> list[Line]:
     mean says `Doubling` of each entry in `training.changes`; for the random crop it is the margin.
     """
     changes = [_line(job, change) for change in CHANGES]
-    cut = "always" if job.random_crop else ""
-    what = "another piece each time; a higher ratio cuts off more"
-    crop = Line("Random crop", what, cut, _crop_steps(job.train_ratio))
     graded = [line for line in changes if line.graded]
     plain = [line for line in changes if not line.graded]
-    return [crop, *graded, *plain, *(_mix(job, mix) for mix in MIXES)]
+    return [*_crops(job), *graded, *plain, *(_mix(job, mix) for mix in MIXES)]
+
+
+def _crops(job: Job) -> tuple[Line, Line]:
+    """The lines of the two ways to cut, of which a recipe has one."""
+    resized = bool(job.random_crop and job.crop_smallest)
+    plain = job.random_crop and not resized
+    what = "another piece each time; a higher ratio cuts off more"
+    first = Line("Random crop", what, "always" if plain else "", _crop_steps(job.train_ratio))
+    steps = crop_steps(job.crop_smallest or USUAL_SMALLEST, job.crop_stretch)
+    what = "a piece of another size and shape each time"
+    return first, Line("Random resized crop", what, "always" if resized else "", steps)
 
 
 def _line(job: Job, change: Change) -> Line:
@@ -84,12 +102,23 @@ def _often(probability: float, of: str = "photos") -> str:
 
 
 def _mix(job: Job, mix: Mix) -> Line:
-    # A recipe that never draws it has it off.
-    on = job.mix == mix.kind and job.mix_probability > 0
-    often = _often(job.mix_probability, "batches") if on else ""
-    settings = {"mix": mix.kind, "mix_alpha": job.mix_alpha}
+    settings = {"mix": mix.kind, "mix_alpha": _alpha(job, mix)}
+    often = _often_mixed(job, mix)
     step = Step(1, "several draws, from little to much", settings)
     return Line(mix.name, mix.what, often, (step,), graded=False)
+
+
+def _often_mixed(job: Job, mix: Mix) -> str:
+    """How often batches are mixed so; empty for a recipe that never draws it."""
+    kinds = mixes_of(job.mix)
+    if mix not in kinds or not job.mix_probability:
+        return ""
+    return _often(job.mix_probability / len(kinds), "batches")
+
+
+def _alpha(job: Job, mix: Mix) -> float:
+    in_turns = len(mixes_of(job.mix)) > 1
+    return job.mixup_alpha if in_turns and mix.kind == "mixup" else job.mix_alpha
 
 
 def _crop_steps(ratio: float) -> tuple[Step, ...]:
@@ -321,6 +350,9 @@ def _drawn(job: Job, step: Step, photo: "Tensor", crops: "list[Tensor]", seed: i
     if "train_ratio" in step.settings:
         ratio, how = step.settings["train_ratio"], resizing_of(job.backbone)
         return augment.train_view(job.size, ratio, resizing=how)(photo)
+    if "crop_smallest" in step.settings:
+        crop, how = step.settings.values(), resizing_of(job.backbone)
+        return augment.train_view(job.size, job.train_ratio, True, *crop, resizing=how)(photo)
     if "mix" in step.settings:
         kind = step.settings["mix"]
         mixed, _ = augment.mix_batch(
@@ -352,7 +384,9 @@ def _lines_together(job: Job, rows: pd.DataFrame) -> list[_Drawn]:
 
     files = rows["file"].tolist()
     how = resizing_of(job.backbone)
-    view = augment.train_view(job.size, job.train_ratio, job.random_crop, how)
+    view = augment.train_view(
+        job.size, job.train_ratio, job.random_crop, job.crop_smallest, job.crop_stretch, how
+    )
     changes = Changes(augment.random_changes(job.augmentation), job.seed)
     targets, keys = torch.zeros(len(files), 1), image_keys(rows["image_id"].tolist())
     pictures = Pictures(files, targets, view, job.seed, changes, keys=keys)
@@ -364,22 +398,15 @@ def _lines_together(job: Job, rows: pd.DataFrame) -> list[_Drawn]:
         tiles |= {epoch: _tile(picture) for epoch, picture in enumerate(epochs)}
         name, what = "All together", "all but mixing, each with its own probability"
         lines.append(_Drawn(name, what, "always", {0: "six draws"}, tiles))
-    if job.mix != "none" and len(files) > 1:
-        mixed = replace(changes, mix=job.mix, mix_probability=1.0, mix_alpha=job.mix_alpha)
+    for mix in mixes_of(job.mix) if len(files) > 1 else ():
+        alpha = _alpha(job, mix)
+        mixed = replace(changes, mix=mix.kind, mix_probability=1.0, mix_alpha=alpha)
         mixing = replace(pictures, changes=mixed)
         batch, _ = mixing.__getitems__([(0, row) for row in range(len(files[:DRAWS]))])
         tiles = {place: _tile(picture) for place, picture in enumerate(batch)}
-        often = _often(job.mix_probability, "batches") if job.mix_probability else ""
-        name = next(f"All and {mix.name}" for mix in MIXES if mix.kind == job.mix)
-        lines.append(
-            _Drawn(
-                name,
-                "each photo is mixed with another of its batch",
-                often,
-                {0: "photos of one batch"},
-                tiles,
-            )
-        )
+        what = "each photo is mixed with another of its batch"
+        name, labels = f"All and {mix.name}", {0: "photos of one batch"}
+        lines.append(_Drawn(name, what, _often_mixed(job, mix), labels, tiles))
     return lines
 
 

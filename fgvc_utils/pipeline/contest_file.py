@@ -7,6 +7,7 @@ from typing import Any
 from fgvc_utils.contest.config import Shared, from_file
 from fgvc_utils.contest.contest_file import find_contest, notebook_defaults, read_contest_file
 from fgvc_utils.contest.parameters import ParameterError
+from fgvc_utils.contest.presets import preset_values
 from fgvc_utils.pipeline.stages import STAGES, making
 
 
@@ -76,11 +77,16 @@ def injected(step: Step) -> dict[str, Any]:
     record, own = STAGES[step.stage].parameters, step.cfg.model_dump(mode="json")
     defaults = notebook_defaults(step.stage)
     usual = record(**defaults).model_dump(mode="json")
-    there = usual
+    # Values of the step's own preset are found again where the notebook takes that preset.
+    named = {name: own[name] for name in ("preset",) if name in own}
+    there = usual | preset_values(own.get("preset"), record.model_fields)
+    given: dict[str, Any] = {}
     if path := find_contest(step.cfg.contest):
         file = read_contest_file(path)
         section = file.section(step.stage, own.get("name"))
-        there = from_file(record, file, step.stage, section).model_dump(mode="json")
+        given = file.values(section, record.model_fields)
+        there = from_file(record, file, step.stage, section | named).model_dump(mode="json")
+    there |= {name: given.get(name, usual[name]) for name in named}
     return {
         name: value
         for name, value in own.items()

@@ -18,8 +18,8 @@ from fgvc_utils.pipeline.contest_file import Step
 from fgvc_utils.pipeline.stages import STAGES, vote_folder
 
 # Where a run lies and how its machine is used: neither changes what comes out. What lies below the
-# data root is an input of its own.
-WHEREABOUTS = {"contest", "run", "outputs", "data_root", "decoded_gb"} | machines.NAMES
+# data root is an input of its own, and what a preset sets is among the parameters.
+WHEREABOUTS = {"contest", "run", "outputs", "data_root", "decoded_gb", "preset"} | machines.NAMES
 
 # So many changes are named, the rest is counted.
 NAMED = 4
@@ -46,6 +46,8 @@ def inputs_of(step: Step) -> dict[str, str]:
     if stage.model_parameters:
         models = _models(folder, stage.models_named(cfg), students=stage.takes_students)
         digests |= {f"models/{model.name}": result_of(model) for model in models}
+    if start := stage.start_named(cfg):
+        digests[f"models/{start}"] = result_of(folder / "models" / start)
     for name in stage.files_named(cfg):
         root = data_root(cfg.data_root)
         digests |= _digests([root / name], root)

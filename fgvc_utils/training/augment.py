@@ -3,8 +3,8 @@
 Everything works on uint8 tensors of shape (3, height, width), on any device, and draws from torch's
 global random numbers of the CPU, so a caller that seeds them per image gets the same picture in any
 process and, but for rounding, on any device. On a device all pictures of a batch that a change
-concerns are changed together, save where each gets a size of its own (paste, low resolution) or is
-made on the CPU (JPEG).
+concerns are changed together, save where each gets a size or operations of its own (paste, low
+resolution, RandAugment, AugMix) or is made on the CPU (JPEG).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,14 +13,20 @@ from typing import Any, NamedTuple
 import numpy as np
 import simplejpeg
 import torch
+from torchvision import transforms
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
 from fgvc_utils.training.colour import ColourJitter
+from fgvc_utils.training.policies import AugMix, RandAugment
 from fgvc_utils.training.random_change import RandomChange, by_group, onto
 from fgvc_utils.training.resizing import PLAIN, Resizing
 
 Transform = Callable[[torch.Tensor], torch.Tensor]
+
+# The least share of a picture that random erasing covers, and the range of height over width of the
+# rectangle: torchvision's.
+LEAST_ERASED, ERASED_SIDES = 0.02, (0.3, 3.3)
 
 
 def to_tensor(picture: np.ndarray) -> torch.Tensor:
@@ -65,7 +71,12 @@ def test_view(size: int, ratio: float, resizing: Resizing = PLAIN) -> Transform:
 
 
 def train_view(
-    size: int, ratio: float, random_crop: bool = True, resizing: Resizing = PLAIN
+    size: int,
+    ratio: float,
+    random_crop: bool = True,
+    smallest: float = 0.0,
+    stretch: float = 1.333,
+    resizing: Resizing = PLAIN,
 ) -> Transform:
     """Return the view that is trained on: a random crop of a resized picture.
 
@@ -77,10 +88,24 @@ def train_view(
         Shorter side of the resized picture / size; 1.15 in the original.
     random_crop : bool
         Whether the crop is random; else it is the centre.
+    smallest : float
+        Above 0 the crop is of a random size too, and is resized: the least share of the resized
+        picture's area that it may have.
+    stretch : float
+        How far from a square such a crop may be: its longest side over the other one.
     resizing : Resizing
         How it is resized, of the network that looks at it.
+
+    References
+    ----------
+    Szegedy et al., Going deeper with convolutions, CVPR 2015, for crops of a random size.
     """
-    crop = v2.RandomCrop(size) if random_crop else v2.CenterCrop(size)
+    if random_crop and smallest:
+        shape = {"scale": (smallest, 1.0), "ratio": (1 / stretch, stretch)}
+        how = v2.InterpolationMode(resizing.interpolation)
+        crop = v2.RandomResizedCrop(size, **shape, interpolation=how, antialias=True)
+    else:
+        crop = v2.RandomCrop(size) if random_crop else v2.CenterCrop(size)
     return v2.Compose([resize(round(size * ratio), resizing), crop])
 
 
@@ -229,6 +254,40 @@ def _shuffled(pictures: torch.Tensor, numbers: list[int], places: list[list[int]
     return out
 
 
+class RandomErasing(RandomChange):
+    """Cover a rectangle at a random place with grey.
+
+    Parameters
+    ----------
+    largest : float
+        The most of the picture's area that it covers; it covers at least LEAST_ERASED.
+
+    References
+    ----------
+    Zhong et al., Random erasing data augmentation, AAAI 2020.
+    """
+
+    def __init__(self, largest: float) -> None:
+        self.largest = largest
+
+    def draw(self, height: int, width: int) -> tuple[int, int, int, int]:
+        there, scale = torch.empty(3, height, width, device="meta"), (LEAST_ERASED, self.largest)
+        *place, _ = transforms.RandomErasing.get_params(there, scale, ERASED_SIDES, [128.0])
+        # Where ten tries found no rectangle that fits, it gives the whole picture for none.
+        return (0, 0, 0, 0) if place[2:] == [height, width] else tuple(place)
+
+    def apply(self, picture: torch.Tensor, drawn: tuple[int, int, int, int]) -> torch.Tensor:
+        return self.apply_to_batch(picture[None], [drawn])[0]
+
+    def apply_to_batch(
+        self, pictures: torch.Tensor, drawn: list[tuple[int, int, int, int]]
+    ) -> torch.Tensor:
+        out = pictures.clone()
+        for picture, (top, left, height, width) in zip(out, drawn, strict=True):
+            picture[:, top : top + height, left : left + width] = 128
+        return out
+
+
 class Builder(NamedTuple):
     """What makes a random change, and the settings that it takes in this order.
 
@@ -247,8 +306,13 @@ BUILDERS = {
     "paste_probability": Builder(ScaledPaste, ("paste_smallest",)),
     "shuffle_probability": Builder(GridShuffle, ("shuffle_most",)),
     "colour_jitter": Builder(ColourJitter, ("colour_jitter",)),
+    "rand_augment_strength": Builder(
+        RandAugment, ("rand_augment_strength", "rand_augment_operations")
+    ),
+    "augmix_probability": Builder(AugMix, ("augmix_strength",)),
     "quality_probability": Builder(RandomQuality, ("quality_low", "quality_high")),
     "jpeg_probability": Builder(LossyJpeg, ("jpeg_low", "jpeg_high")),
+    "erasing_probability": Builder(RandomErasing, ("erasing_largest",)),
 }
 
 
@@ -351,6 +415,7 @@ def mix_batch(
     kind: str,
     probability: float,
     alpha: float = 1.0,
+    mixup_alpha: float = 0.2,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Mix the pictures of a batch, and their targets in the same proportion, by CutMix or Mixup.
 
@@ -361,11 +426,13 @@ def mix_batch(
     targets : Tensor
         float (batch, classes).
     kind : str
-        A key of `MIXERS`, or `none`.
+        A key of `MIXERS`, several joined by `+`, of which each batch gets one, or `none`.
     probability : float
         With which the batch is mixed at all.
     alpha : float
         Both parameters of the beta distribution from which the proportion is drawn.
+    mixup_alpha : float
+        The same of Mixup where it is one of several kinds.
 
     Returns
     -------
@@ -379,4 +446,8 @@ def mix_batch(
     """
     if kind == "none" or torch.rand(()).item() >= probability:
         return pictures, targets
+    kinds = kind.split("+")
+    if len(kinds) > 1:
+        kind = kinds[int(torch.randint(len(kinds), ()))]
+        alpha = mixup_alpha if kind == "mixup" else alpha
     return MIXERS[kind](pictures, targets, alpha)

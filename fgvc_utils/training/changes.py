@@ -18,6 +18,12 @@ from fgvc_utils.contest.parameters import Share
 Scale = Annotated[float, Field(gt=0, le=1)]
 Quality = Annotated[int, Field(ge=1, le=100)]
 TilesASide = Annotated[int, Field(ge=2, le=16)]
+# Strengths as torchvision counts them, and a number of operations.
+Magnitude = Annotated[int, Field(ge=0, le=30)]
+Operations = Annotated[int, Field(ge=1, le=14)]
+Severity = Annotated[int, Field(ge=1, le=10)]
+# Of a picture's area; random erasing covers at least the least of it.
+Erased = Annotated[float, Field(ge=0.02, le=1)]
 
 
 @dataclass(frozen=True)
@@ -33,7 +39,7 @@ class Step:
         The title above its tiles.
     settings : dict
         Switch on this change alone, always: settings of `augment.random_changes`, or `train_ratio`,
-        or `mix` and `mix_alpha`.
+        or `crop_smallest` and `crop_stretch`, or `mix` and `mix_alpha`.
     """
 
     place: int
@@ -93,7 +99,8 @@ class Change:
     doubling : Doubling, optional
         What twice as strong means; None for a change without a strength.
     usual : mapping
-        Strengths that the sheet shows where the recipe has the change off.
+        What the sheet shows where the recipe has the change off: its strengths, and whatever else
+        it takes.
     detail : bool
         It changes single pixels, which a shrunk picture would hide.
     """
@@ -114,16 +121,18 @@ class Change:
         Parameters
         ----------
         settings : mapping
-            Parameter → value: at least those of `strengths`.
+            Parameter → value: at least those of `usual`.
         """
         if self.doubling is None:
             return (Step(1, self.label(), {self.switch: 1.0}),)
+        # What is neither the switch nor a strength stays as it is.
+        same = {name: settings[name] for name in self.usual if name not in self.strengths}
         graded = [self.doubling.steps(settings[name]) for name in self.strengths]
         steps = []
         for place in graded[0]:
             values = [each.get(place, each[1]) for each in graded]
             chosen = dict(zip(self.strengths, values, strict=True))
-            steps.append(Step(place, self.label(*values), {self.switch: 1.0} | chosen))
+            steps.append(Step(place, self.label(*values), {self.switch: 1.0} | same | chosen))
         return tuple(steps)
 
     def is_on(self, settings: Mapping[str, float]) -> bool:
@@ -197,6 +206,26 @@ CHANGES = (
         usual={"colour_jitter": 0.2},
     ),
     Change(
+        name="RandAugment",
+        what="some of fourteen operations of shape and colour",
+        switch="rand_augment_strength",
+        types={"rand_augment_strength": Magnitude, "rand_augment_operations": Operations},
+        label=lambda strength: f"magnitude {strength:.0f}",
+        strengths=("rand_augment_strength",),
+        doubling=Doubling(float, round, 1, 30),
+        usual={"rand_augment_strength": 7, "rand_augment_operations": 2},
+    ),
+    Change(
+        name="AugMix",
+        what="mixed with copies of itself, each changed in its own way",
+        switch="augmix_probability",
+        types={"augmix_probability": Share, "augmix_strength": Severity},
+        label=lambda strength: f"severity {strength:.0f}",
+        strengths=("augmix_strength",),
+        doubling=Doubling(float, round, 1, 10),
+        usual={"augmix_strength": 3},
+    ),
+    Change(
         name="Low resolution",
         what="shrunk and enlarged again",
         switch="quality_probability",
@@ -220,13 +249,45 @@ CHANGES = (
         usual={"jpeg_low": 30, "jpeg_high": 95},
         detail=True,
     ),
+    Change(
+        name="Erasing",
+        what="a grey rectangle covers a part",
+        switch="erasing_probability",
+        types={"erasing_probability": Share, "erasing_largest": Erased},
+        label=lambda largest: f"up to {largest:.0%} of the picture",
+        strengths=("erasing_largest",),
+        doubling=Doubling(float, float, 0.02, 1),
+        usual={"erasing_largest": 0.33},
+    ),
 )
 MIXES = (
     Mix("cutmix", "CutMix", "a piece of another photo; the label is mixed as the area"),
     Mix("mixup", "Mixup", "another photo shines through; so does its label"),
 )
+# All of them in turns: each batch that is mixed gets one.
+IN_TURNS = "+".join(mix.kind for mix in MIXES)
 # The type of the parameter `mix`.
-MixKind = Literal[("none", *(mix.kind for mix in MIXES))]
+MixKind = Literal[("none", *(mix.kind for mix in MIXES), IN_TURNS)]
+
+
+def mixes_of(kind: str) -> tuple[Mix, ...]:
+    """Return the changes of whole batches that a value of the parameter `mix` stands for."""
+    return tuple(mix for mix in MIXES if mix.kind in kind.split("+"))
+
+
+def crop_steps(smallest: float, stretch: float) -> tuple[Step, ...]:
+    """Return the steps of crops of a random size: half and twice as much of the area is lost.
+
+    Parameters
+    ----------
+    smallest, stretch : float
+        Of the recipe, see `augment.train_view`.
+    """
+    steps = []
+    for place, lost in strengths(1 - smallest, 0, 0.95).items():
+        settings = {"crop_smallest": 1 - lost, "crop_stretch": stretch}
+        steps.append(Step(place, f"from {1 - lost:.0%} of the area", settings))
+    return tuple(steps)
 
 
 def parameter_types() -> dict[str, Any]:

@@ -218,7 +218,7 @@ class Changes:
         Of the single pictures.
     seed : int
         Of the job.
-    mix, mix_probability, mix_alpha : str, float, float
+    mix, mix_probability, mix_alpha, mixup_alpha : str, float, float, float
         As `augment.mix_batch` takes them.
     """
 
@@ -227,6 +227,7 @@ class Changes:
     mix: str = "none"
     mix_probability: float = 0.0
     mix_alpha: float = 1.0
+    mixup_alpha: float = 0.2
 
     def __call__(
         self, pictures: Sequence[torch.Tensor], targets: torch.Tensor, items: Sequence[Item]
@@ -271,7 +272,8 @@ class Changes:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         # Seeded by the batch's first image: every image of it takes part in the mix.
         _seed_cpu(item_seed(self.seed, *first, MIX))
-        return augment.mix_batch(pictures, targets, self.mix, self.mix_probability, self.mix_alpha)
+        alphas = self.mix_alpha, self.mixup_alpha
+        return augment.mix_batch(pictures, targets, self.mix, self.mix_probability, *alphas)
 
     def one(self, picture: torch.Tensor, epoch: int, key: int) -> torch.Tensor:
         """Return one picture, changed; seeds the CPU's random numbers."""

@@ -118,7 +118,14 @@ class Material:
     def train_pictures(self, *, mix: bool = False, later: bool = False) -> Pictures:
         """Return pictures of all rows as they are trained on: cropped, and changed now or later."""
         job = self.job
-        view = augment.train_view(job.size, job.train_ratio, job.random_crop, self.resizing)
+        view = augment.train_view(
+            job.size,
+            job.train_ratio,
+            job.random_crop,
+            job.crop_smallest,
+            job.crop_stretch,
+            self.resizing,
+        )
         pictures = self._pictures(view, job.train_side)
         return replace(pictures, changes=self.changes(mix=mix), changes_later=later)
 
@@ -150,6 +157,7 @@ class Material:
             job.mix if mix else "none",
             job.mix_probability,
             job.mix_alpha,
+            job.mixup_alpha,
         )
 
     def features(self, views: list[str]) -> StoredFeatures:

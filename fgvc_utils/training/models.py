@@ -22,7 +22,7 @@ ALWAYS_SHOWN = {"backbone", "size", "teachers", "balance", "mix", "epochs"}
 
 NO_RECIPE = {"name", "folder", "rows", "classes", "stores", "augmentation"} | {
     "keep", "reduce_to", "augmented_views", "keep_weights", "keep_every_step", "decoded",
-    "test_time", "renew_statistics",
+    "test_time", "renew_statistics", "start_weights", "probe",
 }  # fmt: skip
 
 

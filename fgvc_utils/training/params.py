@@ -17,6 +17,7 @@ from fgvc_utils.contest.parameters import (
     NotNegative,
     Parameters,
     Ratio,
+    Share,
     Table,
 )
 from fgvc_utils.jobs import records
@@ -44,16 +45,46 @@ class Recipe(_Recipe):
     """How a network is trained, and on what: shared by 10_train and 20_distill."""
 
     name: FolderName
+    preset: str
     table: Table
     fold_table: Table
     held_out_fold: Annotated[int, Field(ge=-1)]
     decoded_gb: NotNegative
     feature_views: CountOrZero
+    start_head_decays: list[NotNegative]
 
     @model_validator(mode="after")
     def _ordered(self) -> "Recipe":
         if wrong := changes.misordered(self):
             raise ValueError(wrong)
+        return self
+
+    @model_validator(mode="after")
+    def _one_crop(self) -> "Recipe":
+        if self.crop_smallest and not self.random_crop:
+            raise ValueError(
+                "crop_smallest cuts at random: set random_crop to true, or crop_smallest to 0"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _begun(self) -> "Recipe":
+        if self.start == self.name:
+            raise ValueError(f"start {self.start!r} is the model itself: name an earlier one")
+        if not self.epochs and not self.start:
+            raise ValueError("epochs may be 0 only where start names an earlier model")
+        if self.start_head == "probe" and not self.start_head_decays:
+            raise ValueError("start_head probe needs a weight decay in start_head_decays")
+        return self
+
+    @model_validator(mode="after")
+    def _averaged_once(self) -> "Recipe":
+        if self.ema_decay and self.swa_epochs:
+            raise ValueError("ema_decay and swa_epochs exclude each other: set one of them 0")
+        if self.swa_epochs > self.epochs:
+            raise ValueError(
+                f"swa_epochs {self.swa_epochs} is more than the {self.epochs} epochs: lower it"
+            )
         return self
 
     @model_validator(mode="after")
@@ -69,6 +100,7 @@ class TrainParams(Shared, Network, Recipe):
     """10_train."""
 
     test_ratios: list[Ratio]
+    tuned_shares: list[Share]
     rate_sweep_steps: CountOrZero
 
 

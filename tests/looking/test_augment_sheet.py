@@ -30,10 +30,14 @@ RECIPE = {
     "shuffle_most": 16,
 }  # fmt: skip
 ALONE = [
-    "Random crop", "Shrink and paste", "Tile shuffle", "Colour jitter", "Low resolution", "JPEG",
+    "Random crop", "Random resized crop", "Shrink and paste", "Tile shuffle", "Colour jitter",
+    "RandAugment", "AugMix", "Low resolution", "JPEG", "Erasing",
     "Mirror", "Quarter turn", "CutMix", "Mixup",
 ]  # fmt: skip
-GRADED = 6
+GRADED = 10
+PLACE = {name: line for line, name in enumerate(ALONE)}
+OFF = ["Random resized crop", "Tile shuffle", "RandAugment", "AugMix", "Erasing", "Quarter turn"]
+OFF += ["Mixup"]
 
 
 def recipe(folder, **changes):
@@ -102,21 +106,47 @@ def test_every_change_has_the_recipes_own_settings_in_the_middle(tmp_path):
     labels = {change.name: [step.label for step in change.steps] for change in changes[:GRADED]}
     assert labels == {
         "Random crop": ["ratio 1.07", "ratio 1.15", "ratio 1.3"],
+        "Random resized crop": [f"from {share}% of the area" for share in (68, 35, 5)],
         "Shrink and paste": [f"down to {share}% of a side" for share in (70, 40, 10)],
         # Off, so the usual four tiles and not the recipe's sixteen.
         "Tile shuffle": [f"up to {n} × {n} tiles" for n in (2, 4, 8)],
         "Colour jitter": ["strength 0.1", "strength 0.2", "strength 0.4"],
+        "RandAugment": ["magnitude 4", "magnitude 7", "magnitude 14"],
+        "AugMix": ["severity 2", "severity 3", "severity 6"],
         "Low resolution": [f"to {span}% of a side" for span in ("80–100", "40–50", "20–25")],
         "JPEG": ["quality 65–98", "quality 30–95", "quality 1–90"],
+        "Erasing": [f"up to {share}% of the picture" for share in (16, 33, 66)],
     }
     own = {change.name: change.steps[1].settings for change in changes[:GRADED]}
     assert own["JPEG"] == {"jpeg_probability": 1, "jpeg_low": 30, "jpeg_high": 95}
     assert own["Low resolution"]["quality_low"] == pytest.approx(0.4)
+    assert own["RandAugment"] == {"rand_augment_strength": 7, "rand_augment_operations": 2}
     often = {change.name: change.often for change in changes}
     assert often["Shrink and paste"] == "in 25% of the photos"
     assert often["CutMix"] == "in 50% of the batches" and often["Colour jitter"] == "always"
     off = [name for name, text in often.items() if not text]
-    assert off == ["Tile shuffle", "Quarter turn", "Mixup"]
+    assert off == OFF
+
+
+def test_kinds_of_mixing_that_take_turns_share_the_batches(tmp_path):
+    job = small_job(
+        tmp_path, mix="cutmix+mixup", mix_probability=0.8, mix_alpha=2.0, mixup_alpha=0.3
+    )
+    cutmix, mixup = lines_of(job)[-2:]
+    assert cutmix.often == mixup.often == "in 40% of the batches"
+    assert cutmix.steps[0].settings == {"mix": "cutmix", "mix_alpha": 2.0}
+    assert mixup.steps[0].settings == {"mix": "mixup", "mix_alpha": 0.3}
+    alone = lines_of(job.model_copy(update={"mix": "mixup"}))[-1]
+    assert alone.often == "in 80% of the batches" and alone.steps[0].settings["mix_alpha"] == 2.0
+
+
+def test_a_recipe_cuts_in_one_of_two_ways(tmp_path):
+    resized = small_job(tmp_path, crop_smallest=0.5, crop_stretch=1.2)
+    plain, random_size = lines_of(resized)[:2]
+    assert not plain.often and random_size.often == "always"
+    assert random_size.steps[1].settings == {"crop_smallest": 0.5, "crop_stretch": 1.2}
+    centre = lines_of(small_job(tmp_path, random_crop=False))[:2]
+    assert not any(line.often for line in centre)
 
 
 def test_every_change_of_the_registry_is_on_the_sheet_and_says_whether_it_is_on(tmp_path):
@@ -125,7 +155,7 @@ def test_every_change_of_the_registry_is_on_the_sheet_and_says_whether_it_is_on(
     }
     lines = {line.name: line for line in lines_of(small_job(tmp_path, augmentation=on))}
     off = {line.name: line for line in lines_of(small_job(tmp_path))}
-    assert len(lines) == 1 + len(CHANGES) + len(MIXES), "two changes have one name"
+    assert len(lines) == 2 + len(CHANGES) + len(MIXES), "two changes have one name"
     for change in CHANGES:
         assert lines[change.name].often and not off[change.name].often
         assert lines[change.name].graded == bool(change.strengths)
@@ -142,22 +172,25 @@ def test_a_crop_without_margin_shows_what_the_usual_one_would_do(tmp_path):
 
 def test_each_change_is_seen_alone_and_the_stronger_the_more(tmp_path, photos):
     drawn = Sheet(sheet(recipe(tmp_path), photos))
-    # Ten changes alone, two photos and a batch with all of them.
-    assert drawn.size == (977, 3 * HEAD + 13 * LINE) and drawn.size[0] < 1000
+    # Fourteen changes alone, two photos and a batch with all of them.
+    assert drawn.size == (977, 3 * HEAD + 17 * LINE) and drawn.size[0] < 1000
     assert slope(drawn.tile(0, -1))[0] > 80
-    for line in (0, 1, 3, 4, 5):
-        half, own, double = (drawn.change(line, column) for column in (1, 3, 5))
-        assert half < own < double, ALONE[line]
-    assert slope(drawn.tile(6, 0))[0] < -80
-    assert (drawn.tile(6, 1) == 255).all(), "there is but one mirror image"
-    turned = sorted((drawn.tile(7, column) for column in range(3)), key=lambda t: slope(t)[1])
+    for name in ALONE[:GRADED]:
+        half, own, double = (drawn.change(PLACE[name], column) for column in (1, 3, 5))
+        # The shuffle's tiles get smaller, not the change larger; solarisation is as large anyway.
+        if name not in ("Tile shuffle", "RandAugment", "AugMix"):
+            assert half < own < double, name
+    mirror, turn = PLACE["Mirror"], PLACE["Quarter turn"]
+    assert slope(drawn.tile(mirror, 0))[0] < -80
+    assert (drawn.tile(mirror, 1) == 255).all(), "there is but one mirror image"
+    turned = sorted((drawn.tile(turn, column) for column in range(3)), key=lambda t: slope(t)[1])
     assert slope(turned[0])[1] < -80 and slope(turned[1])[0] < -80 and slope(turned[2])[1] > 80
-    assert (drawn.tile(7, 3) == 255).all()
+    assert (drawn.tile(turn, 3) == 255).all()
 
 
 def test_mixing_goes_from_little_to_much_of_the_second_photo(tmp_path, photos):
     drawn = Sheet(sheet(recipe(tmp_path), photos))
-    for line in (8, 9):
+    for line in (PLACE["CutMix"], PLACE["Mixup"]):
         tiles = [drawn.tile(line, column) for column in range(DRAWS)]
         green = [(tile[..., 1] - tile[..., 0]).mean() for tile in tiles]
         change = [drawn.change(line, column) for column in range(DRAWS)]
@@ -168,13 +201,13 @@ def test_mixing_goes_from_little_to_much_of_the_second_photo(tmp_path, photos):
 def test_what_is_off_says_so(tmp_path, photos):
     drawn = Sheet(sheet(recipe(tmp_path), photos))
     off = [name for line, name in enumerate(ALONE) if drawn.says_off(line)]
-    assert off == ["Tile shuffle", "Quarter turn", "Mixup"]
+    assert off == OFF
 
 
 def test_pixels_are_looked_at_in_full_resolution(tmp_path, photos):
     drawn = Sheet(sheet(recipe(tmp_path, size=256), photos))
     # Of a ramp over 256 px the tile shows its middle, a hundred px wide.
-    whole, part = slope(drawn.tile(0, -1))[0], slope(drawn.tile(5, -1))[0]
+    whole, part = slope(drawn.tile(0, -1))[0], slope(drawn.tile(PLACE["JPEG"], -1))[0]
     assert part == pytest.approx(whole * TILE / 256, abs=12)
 
 
@@ -184,8 +217,8 @@ def test_one_photo_alone_cannot_be_mixed_and_random_numbers_stay(tmp_path, photo
     drawn = Sheet(sheet(recipe(tmp_path), photos.head(1)))
     assert torch.equal(torch.random.get_rng_state(), before)
     assert torch.get_num_threads() == threads
-    assert drawn.size[1] == 3 * HEAD + 11 * LINE
-    assert (drawn.tile(8, 0) == 255).all()
+    assert drawn.size[1] == 3 * HEAD + 15 * LINE
+    assert (drawn.tile(PLACE["CutMix"], 0) == 255).all()
 
 
 def test_rows_without_a_photo_are_refused(tmp_path, photos):

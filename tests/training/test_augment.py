@@ -4,17 +4,20 @@ import numpy as np
 import pytest
 import torch
 from small_jobs import WHOLE
+from torchvision.transforms import v2
 
 from fgvc_utils.training import augment
 from fgvc_utils.training.augment import (
     GridShuffle,
     LossyJpeg,
     QuarterTurn,
+    RandomErasing,
     RandomQuality,
     ScaledPaste,
     random_changes,
 )
 from fgvc_utils.training.changes import CHANGES
+from fgvc_utils.training.policies import AugMix, RandAugment
 
 # Each change alone, its switch first, always made.
 ALONE = [{change.switch: 1.0} | change.usual for change in CHANGES]
@@ -194,7 +197,91 @@ def test_without_the_random_crop_the_centre_is_taken():
     assert all(torch.equal(centre(picture), picture[:, 10:50, 10:50]) for _ in range(3))
 
 
-@pytest.mark.parametrize("kind", ["cutmix", "mixup"])
+def test_crops_of_a_random_size_keep_to_their_bounds():
+    # Position as grey: the range that a crop holds tells its sides.
+    across = torch.arange(200, dtype=torch.float32).expand(100, 200)
+    picture = torch.stack([across, across.new_tensor(range(100))[:, None].expand(100, 200), across])
+    view = augment.train_view(50, 2.0, smallest=0.25, stretch=1.5)
+    torch.manual_seed(0)
+    areas, shapes = [], []
+    for _ in range(60):
+        crop = view(picture)
+        assert crop.shape == (3, 50, 50)
+        width = (crop[0, 0, -1] - crop[0, 0, 0]).item() * 50 / 49
+        height = (crop[1, -1, 0] - crop[1, 0, 0]).item() * 50 / 49
+        areas.append(width * height / 20_000)
+        shapes.append(width / height)
+    assert 0.22 < min(areas) < 0.35 and 0.6 < max(areas) <= 1.02
+    assert 1 / 1.6 < min(shapes) < 0.8 and 1.25 < max(shapes) < 2.1
+
+
+def test_the_plain_crop_is_drawn_as_before_where_no_size_is():
+    picture, drawn = distinct(60), []
+    for arguments in ((), (True, 0.0, 3.0)):
+        torch.manual_seed(5)
+        drawn.append(augment.train_view(40, 1.15, *arguments)(picture))
+    assert torch.equal(*drawn)
+
+
+@pytest.mark.parametrize(
+    ("ours", "torchvisions"),
+    [
+        (RandAugment(9, 3), v2.RandAugment(3, 9, interpolation="bilinear", fill=[128] * 3)),
+        (AugMix(5), v2.AugMix(5, interpolation="bilinear", fill=[128] * 3)),
+    ],
+    ids=["RandAugment", "AugMix"],
+)
+def test_a_policy_is_torchvisions_with_a_seed_for_each_picture(ours, torchvisions, picture):
+    for seed in range(8):
+        torch.manual_seed(seed)
+        drawn = ours.draw(24, 24)
+        after = torch.random.get_rng_state()
+        found = ours.apply(picture, drawn)
+        assert torch.equal(torch.random.get_rng_state(), after), "nothing is drawn with the pixels"
+        torch.manual_seed(drawn)
+        assert torch.equal(found, torchvisions(picture))
+
+
+def test_a_stronger_policy_changes_more(picture):
+    def change_of(policy):
+        torch.manual_seed(0)
+        return sum((policy(picture).int() - picture.int()).abs().sum() for _ in range(15))
+
+    assert change_of(RandAugment(2, 1)) < change_of(RandAugment(20, 1))
+    assert change_of(RandAugment(9, 1)) < change_of(RandAugment(9, 4))
+    assert change_of(AugMix(1)) < change_of(AugMix(10))
+
+
+def test_erasing_covers_one_rectangle_of_at_most_the_share():
+    white = torch.full((3, 60, 40), 255, dtype=torch.uint8)
+    torch.manual_seed(0)
+    shares = []
+    for _ in range(60):
+        out = RandomErasing(0.3)(white)
+        assert set(out.unique().tolist()) == {128, 255}
+        rows, columns = (out[0] == 128).any(dim=1), (out[0] == 128).any(dim=0)
+        assert (out[0] == 128).sum() == rows.sum() * columns.sum(), "a rectangle"
+        shares.append((out[0] == 128).float().mean().item())
+    assert 0.015 < min(shares) < 0.08 and 0.2 < max(shares) <= 0.31
+
+
+def test_cutmix_and_mixup_take_turns_each_with_its_own_alpha():
+    # Mixed with black by Mixup white is grey everywhere, by CutMix it is white or black.
+    pictures = torch.tensor([0, 255], dtype=torch.uint8)[:, None, None, None].expand(2, 3, 32, 32)
+    torch.manual_seed(0)
+    cut, blended = [], []
+    for _ in range(150):
+        mixed, labels = augment.mix_batch(
+            pictures.contiguous(), torch.eye(2), "cutmix+mixup", 1.0, 50.0, 0.05
+        )
+        greys = set(mixed.unique().tolist())
+        even = (labels[0, 0] - 0.5).abs().item()
+        (cut if greys <= {0, 255} and 0.01 < labels[0, 0] < 0.99 else blended).append(even)
+    assert 50 < len(cut) < 100
+    assert np.mean(cut) < 0.25 and np.mean(blended) > 0.4
+
+
+@pytest.mark.parametrize("kind", ["cutmix", "mixup", "cutmix+mixup"])
 def test_pictures_and_targets_are_mixed_in_the_same_proportion(kind):
     # Image k is grey of 60 k, its target is class k: a mean of grey tells the shares.
     grey = 60 * torch.arange(4, dtype=torch.uint8)

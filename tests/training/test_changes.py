@@ -21,7 +21,16 @@ from fgvc_utils.training.changes import CHANGES, MIXES, switched_on
 from fgvc_utils.training.recipes import training_job
 
 # What the notebooks have beside the recipe: of the run, of the data, and of what they show.
-NOTEBOOK_ONLY = {"name", "table", "fold_table", "held_out_fold", "decoded_gb", "feature_views"}
+NOTEBOOK_ONLY = {
+    "name",
+    "preset",
+    "table",
+    "fold_table",
+    "held_out_fold",
+    "decoded_gb",
+    "feature_views",
+    "start_head_decays",
+}
 TRAINERS = ("10_train", "20_distill")
 
 
@@ -54,7 +63,8 @@ def test_each_change_has_a_builder_that_takes_its_parameters_in_the_order_of_the
         assert {change.switch, *taken} == set(change.types) == {change.switch, *change.usual}
         assert set(change.strengths) <= set(change.types)
         assert bool(change.strengths) == (change.doubling is not None)
-    assert set(augment.MIXERS) == {mix.kind for mix in MIXES} == set(get_args(changes.MixKind)[1:])
+    assert list(augment.MIXERS) == [mix.kind for mix in MIXES]
+    assert get_args(changes.MixKind) == ("none", "cutmix", "mixup", "cutmix+mixup")
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=named)
@@ -107,10 +117,11 @@ def test_both_notebooks_have_its_parameters_and_their_jobs_train_with_them(given
             record(**(defaults | crossed))
 
 
-@pytest.mark.parametrize("mix", MIXES, ids=named)
-def test_both_notebooks_take_each_kind_of_mixing(given, mix):
+@pytest.mark.parametrize("kind", get_args(changes.MixKind))
+def test_both_notebooks_take_each_kind_of_mixing(given, kind):
     defaults, record = given
-    assert training_job(record(**(defaults | {"mix": mix.kind})), "a", ["x"]).mix == mix.kind
+    assert training_job(record(**(defaults | {"mix": kind})), "a", ["x"]).mix == kind
+    assert "+".join(mix.kind for mix in changes.mixes_of(kind)) == kind.replace("none", "")
     with pytest.raises(ParameterError, match="mix"):
         record(**(defaults | {"mix": "fmix"}))
 
@@ -127,11 +138,16 @@ def test_a_job_takes_every_setting_of_the_recipe_by_name(given):
     other = other_values(record, defaults, shared)
     assert set(other) == shared
     other |= {"seed": 7, "size": 96, "backbone": "b", "weights": "hub"}
-    # These two exclude each other.
-    for left in ("compile", "gradient_checkpointing"):
-        cfg = record(**(defaults | other | {left: False}))
+    # Pairs that exclude each other, and weights that a start has itself.
+    pairs = {"compile": "gradient_checkpointing", "ema_decay": "swa_epochs", "start": "weights"}
+    pairs |= {"crop_smallest": "random_crop"}
+    neutral = {"start": "", "weights": "none", "ema_decay": 0, "swa_epochs": 0}
+    neutral |= {"crop_smallest": 0.0, "random_crop": True}
+    for kept in (pairs.keys(), pairs.values()):
+        left = {*pairs, *pairs.values()} - set(kept)
+        cfg = record(**(defaults | other | {name: neutral.get(name, False) for name in left}))
         job = training_job(cfg, "a", ["x"], teachers=[Path("t")], teacher_weight=0.5)
-        for name in other.keys() - {left}:
+        for name in other.keys() - left:
             assert getattr(job, name) == getattr(cfg, name) != Job.model_fields[name].default, name
 
 
@@ -140,7 +156,19 @@ def other_values(record, defaults, names):
     found = {}
     for name in names:
         neutral = Job.model_fields[name].default
-        for value in (True, False, 0.25, 1.25, 3, "mixup", "bfloat16", "device", "prior"):
+        for value in (
+            True,
+            False,
+            0.25,
+            1.25,
+            3,
+            "adamw",
+            "probe",
+            "mixup",
+            "bfloat16",
+            "device",
+            "prior",
+        ):
             if value == neutral or type(value) is not type(neutral):
                 continue
             try:
@@ -152,8 +180,24 @@ def other_values(record, defaults, names):
     return found
 
 
+def test_new_pictures_are_off_in_the_notebooks_so_that_earlier_jobs_stay_done(given):
+    """What a cell says is what a job says that knows nothing of it."""
+    defaults, record = given
+    job = training_job(record(**defaults), "a", ["x"])
+    for name in ("crop_smallest", "crop_stretch", "mixup_alpha"):
+        assert getattr(job, name) == Job.model_fields[name].default
+    new = {"rand_augment_strength", "augmix_probability", "erasing_probability"}
+    assert not new & job.augmentation.keys()
+
+
+def test_a_crop_cannot_be_the_centre_and_of_a_random_size(given):
+    defaults, record = given
+    with pytest.raises(ParameterError, match="set random_crop to true, or crop_smallest to 0"):
+        record(**(defaults | {"random_crop": False, "crop_smallest": 0.35}))
+
+
 def test_a_jobs_settings_are_held_to_their_ranges(tmp_path):
-    for wrong in ({"base_lr": 0}, {"label_smoothing": 1}, {"epochs": 0}, {"test_ratio": 0.5}):
+    for wrong in ({"base_lr": 0}, {"label_smoothing": 1}, {"epochs": -1}, {"test_ratio": 0.5}):
         with pytest.raises(ValidationError, match=next(iter(wrong))):
             small_job(tmp_path, **wrong)
 
