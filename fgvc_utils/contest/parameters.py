@@ -49,7 +49,7 @@ def _network_name(name: str) -> str:
             "a network is a timm name, hf-hub:<owner>/<name> or local-dir:<folder with its "
             "config.json and weights>"
         )
-    return name
+    return _folder_name(name)
 
 
 # A timm name, `hf-hub:owner/name`, or `local-dir:folder`.

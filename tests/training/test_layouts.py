@@ -6,43 +6,16 @@ the layout of the original, read as a user would have it read, and must give the
 
 import json
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
+from tiny_networks import tiny
 
 from fgvc_utils.core.reading import UnreadableFile
 from fgvc_utils.training import backbones, catalogue
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-SMALL_VIT = {"embed_dim": 32, "depth": 2, "num_heads": 2}
-# Architecture, its arguments and a size that its patches fill.
-FAMILIES = {
-    "clip": ("vit_base_patch32_clip_quickgelu_224", SMALL_VIT, 64),
-    "siglip": ("vit_base_patch16_siglip_224", SMALL_VIT, 48),
-    "dinov2": ("vit_small_patch14_dinov2", SMALL_VIT, 56),
-    "dinov2 with registers": ("vit_small_patch14_reg4_dinov2", SMALL_VIT, 56),
-    "dinov3": ("vit_small_patch16_dinov3", SMALL_VIT, 48),
-    "dinov3 with biases": ("vit_small_patch16_dinov3_qkvb", SMALL_VIT, 48),
-    "dinov3 convnext": ("convnext_tiny", {"depths": [1] * 4, "dims": [8, 16, 24, 32]}, 64),
-    "eva02": ("eva02_base_patch14_224", SMALL_VIT, 56),
-    "convnextv2": ("convnextv2_atto", {"depths": [1] * 4, "dims": [8, 16, 24, 32]}, 64),
-    "swinv2": (
-        "swinv2_tiny_window8_256",
-        {"embed_dim": 16, "depths": [1, 1, 1, 1], "num_heads": [1, 2, 4, 8]},
-        64,
-    ),
-}
-
-
-def tiny(folder: Path, family: str) -> tuple[str, int]:
-    """A folder with timm's config.json of a tiny network of a family; its name and its size."""
-    architecture, arguments, size = FAMILIES[family]
-    folder.mkdir(exist_ok=True)
-    config = {"architecture": architecture, "num_classes": 0, "model_args": arguments}
-    (folder / "config.json").write_text(json.dumps(config))
-    return f"local-dir:{folder}", size
 
 
 def renamed(state: dict, *pairs: tuple[str, str]) -> dict:
@@ -194,7 +167,7 @@ def features(network: torch.nn.Module, size: int) -> torch.Tensor:
     return found
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", LAYOUTS)
 def test_a_family_loads_from_the_file_of_its_original(family, tmp_path):
     name, size = tiny(tmp_path / "net", family)
     source = random_network(name, size)
@@ -283,7 +256,7 @@ def test_weights_of_another_network_name_the_file_and_the_first_tensor(tmp_path)
         "layernorm.weight": torch.ones(32),
     }
     save_file(hugging_face, tmp_path / "transformers.safetensors")
-    for family in FAMILIES:
+    for family in LAYOUTS:
         name, _ = tiny(tmp_path / family.replace(" ", "-"), family)
         with pytest.raises(ValueError, match=r"transformers.safetensors.*do not fit.*first.*name"):
             backbones.check_weights_file(name, str(tmp_path / "transformers.safetensors"))
