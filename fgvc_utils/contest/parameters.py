@@ -38,9 +38,13 @@ FolderName = Annotated[
 ]
 
 
+# Owner, name and, after an @, the revision.
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?")
+
+
 def _network_name(name: str) -> str:
     source, colon, place = name.partition(":")
-    if colon and source == "hf-hub" and re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", place):
+    if colon and source == "hf-hub" and HUB_ID.fullmatch(place):
         return name
     if colon and source == "local-dir" and place.strip():
         return name
