@@ -6,7 +6,7 @@ notebook that lacks a parameter or has one too many fails before it works.
 Counts in no digest.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -162,10 +162,23 @@ def networks_of(cfg: Network) -> list[FurtherNetwork]:
     cfg : Network
         A stage's parameters; `further_backbones`, where it has them, holds names or networks.
     """
-    first = FurtherNetwork(backbone=cfg.backbone, weights=cfg.weights, size=cfg.size)
-    found = [first]
-    for named in getattr(cfg, "further_backbones", []):
-        given = FurtherNetwork(backbone=named) if isinstance(named, str) else named
+    further = getattr(cfg, "further_backbones", [])
+    return completed(cfg, [cfg.backbone, *further])
+
+
+def completed(cfg: Network, named: Iterable[str | FurtherNetwork]) -> list[FurtherNetwork]:
+    """Return networks with the weights and the size of a stage where they have none of their own.
+
+    Parameters
+    ----------
+    cfg : Network
+        The stage's parameters.
+    named : iterable of str or FurtherNetwork
+        Names, or networks.
+    """
+    found = []
+    for each in named:
+        given = FurtherNetwork(backbone=each) if isinstance(each, str) else each
         weights, size = given.weights or cfg.weights, given.size or cfg.size
         found.append(given.model_copy(update={"weights": weights, "size": size}))
     return found

@@ -143,7 +143,7 @@ class Job(Recipe, Distillation):
     # none: the network as it comes, or as `trained` has it; full: all its weights are trained on
     # pictures; head: a layer is trained on the features that `stores` hold
     fit: Literal["none", "full", "head"]
-    # the network, a name of timm; empty for a head
+    # the network, a name of timm; of a head the networks of its features, or empty
     backbone: str = ""
     # where the network's weights come from: none, hub, package, or a file
     weights: str = "none"

@@ -150,7 +150,7 @@ STAGES: dict[str, Stage] = {
     ),
     "10_train": Stage(
         TrainParams,
-        "trains one network and predicts all images",
+        "trains one network, or a probe on stored features, and predicts all images",
         makes="model",
         table_parameters=("table", "fold_table"),
         start_parameter="start",

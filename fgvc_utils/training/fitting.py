@@ -240,7 +240,7 @@ def _fit_at_once(
     job: Job, material: Material, network: nn.Module, processes: Processes, progress: Progress
 ) -> tuple[nn.Module, list[dict]]:
     network = network.to(processes.device)
-    views = AllViews(material.train_set(), processes.share(material.fit_rows))
+    views = AllViews(material.train_set(), processes.share(_shown_rows(job, material)))
     # Features are standardised once; the layers after that learn.
     standardise, *layers = network
     blocks = Resident(views, processes.device, prepare=standardise)
@@ -262,6 +262,14 @@ def _fit_at_once(
     return network, [{"epoch": 1, **figures}]
 
 
+def _shown_rows(job: Job, material: Material) -> np.ndarray:
+    """The rows that are shown in an epoch, those of rare classes more than once if asked for."""
+    rows = material.fit_rows
+    if job.balance == "oversample":
+        rows = rows[balance.oversample(material.labels[rows], seed=job.seed)]
+    return rows
+
+
 def _batches(
     job: Job, material: Material, network: nn.Module, processes: Processes, progress: Progress
 ) -> GlobalBatches:
@@ -270,9 +278,7 @@ def _batches(
         micro = largest_micro_batch(job, network, processes)
         progress.note(job.name, f"takes {micro} images at once")
         cut = accumulation(job.global_batch, micro, processes.count)
-    rows = material.fit_rows
-    if job.balance == "oversample":
-        rows = rows[balance.oversample(material.labels[rows], seed=job.seed)]
+    rows = _shown_rows(job, material)
     return GlobalBatches(
         rows, cut.micro_batch, cut.steps, processes.count, processes.rank, job.seed
     )

@@ -10,17 +10,20 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 from pydantic import BaseModel, Field, create_model, model_validator
 
-from fgvc_utils.contest.config import Network, Shared
+from fgvc_utils.contest.config import FurtherNetwork, Network, Shared
 from fgvc_utils.contest.parameters import (
     CountOrZero,
     FolderName,
+    NetworkName,
     NotNegative,
     Parameters,
+    Positive,
     Ratio,
     Share,
     Table,
 )
 from fgvc_utils.jobs import records
+from fgvc_utils.jobs.features import VIEWS
 from fgvc_utils.training import changes
 
 
@@ -99,6 +102,10 @@ class Recipe(_Recipe):
 class TrainParams(Shared, Network, Recipe):
     """10_train."""
 
+    fit: Literal["network", "probe"]
+    probe_backbones: list[NetworkName | FurtherNetwork]
+    probe_views: Annotated[list[Literal[VIEWS]], Field(min_length=1)]
+    probe_decays: Annotated[list[Positive], Field(min_length=1)]
     test_ratios: list[Ratio]
     tuned_shares: list[Share]
     rate_sweep_steps: CountOrZero

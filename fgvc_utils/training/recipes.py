@@ -98,8 +98,11 @@ def decode(cfg: Any, jobs: Sequence[Rows]) -> list[Rows]:
         return list(jobs)
     cache = cache_folder(cfg)
     wanted: dict[tuple[int, str], set[str]] = {}
-    how = resizings(job.backbone for job, _ in jobs)
-    for job, rows in jobs:
+    jobs = list(jobs)
+    # A head sees no pictures, whatever networks its features are of.
+    shown = [(job, rows) for job, rows in jobs if job.fit != "head"]
+    how = resizings(job.backbone for job, _ in shown)
+    for job, rows in shown:
         interpolation, squash = how[job.backbone]
         cropped = rows["fit"] | rows["predict"] if job.augmented_views > 1 else rows["fit"]
         crops = wanted.setdefault((job.train_side, interpolation), set())

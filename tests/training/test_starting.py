@@ -22,9 +22,9 @@ from fgvc_utils.jobs.rows import Rows
 from fgvc_utils.jobs.running import write_job
 from fgvc_utils.training import balance
 from fgvc_utils.training.callbacks import batch_norms
+from fgvc_utils.training.first_heads import begin_with_best, probe_jobs, probe_table
 from fgvc_utils.training.material import Material
 from fgvc_utils.training.networks import PictureNetwork, new_network
-from fgvc_utils.training.probing import begin_with_best, probe_jobs, probe_table
 from fgvc_utils.training.recipes import share_job, share_sweep
 from fgvc_utils.training.starting import resized
 from fgvc_utils.training.worker import carry_out

@@ -10,6 +10,7 @@ from fgvc_utils.jobs.running import hardware
 from fgvc_utils.pipeline.checks.findings import Contest, Findings
 from fgvc_utils.pipeline.stages import STAGES
 from fgvc_utils.training import backbones, catalogue, lora
+from fgvc_utils.training.probes import frozen_networks
 
 
 def check_networks(contest: Contest, found: Findings) -> None:
@@ -54,12 +55,18 @@ class Used(NamedTuple):
 
 def networks_used(cfg: Any) -> list[Used]:
     """All networks of a stage with their weights and sizes, each once."""
-    named = [Used(**network.model_dump()) for network in networks_of(cfg)]
+    given = frozen_networks(cfg) if is_probe(cfg) else networks_of(cfg)
+    named = [Used(**network.model_dump()) for network in given]
     known = {network.backbone for network in named}
     for recipe in getattr(cfg, "rounds", []):
         further = [name for name in recipe.backbones if name not in known]
         named += [Used(name, cfg.weights, cfg.size) for name in further]
     return list(dict.fromkeys(named))
+
+
+def is_probe(cfg: Any) -> bool:
+    """Whether a stage's parameters ask for a probe, which is shown no picture."""
+    return getattr(cfg, "fit", "") == "probe"
 
 
 @cache
@@ -125,7 +132,8 @@ def _on_this_machine(name: str) -> bool:
 def _picture_sizes(contest: Contest, step: Any, found: Findings) -> None:
     """The cache holds pictures as large as a stage looks at."""
     for first in contest.of("01_noise"):
-        ratios = [getattr(step.cfg, name, 1.0) for name in ("train_ratio", "test_ratio")]
+        names = ("test_ratio",) if is_probe(step.cfg) else ("train_ratio", "test_ratio")
+        ratios = [getattr(step.cfg, name, 1.0) for name in names]
         wanted = round(step.cfg.size * max(ratios))
         if wanted > first.cfg.cache_side:
             found.warnings.append(
@@ -139,7 +147,7 @@ def check_batches(contest: Contest, found: Findings) -> None:
     train, uncut = contest.count("train"), {}
     for step in contest.steps:
         cfg = step.cfg
-        if not hasattr(cfg, "global_batch"):
+        if not hasattr(cfg, "global_batch") or is_probe(cfg):
             continue
         try:
             accumulation(cfg.global_batch, cfg.micro_batch, cfg.processes * cfg.nodes)
