@@ -94,6 +94,10 @@ class Recipe(BaseModel):
     # auto: bfloat16 on CUDA, float32 on the CPU
     precision: Literal["auto", "float32", "bfloat16"] = "float32"
     gradient_checkpointing: bool = False
+    # above 0 the layers of attention and MLPs learn by adapters of this inner width
+    lora_rank: CountOrZero = 0
+    # the adapters' product is multiplied by lora_alpha / lora_rank
+    lora_alpha: Positive = 16.0
     # torch.compile of the network for the fit
     compile: bool = False
     # who makes random changes: those that prepare pictures, or the device where the network is

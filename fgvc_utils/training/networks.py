@@ -9,6 +9,7 @@ from torch import nn
 from fgvc_utils.jobs.records import Job
 from fgvc_utils.training import backbones, balance, starting
 from fgvc_utils.training.heads import Head
+from fgvc_utils.training.lora import add_adapters
 from fgvc_utils.training.material import Material
 
 STANDARDISE_ROWS = 20_000
@@ -85,6 +86,8 @@ def new_network(job: Job, material: Material) -> nn.Module:
             began = starting.copied(network) if job.tuned_share < 1 else {}
             load_trained(network, job)
             starting.interpolate(network, began, job.tuned_share)
+        if job.fit == "full" and job.lora_rank:
+            add_adapters(network, job.backbone, job.lora_rank, job.lora_alpha)
     else:
         widths = [store.read("features", material.ids[:1]).shape[1] for store in material.stores]
         rows = material.fit_rows[:: max(1, len(material.fit_rows) // STANDARDISE_ROWS)]

@@ -10,10 +10,11 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 from pydantic import BaseModel, Field, create_model, model_validator
 
-from fgvc_utils.contest.config import Network, Shared
+from fgvc_utils.contest.config import FurtherNetwork, Network, Shared
 from fgvc_utils.contest.parameters import (
     CountOrZero,
     FolderName,
+    NetworkName,
     NotNegative,
     Parameters,
     Positive,
@@ -102,7 +103,7 @@ class TrainParams(Shared, Network, Recipe):
     """10_train."""
 
     fit: Literal["network", "probe"]
-    probe_backbones: list[FolderName]
+    probe_backbones: list[NetworkName | FurtherNetwork]
     probe_views: Annotated[list[Literal[VIEWS]], Field(min_length=1)]
     probe_decays: Annotated[list[Positive], Field(min_length=1)]
     test_ratios: list[Ratio]

@@ -90,6 +90,8 @@ DISTILL = SHARED | {
     "micro_batch": 32,
     "precision": "auto",
     "gradient_checkpointing": False,
+    "lora_rank": 0,
+    "lora_alpha": 16.0,
     "changes_on": "workers",
     "compile": False,
     "balance": "none",
@@ -502,3 +504,11 @@ def test_data_root_that_is_nowhere_lists_the_places(tmp_path, monkeypatch):
     monkeypatch.setenv("FGVC_DATA", str(tmp_path / "gone"))
     with pytest.raises(FileNotFoundError, match="gone"):
         data_root("birds", tmp_path)
+
+
+def test_a_network_is_a_name_of_timm_an_id_of_the_hub_or_a_folder():
+    for name in ("test_vit.r160_in1k", "hf-hub:imageomics/bioclip-2", "local-dir:/data/my net"):
+        assert DistillParams(**(DISTILL | {"backbone": name})).backbone == name
+    for name in ("a/b", "hf-hub:bioclip", "hf-hub:../x", "local-dir:", "s3:a/b", "hf-hub:a/b c"):
+        with pytest.raises(ParameterError, match="a network is a timm name, hf-hub:"):
+            DistillParams(**(DISTILL | {"backbone": name}))
