@@ -48,6 +48,7 @@ ENSEMBLE = SHARED | {
     "mean_weights": "equal",
     "seen_models": [],
     "soup": "none",
+    "calibration": "none",
 }
 DISTILL = SHARED | {
     "backbone": "tf_efficientnet_lite0",
@@ -98,6 +99,7 @@ DISTILL = SHARED | {
     "keep_prior": False,
     "keep_empty": False,
     "feature_views": 1,
+    "refit": False,
     "mix": "cutmix",
     "mix_probability": 0.5,
     "mix_alpha": 1.0,
