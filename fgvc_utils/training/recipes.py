@@ -173,7 +173,8 @@ def view_jobs(student: Job, rows: pd.DataFrame, teachers: Sequence[Path]) -> lis
 def as_trained(job: Job) -> dict[str, Any]:
     """Return the changes by which a job predicts with the network that `job` trained."""
     trained = str(Path(job.folder) / "weights.safetensors")
-    return {"fit": "none", "weights": "none", "trained": trained}
+    own = {name: getattr(job, name) for name in ("classifier", "arcface_centres", "arcface_scale")}
+    return {"fit": "none", "weights": "none", "trained": trained, **own}
 
 
 def rate_sweeps(job: Job, rows: pd.DataFrame, steps: int) -> dict[str, Rows]:

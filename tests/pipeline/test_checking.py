@@ -287,6 +287,13 @@ def test_every_backbone_of_a_stage_is_checked_and_said_once(found):
     only(errors, "02_coarse, 03_fine: backbone 'no_such_net' is no timm network")
 
 
+def test_a_network_that_cannot_have_a_classifier_of_angles_is_named(found, root):
+    two_heads = {"backbone": "deit_tiny_distilled_patch16_224", "weights": "none"}
+    assert found(s10_train=two_heads).errors == []
+    errors = found(s10_train=two_heads | {"classifier": "arcface"}).errors
+    only(errors, "10_train", "deit_tiny_distilled_patch16_224 has another kind; set classifier to")
+
+
 def test_a_gpu_that_is_not_there_is_an_error(found, monkeypatch):
     import torch
 

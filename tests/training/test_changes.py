@@ -153,7 +153,8 @@ def other_values(record, defaults, names):
     found = {}
     for name in names:
         neutral = Job.model_fields[name].default
-        for value in (True, False, 0.25, 1.25, 3, "mixup", "bfloat16", "device", "prior"):
+        values = (True, False, 0.25, 1.25, 3, 4, "mixup", "bfloat16", "device", "prior")
+        for value in (*values, "gce", "arcface"):
             if value == neutral or type(value) is not type(neutral):
                 continue
             try:

@@ -9,6 +9,7 @@ from fgvc_utils.jobs.running import hardware
 from fgvc_utils.pipeline.checks.findings import Contest, Findings
 from fgvc_utils.pipeline.stages import STAGES
 from fgvc_utils.training import backbones
+from fgvc_utils.training.angular import set_angular
 
 
 def check_networks(contest: Contest, found: Findings) -> None:
@@ -20,7 +21,8 @@ def check_networks(contest: Contest, found: Findings) -> None:
         if not hasattr(cfg, "backbone"):
             continue
         for name in backbones_of(cfg):
-            if problem := _network_problem(name, cfg.weights):
+            angular = getattr(cfg, "classifier", "") == "arcface"
+            if problem := _network_problem(name, cfg.weights, angular):
                 unfit.setdefault(problem, []).append(step.name)
             elif cfg.weights == "hub" and not _on_this_machine(name):
                 hub[name] = None
@@ -41,10 +43,12 @@ def backbones_of(cfg: Any) -> list[str]:
 
 
 @cache
-def _network_problem(name: str, weights: str) -> str:
+def _network_problem(name: str, weights: str, angular: bool) -> str:
     try:
         backbones.check_network(name, weights)
         backbones.check_weights_file(name, weights)
+        if angular:
+            set_angular(backbones.bare_network(name), 1, 1.0)
     except ValueError as error:
         return str(error)
     return ""
