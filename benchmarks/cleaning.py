@@ -28,7 +28,7 @@ from fgvc_utils.cleaning import neighbours, noise, rules
 from fgvc_utils.cleaning import posterior as posteriors
 from fgvc_utils.cleaning.asking import review_order
 from fgvc_utils.cleaning.crossing import Crossing, pull_back, within
-from fgvc_utils.cleaning.fits import feature_job, feature_jobs
+from fgvc_utils.cleaning.fits import feature_jobs
 from fgvc_utils.cleaning.params import CrossParams, NoiseParams, Round
 from fgvc_utils.cleaning.planting import planted_check
 from fgvc_utils.cleaning.rounds import Posteriors, posterior_rounds
@@ -43,6 +43,7 @@ from fgvc_utils.demo import drawing
 from fgvc_utils.hardware.distributed import Processes
 from fgvc_utils.hardware.progress import Progress
 from fgvc_utils.jobs.done import is_done
+from fgvc_utils.jobs.features import feature_job
 from fgvc_utils.jobs.predictions import Store
 from fgvc_utils.jobs.records import Job
 from fgvc_utils.jobs.reduction import Reduced

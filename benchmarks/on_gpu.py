@@ -279,7 +279,7 @@ def ranks(options: argparse.Namespace) -> dict[str, Any]:
                     rows=str(folder / "rows.parquet"),
                     classes=classes,
                     fit="head",
-                    optimiser="adam",
+                    optimiser="adamw",
                     epochs=2,
                     stores=[str(store)],
                 )

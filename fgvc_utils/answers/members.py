@@ -17,6 +17,7 @@ from fgvc_utils.jobs.rows import Rows, read_rows
 from fgvc_utils.jobs.running import run_jobs, work_folder
 from fgvc_utils.jobs.views import TEST_VIEWS
 from fgvc_utils.training.averaging import average_weights, greedy_soup
+from fgvc_utils.training.probes import is_probe
 from fgvc_utils.training.recipes import as_trained
 
 
@@ -142,8 +143,9 @@ def soups(
     """Make the soups that the parameters ask for, one of each kind of network.
 
     Models are of one kind where they share what weights must share. A kind with a single model
-    makes none, and a soup that does worse on held-out images than each of its models is left out.
-    Soups lie in `soups`, not among the models, which other notebooks take. Prints what is in each.
+    makes none, probes enter none, and a soup that does worse on held-out images than each of its
+    models is left out. Soups lie in `soups`, not among the models, which other notebooks take.
+    Prints what is in each.
 
     Parameters
     ----------
@@ -167,6 +169,8 @@ def soups(
     made, kinds = {}, {}
     for model in ranked if cfg.soup != "none" else ():
         job = read_job(model / "job.json")
+        if is_probe(job):
+            continue
         kinds.setdefault(repr([getattr(job, field) for field in ALIKE]), []).append(model)
     for number, models in enumerate(kinds.values(), start=1):
         name = f"soup-{number}"
@@ -222,6 +226,7 @@ def view_stores(
     -------
     dict of str to Path
         Name → store of logits; empty where the view is a single crop, which models predict anyway.
+        A probe has none: it keeps to the views of its features.
 
     Raises
     ------
@@ -230,9 +235,25 @@ def view_stores(
     """
     if TEST_VIEWS[cfg.test_views].crops == 1:
         return {}
-    jobs = {name: view_job(folder, cfg.test_views, image_ids) for name, folder in members.items()}
+    probes = [name for name, folder in members.items() if is_probe(read_job(folder / "job.json"))]
+    if probes:
+        print(
+            f"test_views {cfg.test_views} is for networks; at their own views stay "
+            f"{', '.join(probes)}"
+        )
+    jobs = {
+        name: view_job(folder, cfg.test_views, image_ids)
+        for name, folder in members.items()
+        if name not in probes
+    }
     run_jobs(list(jobs.values()), cfg, stage)
     return {name: job.store for name, (job, _) in jobs.items()}
+
+
+def _random_views(model: Path) -> set[str]:
+    """The arrays of features of randomly changed views that a model keeps."""
+    kinds = Store(model / "predictions").kinds()
+    return {kind for kind in kinds if kind.startswith("augmented")}
 
 
 def layer_jobs(
@@ -245,8 +266,8 @@ def layer_jobs(
 ) -> dict[str, Job]:
     """Make the jobs that train layers on several models' features.
 
-    Random views are those that every member of the way keeps; without any the way is left out, and
-    a line is printed.
+    A layer on random views takes the best of those members that keep any, and the views that all
+    of these keep. Where no member keeps any the way is left out; a line is printed of both.
 
     Parameters
     ----------
@@ -276,18 +297,22 @@ def layer_jobs(
     require_unseen({name: members[name] for name in ranked}, judged)
     jobs = {}
     for key, layer in LAYERS.items():
-        stores = [members[model] / "predictions" for model in ranked[: getattr(cfg, layer.models)]]
-        if not stores:
+        count = getattr(cfg, layer.models)
+        if not count or not ranked:
             continue
-        views = ["features"]
+        chosen, views = ranked[:count], ["features"]
         if layer.random_views:
-            kinds = [set(Store(store).kinds()) for store in stores]
-            views = sorted(k for k in set.intersection(*kinds) if k.startswith("augmented"))
-            if not views:
+            keeping = {model: _random_views(members[model]) for model in ranked}
+            chosen = [model for model in ranked if keeping[model]][:count]
+            if not chosen:
                 print(
                     f"{layer.name}: left out, its models keep no random views (feature_views is 0)"
                 )
                 continue
+            if without := [model for model in ranked[:count] if not keeping[model]]:
+                print(f"{layer.name}: without {', '.join(without)}, which keep no random views")
+            views = sorted(set.intersection(*(keeping[model] for model in chosen)))
+        stores = [members[model] / "predictions" for model in chosen]
         folder = work_folder(cfg, stage, key)
         jobs[layer.name] = Job(
             name=layer.name,

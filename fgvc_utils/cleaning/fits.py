@@ -7,42 +7,10 @@ from typing import Any
 import pandas as pd
 
 from fgvc_utils.cleaning.params import CrossParams, Round
+from fgvc_utils.jobs.features import feature_job
 from fgvc_utils.jobs.records import Job
-from fgvc_utils.jobs.rows import Rows, job_rows
+from fgvc_utils.jobs.rows import Rows
 from fgvc_utils.jobs.running import work_folder
-
-
-def feature_job(cfg: Any, inventory: pd.DataFrame, backbone: str = "") -> Rows:
-    """The job that computes frozen features of all readable images and their mirror images.
-
-    Stages that ask for the same network and size get the same job, so the features are computed
-    once a run.
-
-    Parameters
-    ----------
-    cfg
-        A stage's parameters, with backbone, weights, size and test_ratio.
-    inventory
-        What 01 noted of each file.
-    backbone
-        The network, by its timm name; by default that of the parameters.
-    """
-    backbone = backbone or cfg.backbone
-    folder = cfg.folder / "features" / f"{backbone}-{cfg.size}"
-    job = Job(
-        name=f"features {backbone} at {cfg.size} px",
-        folder=str(folder),
-        rows=str(folder / "rows.parquet"),
-        classes=[],
-        fit="none",
-        backbone=backbone,
-        weights=cfg.weights,
-        size=cfg.size,
-        test_ratio=cfg.test_ratio,
-        keep=["features", "mirror"],
-        keep_weights=False,
-    )
-    return job, job_rows(inventory, predict=True)
 
 
 def feature_jobs(cfg: CrossParams, inventory: pd.DataFrame) -> list[Rows]:

@@ -30,7 +30,7 @@ class Features(Network):
     """The network of a cleaning stage and how it is fitted, whole or as a head on its features."""
 
     fit: Literal["head", "full"]
-    optimiser: Literal["lbfgs", "radam", "sgd", "adam"]
+    optimiser: Literal["lbfgs", "radam", "sgd", "adamw"]
     lbfgs_steps: Count
     test_ratio: Ratio
     epochs: Count
@@ -43,7 +43,7 @@ class Features(Network):
     @model_validator(mode="after")
     def _networks_need_a_rate(self) -> "Features":
         if self.fit == "full" and self.optimiser == "lbfgs":
-            raise ValueError("optimiser lbfgs fits heads; with fit: full choose sgd, radam or adam")
+            raise ValueError("optimiser lbfgs fits heads; with fit: full give sgd, radam or adamw")
         return self
 
 
@@ -80,7 +80,7 @@ class Round(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    optimiser: Literal["", "lbfgs", "radam", "sgd", "adam"] = ""
+    optimiser: Literal["", "lbfgs", "radam", "sgd", "adamw"] = ""
     rate: NotNegative = 0.0
     mirror: bool = True
     colour_jitter: Share = 0.0

@@ -24,6 +24,7 @@ from fgvc_utils.jobs.records import (
     PLACES,
     PREDICTIONS,
     RATES,
+    TUNED,
     WEIGHTS,
     Job,
     read_job,
@@ -49,7 +50,8 @@ def job_digest(job: Job) -> str:
     digest.update((file_digest(weights) if weights else job.weights).encode())
     stat = os.stat(job.rows)
     digest.update(_rows_digest(job.rows, stat.st_mtime_ns, stat.st_ino, stat.st_size).encode())
-    for read in [*job.stores, *job.teachers, *([job.trained] if job.trained else [])]:
+    weights_of = [file for file in (job.trained, job.start_weights, job.probe) if file]
+    for read in [*job.stores, *job.teachers, *weights_of]:
         digest.update(result_of(Path(read).parent).encode())
     return digest.hexdigest()
 
@@ -81,6 +83,9 @@ def job_code(job: Job) -> dict[str, str]:
     work = {
         Definition("training.fitting", "fit"): job.fit != "none",
         Definition("training.renewing", "renewed"): job.renew_statistics,
+        Definition("training.renewing", "renew_statistics"): (
+            job.renew_statistics or job.swa_epochs > 1
+        ),
         Definition("training.predicting", "predict"): bool(job.keep),
         Definition("training.predicting", "_several_crops"): job.several_crops,
     }
@@ -200,7 +205,7 @@ def mark_done(
         predicted nothing.
     """
     folder, left = Path(job.folder), {}
-    for name in (WEIGHTS, RATES, f"{PREDICTIONS}/{INDEX}"):
+    for name in (WEIGHTS, TUNED, RATES, f"{PREDICTIONS}/{INDEX}"):
         if (folder / name).is_file():
             size = (folder / name).stat().st_size
             left[name] = {"bytes": size, "sha256": file_digest(folder / name)}

@@ -6,17 +6,26 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from fgvc_utils.contest.parameters import Count, CountOrZero, NotNegative, Positive, Ratio, Share
+from fgvc_utils.contest.parameters import (
+    Count,
+    CountOrZero,
+    NotNegative,
+    Positive,
+    Ratio,
+    Share,
+)
 from fgvc_utils.core.files import read_json
 from fgvc_utils.core.reading import refused_by_name
 from fgvc_utils.jobs.views import TestView
 
 # Where a job reads and writes; what lies there counts, not where it lies.
-PLACES = ("folder", "rows", "trained", "decoded")
+PLACES = ("folder", "rows", "trained", "start_weights", "probe", "decoded")
 LISTS_OF_PLACES = ("stores", "teachers")
 
 # What a job may leave for others, below its folder.
 WEIGHTS = "weights.safetensors"
+# the weights that a fit ended with, where it keeps others
+TUNED = "tuned.safetensors"
 RATES = "rates.csv"
 PREDICTIONS = "predictions"
 DONE = "done.json"
@@ -25,6 +34,8 @@ DONE = "done.json"
 Part = Annotated[float, Field(ge=0, lt=1)]
 # The longest side of a crop over its other one.
 Stretch = Annotated[float, Field(ge=1, le=4)]
+# The name of a model, or none.
+StartName = Annotated[str, Field(pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]*)?$", max_length=100)]
 
 
 class Recipe(BaseModel):
@@ -43,18 +54,41 @@ class Recipe(BaseModel):
     crop_stretch: Stretch = 1.333
     train_ratio: Ratio = 1.15
     test_ratio: Ratio = 1.35
-    epochs: Count = 1
+    # the name of an earlier model of the run from which the fit begins, its classifier too
+    start: StartName = ""
+    # probe: the classifier begins as one that was fitted on the features of the frozen network
+    start_head: Literal["random", "probe"] = "random"
+    # 0 where it begins from an earlier model, which it then is
+    epochs: CountOrZero = 1
+    # radam+sgd: RAdam for `radam_share` of the steps, then SGD
+    optimiser: Literal["radam+sgd", "adamw", "radam", "sgd"] = "radam+sgd"
     base_lr: Positive = 0.001
     radam_lr: Positive = 0.001
     radam_share: Share = 0.15
     momentum: Share = 0.9
+    # share of the steps in which the rate rises from 0, before its cosine
+    warm_up: Part = 0.0
+    # the classifier's rate over that of the layer before it
+    head_lr_scale: Positive = 1.0
+    # each layer's rate over that of the next one towards the classifier
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    # the longest that a step's gradient may be, over all weights; 0 for any
+    clip_norm: NotNegative = 0.0
+    # BatchNorm uses and keeps the running statistics that the network came with
+    freeze_statistics: bool = False
     weight_decay: NotNegative = 0.0
+    # whether biases and the weights of norms are decayed too
+    decay_norms: bool = True
     label_smoothing: Part = 0.0
     # of the labels: soft cross-entropy, or generalised cross-entropy with its `gce_q`
     loss: Literal["cross-entropy", "gce"] = "cross-entropy"
     gce_q: Annotated[float, Field(gt=0, le=1)] = 0.7
     # weights are averaged over the steps with this decay, 0 for not at all
     ema_decay: Part = 0.0
+    # the weights are the mean of those at the end of the last so many epochs, 0 for the last ones
+    swa_epochs: CountOrZero = 0
+    # share of the tuned weights in those that are kept; the rest are those the fit began with
+    tuned_share: Share = 1.0
     dropout: Part = 0.0
     drop_path: Part = 0.0
     global_batch: Count = 32
@@ -116,7 +150,7 @@ class Job(Recipe, Distillation):
     # none: the network as it comes, or as `trained` has it; full: all its weights are trained on
     # pictures; head: a layer is trained on the features that `stores` hold
     fit: Literal["none", "full", "head"]
-    # the network, a name of timm; empty for a head
+    # the network, a name of timm; of a head the networks of its features, or empty
     backbone: str = ""
     # where the network's weights come from: none, hub, package, or a file
     weights: str = "none"
@@ -126,6 +160,10 @@ class Job(Recipe, Distillation):
     test_time: TestView = "centre"
     # the weights.safetensors of another job: what it learned, its classifier too
     trained: str = ""
+    # the weights.safetensors of the model that `start` names
+    start_weights: str = ""
+    # the weights.safetensors of a linear head on this network's features; see `start_head`
+    probe: str = ""
     # BatchNorm statistics are taken anew from the train images before anything is predicted
     renew_statistics: bool = False
     # the folders of features that a head reads, side by side
@@ -136,8 +174,10 @@ class Job(Recipe, Distillation):
     test_views: list[str] = ["features"]
     # a head's form: one layer, or a convolution over the stores or along their features
     head: Literal["linear", "convolution", "convolution-along"] = "linear"
+    # one scale for each channel of the features, or one for all of them and their mean as it is
+    head_scale: Literal["channel", "common"] = "channel"
     # lbfgs fits a linear head on all its rows and views at once; epochs are its most steps
-    optimiser: Literal["radam", "sgd", "adam", "radam+sgd", "lbfgs"] = "radam"
+    optimiser: Literal["radam", "sgd", "adamw", "radam+sgd", "lbfgs"] = "radam"
     # above 0 the job only tries rates, from low to high in so many steps, and keeps their losses
     rate_sweep_steps: int = 0
     # the cache whose decoded pictures are read where they are there, else its JPEGs are decoded

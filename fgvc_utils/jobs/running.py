@@ -174,6 +174,7 @@ def write_job(job: Job, rows: pd.DataFrame) -> Path:
         raise ValueError(
             f"job {job.name}: compile and gradient_checkpointing exclude each other: switch one off"
         )
+    _check_beginning_and_end(job)
     if not job.whole_batch and job.global_batch > rows["fit"].sum():
         raise ValueError(
             f"job {job.name}: global_batch {job.global_batch} is larger than its "
@@ -187,3 +188,24 @@ def write_job(job: Job, rows: pd.DataFrame) -> Path:
         # Figures of other rows must not be taken for this job's, whatever happens before it ends.
         done.unlink()
     return job.job_file
+
+
+def _check_beginning_and_end(job: Job) -> None:
+    """Raise ValueError where what a fit begins with or keeps cannot be."""
+    if job.ema_decay and job.swa_epochs:
+        raise ValueError(f"job {job.name}: ema_decay and swa_epochs exclude each other: set one 0")
+    if job.fit == "none":
+        return
+    if job.swa_epochs > job.epochs:
+        raise ValueError(
+            f"job {job.name}: swa_epochs {job.swa_epochs} are more than its epochs {job.epochs}"
+        )
+    if not job.epochs and not job.start_weights:
+        raise ValueError(f"job {job.name}: epochs may be 0 only where it has a start")
+    if job.start_weights and not (Path(job.start_weights).parent / DONE).is_file():
+        raise ValueError(
+            f"job {job.name}: the model {job.start!r} that it starts from is not there; train that "
+            "one first"
+        )
+    if job.start_head == "probe" and not job.probe:
+        raise ValueError(f"job {job.name}: start_head is probe, but it names none")

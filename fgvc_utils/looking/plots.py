@@ -319,32 +319,31 @@ def rate_sweep(sweep: pd.DataFrame, suggested: float, title: str) -> Figure:
     return figure
 
 
-def ratio_sweep(frame: pd.DataFrame, used: float, title: str) -> Figure:
-    """Held-out top-1 at several test ratios with their intervals, and the ratio in use.
+def value_sweep(frame: pd.DataFrame, used: float, title: str) -> Figure:
+    """Held-out top-1 at several values of a setting with their intervals, and the one in use.
 
     Parameters
     ----------
     frame
-        One row a ratio: ratio, top1, low and high (its 95 % interval), as floats. May be empty.
+        One row a value: ratio or share, top1, low and high (its 95 % interval). May be empty.
     used
-        The ratio in use.
+        The value in use.
     """
     if frame.empty:
-        return sentence(title, "no test ratio was tried on held-out images")
-    ordered = frame.sort_values("ratio")
+        return sentence(title, "no other value was tried on held-out images")
+    ordered = frame.sort_values(name := frame.columns[0])
     figure, axes = figure_of(title)
     below = (ordered["top1"] - ordered["low"]).clip(0)
     above = (ordered["high"] - ordered["top1"]).clip(0)
-    axes.errorbar(
-        ordered["ratio"], ordered["top1"], [below, above], fmt="o-", color=BLUE, capsize=3
-    )
-    for ratio, top1 in zip(ordered["ratio"], ordered["top1"], strict=True):
+    axes.errorbar(ordered[name], ordered["top1"], [below, above], fmt="o-", color=BLUE, capsize=3)
+    for value, top1 in zip(ordered[name], ordered["top1"], strict=True):
         axes.annotate(
-            f"{top1:.3f}", (ratio, top1), (5, 5), textcoords="offset points", fontsize="small"
+            f"{top1:.3f}", (value, top1), (5, 5), textcoords="offset points", fontsize="small"
         )
-    # Behind the interval of the ratio in use, which it would hide.
+    # Behind the interval of the value in use, which it would hide.
     axes.axvline(used, color=ORANGE, lw=8, alpha=0.4, zorder=0, label=f"in use: {used:g}")
-    axes.set(xlabel="test ratio: shorter side / size before the centre crop", ylabel="top-1")
+    captions = {"ratio": "test ratio: shorter side / size before the centre crop"}
+    axes.set(xlabel=captions.get(name, "share of the tuned weights"), ylabel="top-1")
     axes.legend(frameon=False)
     return figure
 

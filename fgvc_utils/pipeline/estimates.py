@@ -27,6 +27,8 @@ LATE = 1.5
 # The recipe with which the demo's networks were trained.
 EPOCHS = {"10_train": 6, "20_distill": 3}
 SIZE = 112
+# A probe on features that are stored already.
+PROBE = 8.0
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,8 @@ class Took:
 def typical(step: Step) -> float:
     """What a step's stage takes on the demo, stretched to its own epochs and size of pictures."""
     seconds = TYPICAL.get(step.stage, 0.0)
+    if getattr(step.cfg, "fit", "") == "probe":
+        return PROBE
     if epochs := EPOCHS.get(step.stage):
         seconds *= step.cfg.epochs / epochs * (step.cfg.size / SIZE) ** 2
     return seconds

@@ -91,7 +91,7 @@ def print_plan(planned: list[Planned]) -> None:
             print(f"    it was made with {other}; --from {step.stage} makes it anew")
         own = step.cfg.model_dump(mode="json").items()
         print("   ", ", ".join(f"{k}={v!r}" for k, v in own if k not in Shared.model_fields))
-        if hasattr(step.cfg, "global_batch"):
+        if hasattr(step.cfg, "global_batch") and getattr(step.cfg, "fit", "") != "probe":
             cfg = step.cfg
             try:
                 cut = accumulation(cfg.global_batch, cfg.micro_batch, cfg.processes * cfg.nodes)

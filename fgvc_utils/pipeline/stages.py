@@ -45,6 +45,8 @@ class Stage:
         The parameters that name the models it reads; the first one, empty, takes all there are.
     takes_students : bool
         Whether these are also those that learned from other models.
+    start_parameter : str
+        The parameter that names the model from which it begins; empty for none.
     vote_parameter : str
         The parameter that names the vote it reads.
     file_parameters : tuple of str
@@ -62,6 +64,7 @@ class Stage:
     reads_pictures: bool = True
     model_parameters: tuple[str, ...] = ()
     takes_students: bool = False
+    start_parameter: str = ""
     vote_parameter: str = ""
     file_parameters: tuple[str, ...] = ()
 
@@ -73,6 +76,10 @@ class Stage:
     def models_named(self, cfg: Shared) -> list[str]:
         """The models that its parameters name; empty where it takes all."""
         return list(getattr(cfg, self.model_parameters[0])) if self.model_parameters else []
+
+    def start_named(self, cfg: Shared) -> str:
+        """The model from which it begins; empty where there is none."""
+        return getattr(cfg, self.start_parameter) if self.start_parameter else ""
 
     def files_named(self, cfg: Shared) -> list[str]:
         """The files below the data root that its parameters name."""
@@ -94,6 +101,8 @@ class Stage:
         if before.makes == "table":
             pictures = before.lists_images and self.reads_pictures
             return pictures or earlier in self.tables_read(cfg)
+        if before.makes == "model" and name == self.start_named(cfg):
+            return True
         if before.makes == "model" and self.model_parameters:
             named = self.models_named(cfg)
             return name in named if named else self.takes_students or not before.is_student
@@ -141,15 +150,17 @@ STAGES: dict[str, Stage] = {
     ),
     "10_train": Stage(
         TrainParams,
-        "trains one network and predicts all images",
+        "trains one network, or a probe on stored features, and predicts all images",
         makes="model",
         table_parameters=("table", "fold_table"),
+        start_parameter="start",
     ),
     "20_distill": Stage(
         DistillParams,
         "trains one network on what other models predict",
         makes="model",
         table_parameters=("table", "fold_table"),
+        start_parameter="start",
         model_parameters=("teachers",),
     ),
     "30_ensemble": Stage(
@@ -199,6 +210,7 @@ def _reads(stage: Stage) -> str:
     read += [f"`tables/{stage.table}`"] if stage.table else []
     read += [f"`tables/<{name}>`" for name in stage.table_parameters]
     read += [f"`models/<{name}>`" for name in stage.model_parameters]
+    read += [f"`models/<{stage.start_parameter}>`"] if stage.start_parameter else []
     read += [f"`ensemble/<{stage.vote_parameter}>`"] if stage.vote_parameter else []
     read += [f"the file `<{name}>`" for name in stage.file_parameters]
     return ", ".join(read + (["cached pictures"] if stage.reads_pictures else []))

@@ -46,6 +46,8 @@ def inputs_of(step: Step) -> dict[str, str]:
     if stage.model_parameters:
         models = _models(folder, stage.models_named(cfg), students=stage.takes_students)
         digests |= {f"models/{model.name}": result_of(model) for model in models}
+    if start := stage.start_named(cfg):
+        digests[f"models/{start}"] = result_of(folder / "models" / start)
     for name in stage.files_named(cfg):
         root = data_root(cfg.data_root)
         digests |= _digests([root / name], root)

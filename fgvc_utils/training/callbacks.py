@@ -11,6 +11,7 @@ from timm.optim import SGDW
 from timm.utils import ModelEmaV3
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel
 
 with warnings.catch_warnings():
     # fastai's own imports warn of torch.jit and of a pandas option; neither is ours to mend.
@@ -22,6 +23,7 @@ with warnings.catch_warnings():
 from fgvc_utils.hardware.distributed import Processes
 from fgvc_utils.jobs.records import Job
 from fgvc_utils.training.feed import GlobalBatches
+from fgvc_utils.training.parameter_groups import SCALE, parameter_groups
 
 # Between these rates a sweep looks for the one to train with.
 SWEEP_LOW, SWEEP_HIGH = 1e-5, 1.0
@@ -32,10 +34,10 @@ SWEEP_STOP = 3.0
 # weight decay regularization, ICLR 2019).
 FASTAI = {"betas": (0.9, 0.99), "eps": 1e-5}
 RADAM = partial(torch.optim.RAdam, decoupled_weight_decay=True, **FASTAI)
-ADAM = partial(torch.optim.AdamW, **FASTAI)
+ADAMW = partial(torch.optim.AdamW, **FASTAI)
 # On CUDA a step of this one is one call for all weights. torch has no such RAdam, and no such SGD
 # with decoupled decay; theirs are a few calls each, which torch and timm choose there themselves.
-FUSED_ADAM = partial(ADAM, fused=True)
+FUSED_ADAMW = partial(ADAMW, fused=True)
 
 
 def plain_network(model: nn.Module) -> nn.Module:
@@ -43,6 +45,12 @@ def plain_network(model: nn.Module) -> nn.Module:
     for inner in ("module", "_orig_mod"):
         model = getattr(model, inner, model)
     return model
+
+
+def batch_norms(network: nn.Module) -> list[nn.Module]:
+    """Return the layers of a network that normalise by the statistics of a batch."""
+    kinds = nn.modules.batchnorm._BatchNorm
+    return [module for module in network.modules() if isinstance(module, kinds)]
 
 
 class Distributed(Callback):
@@ -68,15 +76,16 @@ class Distributed(Callback):
 
 
 class Steps(Callback):
-    """Micro-batches to optimiser steps: accumulation, one cosine over all, RAdam and then SGD.
+    """Micro-batches to optimiser steps: accumulation, warm-up, one cosine, RAdam and then SGD.
 
     A step's loss is the mean over its micro-batches and processes, and gradients travel between
-    processes only at the last of them.
+    processes only at the last of them. There they are clipped, where the job says so, to a norm
+    over all weights.
 
     Parameters
     ----------
     job : Job
-        Names the optimiser, its rates and the epochs.
+        Names the optimiser, its rates, the warm-up, the norm of gradients and the epochs.
     batches : GlobalBatches
         The epoch's order, which says how many micro-batches make a step.
     device : torch.device, optional
@@ -86,7 +95,9 @@ class Steps(Callback):
     ----------
     Liu et al., On the variance of the adaptive learning rate and beyond (RAdam), ICLR 2020.
     Loshchilov and Hutter, SGDR: stochastic gradient descent with warm restarts (the cosine), ICLR
-    2017.
+    2017. Goyal et al., Accurate, large minibatch SGD: training ImageNet in 1 hour, 2017, for the
+    warm-up. Pascanu et al., On the difficulty of training recurrent neural networks, ICML 2013, for
+    clipping.
     """
 
     order = 10
@@ -97,6 +108,7 @@ class Steps(Callback):
         self.job, self.batches = job, batches
         self.device = device or torch.device("cpu")
         self.total = batches.steps * job.epochs
+        self.warm = round(self.total * job.warm_up)
         self.rate = 0.0
         self.switch = self.total
         if job.optimiser == "radam+sgd":
@@ -108,18 +120,28 @@ class Steps(Callback):
         sgd = partial(SGDW, momentum=self.job.momentum)
         if self.job.optimiser == "radam+sgd":
             return (RADAM, self.job.radam_lr) if step < self.switch else (sgd, self.job.base_lr)
-        adam = FUSED_ADAM if self.device.type == "cuda" else ADAM
-        return {"radam": RADAM, "sgd": sgd, "adam": adam}[self.job.optimiser], self.job.base_lr
+        adamw = FUSED_ADAMW if self.device.type == "cuda" else ADAMW
+        return {"radam": RADAM, "sgd": sgd, "adamw": adamw}[self.job.optimiser], self.job.base_lr
 
     def rate_of(self, step: int) -> float:
-        """Return the learning rate of a step: one cosine over all of them, to zero."""
+        """Return the learning rate of a step: a linear warm-up, then one cosine to zero."""
         _, highest = self.optimiser(step)
-        return float(highest * 0.5 * (1 + np.cos(np.pi * step / self.total)))
+        if step < self.warm:
+            return float(highest * (step + 1) / (self.warm + 1))
+        angle = np.pi * (step - self.warm) / (self.total - self.warm)
+        return float(highest * 0.5 * (1 + np.cos(angle)))
 
-    def make_optimiser(self, parameters: list) -> OptimWrapper:
-        """Return the optimiser for the step that comes next."""
+    def make_optimiser(self, network: nn.Module) -> OptimWrapper:
+        """Return the optimiser of a network for the step that comes next."""
         kind, rate = self.optimiser(self.done)
-        return OptimWrapper(parameters, kind, lr=rate, weight_decay=self.job.weight_decay)
+        groups = parameter_groups(plain_network(network), self.job)
+        return OptimWrapper(groups, kind, lr=rate, weight_decay=self.job.weight_decay)
+
+    def set_rate(self, rate: float) -> None:
+        """Give each group of weights its share of a rate."""
+        self.rate = rate
+        groups = self.learn.opt.opt.param_groups
+        self.learn.opt.set_hypers(lr=[rate * group.get(SCALE, 1.0) for group in groups])
 
     def before_train(self) -> None:
         self.batches.epoch = self.epoch
@@ -131,9 +153,8 @@ class Steps(Callback):
             return
         if self.iter % self.batches.accumulate == 0:
             if self.done == self.switch and self.done:
-                self.learn.opt = self.make_optimiser(self.learn.splitter(self.learn.model))
-            self.rate = self.rate_of(self.done)
-            self.learn.opt.set_hypers(lr=self.rate)
+                self.learn.opt = self.make_optimiser(self.learn.model)
+            self.set_rate(self.rate_of(self.done))
         self.last_of_step = (self.iter + 1) % self.batches.accumulate == 0
         self.quiet = ExitStack()
         if not self.last_of_step and isinstance(self.learn.model, DistributedDataParallel):
@@ -146,6 +167,8 @@ class Steps(Callback):
     def before_step(self) -> None:
         if not self.last_of_step:
             raise CancelBatchException
+        if self.job.clip_norm:
+            nn.utils.clip_grad_norm_(self.learn.model.parameters(), self.job.clip_norm)
         self.done += 1
 
     def after_batch(self) -> None:
@@ -218,17 +241,23 @@ class KeepStatistics(Callback):
     """
 
     def before_backward(self) -> None:
-        self.momentums = {
-            module: module.momentum
-            for module in self.learn.model.modules()
-            if isinstance(module, nn.modules.batchnorm._BatchNorm)
-        }
+        self.momentums = {module: module.momentum for module in batch_norms(self.learn.model)}
         for module in self.momentums:
             module.momentum = 0.0
 
     def after_backward(self) -> None:
         for module, momentum in self.momentums.items():
             module.momentum = momentum
+
+
+class FrozenStatistics(Callback):
+    """Let BatchNorm use and keep the running statistics that the network came with."""
+
+    order = 15
+
+    def before_batch(self) -> None:
+        for module in batch_norms(self.learn.model):
+            module.eval()
 
 
 class Average(Callback):
@@ -252,6 +281,50 @@ class Average(Callback):
         """The averaged network."""
         return self.average.module
 
+    def state(self) -> dict[str, torch.Tensor]:
+        """Return what a fit that goes on needs of it."""
+        return self.network.state_dict()
+
+    def restore(self, state: dict[str, torch.Tensor]) -> None:
+        """Go on from what `state` gave."""
+        self.network.load_state_dict(state)
+
     def after_batch(self) -> None:
         if self.training and self.steps.last_of_step:
             self.average.update(plain_network(self.learn.model), step=self.steps.done)
+
+
+class EpochMean(Callback):
+    """The mean of the weights at the end of each of the last epochs: torch's own.
+
+    Its BatchNorm statistics are those of the last epoch, so they are to be taken anew.
+
+    References
+    ----------
+    Izmailov et al., Averaging weights leads to wider optima and better generalization, UAI 2018
+    (SWA).
+    """
+
+    order = 55
+
+    def __init__(self, network: nn.Module, first: int) -> None:
+        self.mean = AveragedModel(network)
+        # Counted from 0; a fit that goes on passes over the epochs that it has.
+        self.first = first
+
+    @property
+    def network(self) -> nn.Module:
+        """The network of the mean."""
+        return self.mean.module
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Return what a fit that goes on needs of it."""
+        return self.mean.state_dict()
+
+    def restore(self, state: dict[str, torch.Tensor]) -> None:
+        """Go on from what `state` gave."""
+        self.mean.load_state_dict(state)
+
+    def after_epoch(self) -> None:
+        if self.epoch >= max(self.first, self.learn.account.start_epoch):
+            self.mean.update_parameters(plain_network(self.learn.model))

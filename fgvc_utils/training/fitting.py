@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from safetensors.torch import save, save_file
+from safetensors.torch import save_file
 from torch import nn
 
 with warnings.catch_warnings():
@@ -31,6 +31,8 @@ from fgvc_utils.training.callbacks import (
     Autocast,
     Average,
     Distributed,
+    EpochMean,
+    FrozenStatistics,
     KeepStatistics,
     RateSweep,
     Steps,
@@ -39,14 +41,16 @@ from fgvc_utils.training.callbacks import (
 from fgvc_utils.training.compiling import compiled
 from fgvc_utils.training.convex import fit_layer
 from fgvc_utils.training.feed import GlobalBatches
+from fgvc_utils.training.finishing import begun, finish
 from fgvc_utils.training.held_out import evaluate, held_out_batches
 from fgvc_utils.training.loading import OnDevice, loader
 from fgvc_utils.training.losses import objective_of
 from fgvc_utils.training.material import Material
 from fgvc_utils.training.micro_batches import largest_micro_batch
 from fgvc_utils.training.networks import autocast_dtype
+from fgvc_utils.training.starting import copied, keep_weights
 from fgvc_utils.training.stored import AllViews, Resident
-from fgvc_utils.training.weights import in_order, read_state
+from fgvc_utils.training.weights import read_state
 
 LAST = "last.pt"
 # The weight of a step's own loss in the smoothed losses of a rate sweep.
@@ -65,7 +69,7 @@ class Account(Callback):
         material: Material,
         processes: Processes,
         progress: Progress,
-        average: Average | None = None,
+        average: Average | EpochMean | None = None,
     ) -> None:
         self.job, self.steps, self.material, self.average = job, steps, material, average
         self.held_out = held_out_batches(material, processes)
@@ -92,9 +96,9 @@ class Account(Callback):
             return
         plain_network(self.learn.model).load_state_dict(last["network"])
         if self.average is not None:
-            self.average.network.load_state_dict(last["average"])
+            self.average.restore(last["average"])
         self.steps.done = last["steps"]
-        self.learn.opt = self.steps.make_optimiser(self.learn.splitter(self.learn.model))
+        self.learn.opt = self.steps.make_optimiser(self.learn.model)
         self.learn.opt.load_state_dict(last["optimiser"])
         self.history, self.start_epoch = last["history"], last["epoch"] + 1
         self.progress.note(self.job.name, f"goes on after epoch {self.start_epoch}")
@@ -132,11 +136,12 @@ class Account(Callback):
         figures = {"train_loss": loss_sum / count}
         # The sum over all processes: where it is no number, all of them stop here.
         check_loss(figures["train_loss"], self.job, self.epoch + 1)
-        if self.average is not None:
+        judged = plain
+        if isinstance(self.average, Average):
+            judged = self.average.network
             # Each process averages its own BatchNorm statistics; one network is judged and kept.
-            self.processes.share_first(self.average.network.buffers())
+            self.processes.share_first(judged.buffers())
         if self.held_out is not None:
-            judged = plain if self.average is None else self.average.network
             figures |= evaluate(judged, self.held_out, self.job, self.material, self.processes)
             plain.train()
         figures |= {
@@ -162,7 +167,7 @@ class Account(Callback):
             "epoch": self.epoch,
             "steps": self.steps.done,
             "network": network.state_dict(),
-            "average": {} if self.average is None else self.average.network.state_dict(),
+            "average": {} if self.average is None else self.average.state(),
             "optimiser": self.learn.opt.state_dict(),
             "history": self.history,
         }
@@ -234,7 +239,7 @@ def _fit_at_once(
     job: Job, material: Material, network: nn.Module, processes: Processes, progress: Progress
 ) -> tuple[nn.Module, list[dict]]:
     network = network.to(processes.device)
-    views = AllViews(material.train_set(), processes.share(material.fit_rows))
+    views = AllViews(material.train_set(), processes.share(_shown_rows(job, material)))
     # Features are standardised once; the layers after that learn.
     standardise, *layers = network
     blocks = Resident(views, processes.device, prepare=standardise)
@@ -256,6 +261,14 @@ def _fit_at_once(
     return network, [{"epoch": 1, **figures}]
 
 
+def _shown_rows(job: Job, material: Material) -> np.ndarray:
+    """The rows that are shown in an epoch, those of rare classes more than once if asked for."""
+    rows = material.fit_rows
+    if job.balance == "oversample":
+        rows = rows[balance.oversample(material.labels[rows], seed=job.seed)]
+    return rows
+
+
 def _batches(
     job: Job, material: Material, network: nn.Module, processes: Processes, progress: Progress
 ) -> GlobalBatches:
@@ -264,9 +277,7 @@ def _batches(
         micro = largest_micro_batch(job, network, processes)
         progress.note(job.name, f"takes {micro} images at once")
         cut = accumulation(job.global_batch, micro, processes.count)
-    rows = material.fit_rows
-    if job.balance == "oversample":
-        rows = rows[balance.oversample(material.labels[rows], seed=job.seed)]
+    rows = _shown_rows(job, material)
     return GlobalBatches(
         rows, cut.micro_batch, cut.steps, processes.count, processes.rank, job.seed
     )
@@ -290,17 +301,17 @@ def _learner(
         callbacks.append(Distributed(processes))
     if job.gradient_checkpointing:
         callbacks.append(KeepStatistics())
+    if job.freeze_statistics:
+        callbacks.append(FrozenStatistics())
     dtype = autocast_dtype(job.precision, processes.device)
     if dtype is not None:
         callbacks.append(Autocast(processes.device.type, dtype))
     objective = objective_of(job, plain_network(network))
     loaders = DataLoaders(train, [], path=Path(job.folder))
-    learner = Learner(
-        loaders, network, objective, cbs=callbacks, path=Path(job.folder), wd=job.weight_decay
-    )
+    learner = Learner(loaders, network, objective, cbs=callbacks, path=Path(job.folder))
     # Account does what these two would do, for processes and notebooks alike.
     learner.remove_cbs([c for c in learner.cbs if c.name in ("recorder", "progress")])
-    learner.opt = steps.make_optimiser(learner.splitter(network))
+    learner.opt = steps.make_optimiser(network)
     return learner
 
 
@@ -308,9 +319,12 @@ def _fit_by_steps(
     job: Job, material: Material, network: nn.Module, processes: Processes, progress: Progress
 ) -> tuple[nn.Module, list[dict]]:
     network = network.to(processes.device)
+    began = copied(network) if job.tuned_share < 1 else {}
+    if not job.epochs:
+        return network, begun(job, material, network, processes)
     batches = _batches(job, material, network, processes, progress)
     steps = Steps(job, batches, processes.device)
-    average = Average(network, job.ema_decay, steps) if job.ema_decay else None
+    average = _average(job, network, steps)
     account = Account(job, steps, material, processes, progress, average)
     callbacks = [account] if average is None else [account, average]
     trained = network
@@ -325,7 +339,17 @@ def _fit_by_steps(
         _keep_trace(job, account)
     if average is not None:
         network = average.network
-    return network, account.history
+    *earlier, last = account.history
+    if figures := finish(job, material, network, began, processes, progress):
+        last = last | figures
+        progress.figures(job.name, "weights that are kept", **figures)
+    return network, [*earlier, last]
+
+
+def _average(job: Job, network: nn.Module, steps: Steps) -> Average | EpochMean | None:
+    if job.swa_epochs:
+        return EpochMean(network, job.epochs - job.swa_epochs)
+    return Average(network, job.ema_decay, steps) if job.ema_decay else None
 
 
 def _sweep_rates(
@@ -353,14 +377,14 @@ def _sweep_rates(
 
 def _keep_fit(job: Job, network: nn.Module, history: list[dict]) -> None:
     folder = Path(job.folder)
+    log = pd.DataFrame(history)
+    if "train_loss" not in log:
+        # Of a fit of no epoch.
+        log["train_loss"] = np.nan
     with whole_file(folder / "log.csv") as temporary:
-        pd.DataFrame(history).to_csv(temporary, index=False)
+        log.to_csv(temporary, index=False)
     if job.keep_weights:
-        state = {name: tensor.contiguous().cpu() for name, tensor in network.state_dict().items()}
-        classes = "\n".join(job.classes)
-        with whole_file(folder / "weights.safetensors") as temporary:
-            metadata = {"classes": classes, "backbone": job.backbone}
-            temporary.write_bytes(in_order(save(state, metadata)))
+        keep_weights(job, network)
 
 
 def _keep_trace(job: Job, account: Account) -> None:

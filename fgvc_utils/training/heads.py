@@ -13,12 +13,20 @@ class Standardise(nn.Module):
     ----------
     train_features : Tensor
         Float (images, width).
+    common : bool
+        Divide all channels by one number in place of that, the root of their mean square. A layer
+        that follows can then be taken over by the network itself: a scale of its own for each
+        channel would make those of tiny spread weigh as much as the others, and the smallest
+        change of the network's weights would move the logits far.
     """
 
-    def __init__(self, train_features: torch.Tensor) -> None:
+    def __init__(self, train_features: torch.Tensor, common: bool = False) -> None:
         super().__init__()
-        self.register_buffer("mean", train_features.mean(dim=0))
-        self.register_buffer("scale", 1 / train_features.std(dim=0).clamp(min=1e-3))
+        mean, scale = train_features.mean(dim=0), train_features.std(dim=0)
+        if common:
+            mean, scale = torch.zeros_like(mean), train_features.square().mean().sqrt()
+        self.register_buffer("mean", mean)
+        self.register_buffer("scale", 1 / scale.clamp(min=1e-3).expand_as(mean))
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Return (batch, width) from (batch, width), float32."""
@@ -84,6 +92,8 @@ class Head(nn.Sequential):
         `linear`, `convolution` (over the models) or `convolution-along` (the features).
     dropout : float
         Rate before the classifier.
+    common_scale : bool
+        One scale for all channels, see `Standardise`.
     """
 
     def __init__(
@@ -93,8 +103,9 @@ class Head(nn.Sequential):
         classes: int,
         kind: str = "linear",
         dropout: float = 0.0,
+        common_scale: bool = False,
     ) -> None:
-        steps: list[nn.Module] = [Standardise(train_features)]
+        steps: list[nn.Module] = [Standardise(train_features, common_scale)]
         width = sum(widths)
         if kind != "linear":
             mixer = ModelConvolution(widths, "models" if kind == "convolution" else "features")

@@ -1,6 +1,7 @@
 """How a network is judged by images that it did not learn from, over all processes."""
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -18,18 +19,41 @@ from fgvc_utils.training.networks import MASKED, autocast_dtype, without_prior
 BATCH = 64
 
 
-def held_out_batches(material: Material, processes: Processes) -> OnDevice | None:
+class HeldOut(NamedTuple):
+    """Batches of held-out images, each under every view that is predicted.
+
+    Attributes
+    ----------
+    views : list of OnDevice
+        One a view, of the same images in the same order.
+    device : torch.device
+        Where they go.
+    """
+
+    views: list[OnDevice]
+    device: torch.device
+
+    def batches(self) -> Iterator[tuple[list[torch.Tensor], torch.Tensor]]:
+        """Of each batch what every view shows, and its targets."""
+        for shown in zip(*self.views, strict=True):
+            yield [view for view, _ in shown], shown[0][1]
+
+
+def held_out_batches(material: Material, processes: Processes) -> HeldOut | None:
     """Return this process's share of the held-out images; None where there is none at all."""
     if not len(material.validate_rows):
         return None
     mine = InTurn(processes.share(material.validate_rows), BATCH)
-    loaded = loader(material.test_set(), mine, processes)
-    return OnDevice(loaded, processes.device, targets_too=False)
+    views = [
+        OnDevice(loader(shown, mine, processes), processes.device, targets_too=False)
+        for shown in material.test_sets()
+    ]
+    return HeldOut(views, processes.device)
 
 
 @torch.no_grad()
 def evaluate(
-    network: nn.Module, batches: OnDevice, job: Job, material: Material, processes: Processes
+    network: nn.Module, batches: HeldOut, job: Job, material: Material, processes: Processes
 ) -> dict[str, float]:
     """Judge a network on held-out images, over all processes.
 
@@ -37,7 +61,7 @@ def evaluate(
     ----------
     network : nn.Module
         Which is set to evaluation.
-    batches : OnDevice
+    batches : HeldOut
         This process's share, as `held_out_batches` gives it; each image is counted once over all
         processes.
     job, material, processes
@@ -68,12 +92,13 @@ def evaluate(
 
 
 def _judged(
-    network: nn.Module, batches: OnDevice, job: Job
+    network: nn.Module, batches: HeldOut, job: Job
 ) -> Iterator[tuple[Fetched, torch.Tensor]]:
     """Logits of each batch on their way back, and its targets in the host's memory."""
     dtype = autocast_dtype(job.precision, batches.device)
-    for pictures, targets in batches:
+    for views, targets in batches.batches():
         heartbeat.beat()
         with torch.autocast(batches.device.type, dtype, enabled=dtype is not None):
-            logits = network(pictures)
-        yield Fetched({"logits": without_prior(logits.float(), network, job)}), targets
+            by_view = [network(view) for view in views]
+        by_view = [without_prior(logits.float(), network, job) for logits in by_view]
+        yield Fetched({"logits": sum(by_view) / len(by_view)}), targets

@@ -165,3 +165,8 @@ class Material:
         if self.job.fit == "head":
             return self.features([view])
         return self.test_pictures()
+
+    def test_sets(self) -> list[Dataset]:
+        """Return the rows under each view that is predicted: a head's views, or the centre."""
+        views = self.job.test_views if self.job.fit == "head" else ["features"]
+        return [self.test_set(view) for view in views]

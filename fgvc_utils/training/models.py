@@ -15,15 +15,25 @@ from fgvc_utils.jobs.predictions import Store, same_classes
 from fgvc_utils.jobs.records import Job, read_job
 from fgvc_utils.jobs.rows import fitted_images
 from fgvc_utils.training.changes import CHANGES
+from fgvc_utils.training.floors import beside_floor, read_floors, said_of_floors
 from fgvc_utils.training.params import DistillParams
+from fgvc_utils.training.probes import is_probe
 
 # Fields of a job that the table of models always shows, and those that make no other network.
 ALWAYS_SHOWN = {"backbone", "size", "teachers", "balance", "mix", "epochs"}
 
 NO_RECIPE = {"name", "folder", "rows", "classes", "stores", "augmentation"} | {
     "keep", "reduce_to", "augmented_views", "keep_weights", "keep_every_step", "decoded",
-    "test_time", "renew_statistics",
+    "test_time", "renew_statistics", "start_weights", "probe",
 }  # fmt: skip
+
+
+# Columns of the table of models that are left out where they are empty.
+MAY_LACK = ("probe", "below probe", "table", "seen by teachers")
+
+# Fields that only a layer on stored features has, and those of them and others that make a probe.
+OF_HEADS = {"train_views", "test_views", "head"}
+OF_PROBES = ("train_views", "weight_decay", "test_ratio", "keep_prior", "keep_empty", "seed")
 
 
 def trained_models(cfg: Shared, names: Sequence[str] = ()) -> list[Path]:
@@ -53,13 +63,15 @@ def trained_models(cfg: Shared, names: Sequence[str] = ()) -> list[Path]:
 def teachers(cfg: DistillParams) -> list[Path]:
     """Return the folders of a student's teachers: the named models, or all that 10_train made.
 
-    Other students teach only where they are named.
+    Other students teach only where they are named. With `teacher_views` a probe, which no picture
+    can be shown to, is left out, and a line is printed.
 
     Raises
     ------
     ParameterError
         Where the student has the name of one of them, or of a model of 10_train, which it would
-        replace.
+        replace; or where `teacher_views` is to show pictures to a probe that is named, or to
+        nobody.
     FileNotFoundError
         Where one of them, or every model, is missing.
     """
@@ -69,7 +81,18 @@ def teachers(cfg: DistillParams) -> list[Path]:
             f"name {cfg.name!r} is that of a model of 10_train or of a teacher; give the student "
             "its own"
         )
-    return trained_models(cfg, cfg.teachers or taught)
+    found = trained_models(cfg, cfg.teachers or taught)
+    probes = [folder for folder in found if is_probe(read_job(folder / "job.json"))]
+    if not cfg.teacher_views or not probes:
+        return found
+    names = ", ".join(folder.name for folder in probes)
+    if cfg.teachers or len(probes) == len(found):
+        raise ParameterError(
+            f"teacher_views shows pictures to the teachers, and {names} is a probe, which reads "
+            "stored features: name networks as teachers, or set teacher_views to 0"
+        )
+    print(f"teacher_views shows pictures to the teachers: without {names}, a probe sees none")
+    return [folder for folder in found if folder not in probes]
 
 
 def is_student(folder: Path) -> bool:
@@ -137,17 +160,19 @@ def top1_line(right: pd.Series) -> str:
 def model_table(cfg: Shared) -> pd.DataFrame:
     """Compare all trained models of the run: how they do, how they differ, what they cost.
 
-    Prints how many parameters are the same for all.
+    Prints how many parameters are the same for all, and which networks are below the probe of
+    their own backbone.
 
     Returns
     -------
     DataFrame
         A row a model, the best first. Columns: model; top1 of the held-out images with low and
-        high, its 95 % interval (Wilson 1927), and n, their number; backbone, size, table (where the
-        report has it), learns from, seen by teachers (held-out images that a student's teachers
-        were trained on, which flatter it), balance, mix and epochs; every other parameter in which
-        the models differ; seconds, and the mean images_per_second and waiting of the epochs where
-        the log has them. What was not measured is missing.
+        high, its 95 % interval (Wilson 1927), and n, their number; probe, the top-1 of a probe of
+        the network's backbone, and below probe, yes where that is higher (see `floors`); backbone,
+        size, table (where the report has it), learns from, seen by teachers (held-out images that a
+        student's teachers were trained on, which flatter it), balance, mix and epochs; every other
+        parameter in which the models differ; seconds, and the mean images_per_second and waiting of
+        the epochs where the log has them. What was not measured is missing.
     """
     folders = trained_models(cfg)
     jobs = [read_job(folder / "job.json") for folder in folders]
@@ -157,31 +182,40 @@ def model_table(cfg: Shared) -> pd.DataFrame:
     differ = [name for name in parameters if parameters[name].dropna().map(repr).nunique() > 1]
     if same := parameters.shape[1] - len(differ):
         print(f"{same} more parameters are the same for all; job.json beside each model holds them")
-    recorded = _recorded(cfg)
+    recorded, floors = _recorded(cfg), read_floors(cfg, folders)
     rows = []
     for folder, job, own in zip(folders, jobs, parameters.to_dict("records"), strict=True):
         done = read_json(folder / "done.json")
         row = {"model": folder.name, **_judged(done["figures"])}
+        row |= beside_floor(row["top1"], floors.get(folder.name))
         report = recorded.get(folder.name, {})
         row |= {"backbone": job.backbone, "size": job.size, "table": report.get("table")}
         row |= {
             "learns from": _learns_from(job),
             "seen by teachers": report.get("seen_by_teachers"),
         }
-        row |= {"balance": job.balance, "mix": job.mix, "epochs": job.epochs}
+        fitted = {"mix": job.mix, "epochs": job.epochs}
+        row |= {"balance": job.balance} | (dict.fromkeys(fitted) if is_probe(job) else fitted)
         row |= {name: own[name] for name in differ}
         rows.append(row | {"seconds": done["seconds"], **_throughput(folder / "log.csv")})
     found = pd.DataFrame(rows)
-    empty = [name for name in ("table", "seen by teachers") if found[name].isna().all()]
-    found = found.drop(columns=empty)
+    found["epochs"] = found["epochs"].astype("Int64")
+    networks = found[[not is_probe(job) for job in jobs]].set_index("model")["top1"]
+    if said := said_of_floors(floors, networks.to_dict()):
+        print(said)
+    found = found.drop(columns=[name for name in MAY_LACK if found[name].isna().all()])
     return found.sort_values(["top1", "model"], ascending=[False, True], ignore_index=True)
 
 
 def _parameters(job: Job) -> dict[str, Any]:
     """What of a job may make a difference, besides what the table of models always shows."""
+    if is_probe(job):
+        return {"fit": "probe"} | {name: getattr(job, name) for name in OF_PROBES}
     switches = {change.switch: 0.0 for change in CHANGES}
     settings = job.model_dump() | switches | job.augmentation
-    return {name: value for name, value in settings.items() if name not in ALWAYS_SHOWN | NO_RECIPE}
+    settings |= {"fit": "network"}
+    unshown = ALWAYS_SHOWN | NO_RECIPE | OF_HEADS
+    return {name: value for name, value in settings.items() if name not in unshown}
 
 
 def _learns_from(job: Job) -> str:

@@ -4,15 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import safe_open
 from torch import nn
 
 from fgvc_utils.jobs.records import Job
-from fgvc_utils.training import backbones, balance
+from fgvc_utils.training import backbones, balance, starting
 from fgvc_utils.training.angular import AngularClassifier, set_angular
 from fgvc_utils.training.heads import Head
 from fgvc_utils.training.material import Material
-from fgvc_utils.training.weights import read_state
 
 STANDARDISE_ROWS = 20_000
 # The logit of a class that nothing was learnt of.
@@ -65,7 +63,7 @@ def new_network(job: Job, material: Material) -> nn.Module:
     ------
     ValueError
         Where the backbone or its weights cannot be had, its last layer cannot be that of `arcface`,
-        or the job's trained weights do not fit.
+        or the weights of another job do not fit.
 
     References
     ----------
@@ -86,15 +84,23 @@ def new_network(job: Job, material: Material) -> nn.Module:
         )
         if job.classifier == "arcface":
             set_angular(network.body, job.arcface_centres, job.arcface_scale)
+        starting.begin(network, job)
         if job.trained:
+            began = starting.copied(network) if job.tuned_share < 1 else {}
             load_trained(network, job)
+            starting.interpolate(network, began, job.tuned_share)
     else:
         widths = [store.read("features", material.ids[:1]).shape[1] for store in material.stores]
         rows = material.fit_rows[:: max(1, len(material.fit_rows) // STANDARDISE_ROWS)]
         ids = [material.ids[row] for row in rows]
         train = np.concatenate([store.read("features", ids) for store in material.stores], axis=1)
         network = Head(
-            torch.from_numpy(train).float(), widths, len(job.classes), job.head, job.dropout
+            torch.from_numpy(train).float(),
+            widths,
+            len(job.classes),
+            job.head,
+            job.dropout,
+            job.head_scale == "common",
         )
     if job.balance == "prior" and job.fit != "none":
         bias = torch.from_numpy(balance.log_prior(material.counts))
@@ -117,27 +123,7 @@ def load_trained(network: nn.Module, job: Job) -> None:
     ValueError
         Naming the file, where it was trained for other classes, does not fit, or is spoilt.
     """
-    state = read_state(Path(job.trained), "train the model again")
-    metadata = {}
-    if Path(job.trained).suffix == ".safetensors":
-        with safe_open(job.trained, framework="pt") as file:
-            metadata = file.metadata() or {}
-    if "classes" not in metadata:
-        raise ValueError(
-            f"{job.trained} does not say which classes it was trained for, so it is no model of "
-            "this kit; give it as weights instead"
-        )
-    classes = metadata["classes"].split("\n")
-    if classes != job.classes:
-        raise ValueError(
-            f"{job.trained} was trained for {len(classes)} other classes than job {job.name} knows"
-        )
-    try:
-        network.load_state_dict(state)
-    except RuntimeError as error:
-        raise ValueError(
-            f"{job.trained} does not fit {job.backbone}: it is of another network ({error})"
-        ) from error
+    starting.load_model(network, Path(job.trained), job)
 
 
 def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:

@@ -16,10 +16,13 @@ from fgvc_utils.contest.parameters import (
     FolderName,
     NotNegative,
     Parameters,
+    Positive,
     Ratio,
+    Share,
     Table,
 )
 from fgvc_utils.jobs import records
+from fgvc_utils.jobs.features import VIEWS
 from fgvc_utils.training import changes
 
 
@@ -50,6 +53,7 @@ class Recipe(_Recipe):
     held_out_fold: Annotated[int, Field(ge=-1)]
     decoded_gb: NotNegative
     feature_views: CountOrZero
+    start_head_decays: list[NotNegative]
 
     @model_validator(mode="after")
     def _ordered(self) -> "Recipe":
@@ -66,6 +70,31 @@ class Recipe(_Recipe):
         return self
 
     @model_validator(mode="after")
+    def _begun(self) -> "Recipe":
+        if self.start == self.name:
+            raise ValueError(f"start {self.start!r} is the model itself: name an earlier one")
+        if not self.epochs and not self.start:
+            raise ValueError("epochs may be 0 only where start names an earlier model")
+        if self.start_head == "probe" and not self.start_head_decays:
+            raise ValueError("start_head probe needs a weight decay in start_head_decays")
+        if self.start_head == "probe" and self.classifier == "arcface":
+            raise ValueError(
+                "start_head probe begins with a linear layer, which classifier arcface has not: "
+                "set start_head to random, or classifier to linear"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _averaged_once(self) -> "Recipe":
+        if self.ema_decay and self.swa_epochs:
+            raise ValueError("ema_decay and swa_epochs exclude each other: set one of them 0")
+        if self.swa_epochs > self.epochs:
+            raise ValueError(
+                f"swa_epochs {self.swa_epochs} is more than the {self.epochs} epochs: lower it"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _computed_once(self) -> "Recipe":
         if self.compile and self.gradient_checkpointing:
             raise ValueError(
@@ -77,7 +106,12 @@ class Recipe(_Recipe):
 class TrainParams(Shared, Network, Recipe):
     """10_train."""
 
+    fit: Literal["network", "probe"]
+    probe_backbones: list[FolderName]
+    probe_views: Annotated[list[Literal[VIEWS]], Field(min_length=1)]
+    probe_decays: Annotated[list[Positive], Field(min_length=1)]
     test_ratios: list[Ratio]
+    tuned_shares: list[Share]
     rate_sweep_steps: CountOrZero
 
 

@@ -13,7 +13,7 @@ from fgvc_utils.contest.inventory import cache_folder
 from fgvc_utils.core.files import read_json, require_space
 from fgvc_utils.core.intervals import wilson
 from fgvc_utils.core.processes import processors
-from fgvc_utils.jobs.records import Distillation, Job, Recipe, read_job
+from fgvc_utils.jobs.records import TUNED, WEIGHTS, Distillation, Job, Recipe, read_job
 from fgvc_utils.jobs.results import read_logits
 from fgvc_utils.jobs.rows import Rows, fitted_images
 from fgvc_utils.training.changes import switched_on
@@ -50,6 +50,10 @@ def training_job(
     own = cfg.model_dump(include=shared)
     if not teachers:
         own["teacher_views"] = 0
+    if cfg.start:
+        # All weights are the earlier model's.
+        start_weights = cfg.folder / "models" / cfg.start / WEIGHTS
+        own |= {"weights": "none", "start_weights": str(start_weights)}
     return Job(
         **own,
         name=name,
@@ -57,7 +61,6 @@ def training_job(
         rows=str(folder / "rows.parquet"),
         classes=classes,
         fit="full",
-        optimiser="radam+sgd",
         augmentation=switched_on(cfg),
         teachers=[str(teacher / "predictions") for teacher in teachers],
         teacher_weight=teacher_weight,
@@ -172,9 +175,12 @@ def view_jobs(student: Job, rows: pd.DataFrame, teachers: Sequence[Path]) -> lis
 
 def as_trained(job: Job) -> dict[str, Any]:
     """Return the changes by which a job predicts with the network that `job` trained."""
-    trained = str(Path(job.folder) / "weights.safetensors")
-    own = {name: getattr(job, name) for name in ("classifier", "arcface_centres", "arcface_scale")}
-    return {"fit": "none", "weights": "none", "trained": trained, **own}
+    trained = str(Path(job.folder) / WEIGHTS)
+    # Where that network began counts no more, what it ends with does.
+    began = {"start": "", "start_weights": "", "start_head": "random", "probe": ""}
+    last = {name: getattr(job, name) for name in ("classifier", "arcface_centres", "arcface_scale")}
+    changes = {"fit": "none", "weights": "none", "trained": trained, "tuned_share": 1.0}
+    return changes | began | last
 
 
 def rate_sweeps(job: Job, rows: pd.DataFrame, steps: int) -> dict[str, Rows]:
@@ -194,7 +200,8 @@ def rate_sweeps(job: Job, rows: pd.DataFrame, steps: int) -> dict[str, Rows]:
     Smith, Cyclical learning rates for training neural networks, WACV 2017.
     """
     sweeps = {}
-    for optimiser in ("radam", "sgd") if steps else ():
+    tried = ("radam", "sgd") if job.optimiser == "radam+sgd" else (job.optimiser,)
+    for optimiser in tried if steps else ():
         sweep = job.elsewhere(
             Path(job.folder) / "rates" / optimiser,
             f"{job.name}: rates for {optimiser}",
@@ -232,13 +239,24 @@ def ratio_sweep(jobs: Sequence[Job], labels: pd.Series) -> pd.DataFrame:
     ----------
     Wilson, Probable inference, the law of succession, and statistical inference, 1927.
     """
+    return _swept(jobs, labels, "ratio", [job.test_ratio for job in jobs])
+
+
+def share_sweep(jobs: Sequence[Job], labels: pd.Series) -> pd.DataFrame:
+    """Return the top-1 of jobs of `share_job`, a row a share, as `ratio_sweep` does of ratios."""
+    return _swept(jobs, labels, "share", [job.tuned_share for job in jobs])
+
+
+def _swept(
+    jobs: Sequence[Job], labels: pd.Series, name: str, values: Sequence[float]
+) -> pd.DataFrame:
     swept = []
-    for job in jobs:
+    for job, value in zip(jobs, values, strict=True):
         predicted = read_logits([job], labels.index).idxmax(axis=1)
         hits = int((predicted == labels).sum())
         low, high = wilson(hits, len(labels))
-        swept.append((job.test_ratio, hits / len(labels), low, high))
-    return pd.DataFrame(swept, columns=["ratio", "top1", "low", "high"])
+        swept.append((value, hits / len(labels), low, high))
+    return pd.DataFrame(swept, columns=[name, "top1", "low", "high"])
 
 
 def ratio_job(job: Job, rows: pd.DataFrame, ratio: float) -> Rows:
@@ -260,6 +278,34 @@ def ratio_job(job: Job, rows: pd.DataFrame, ratio: float) -> Rows:
         f"{job.name} at test ratio {ratio:g}",
         **as_trained(job),
         test_ratio=ratio,
+        keep=["logits"],
+        keep_weights=False,
+    )
+    return tried, rows.assign(predict=rows["validate"])
+
+
+def share_job(job: Job, rows: pd.DataFrame, share: float) -> Rows:
+    """Return the job that predicts the held-out images with another share of the tuned weights.
+
+    Parameters
+    ----------
+    job, rows
+        The job whose network is taken, and its rows.
+    share
+        Of the tuned weights, 0 to 1; the rest are those that the fit began with.
+
+    References
+    ----------
+    Wortsman et al., Robust fine-tuning of zero-shot models, CVPR 2022.
+    """
+    # A fit that keeps a share itself leaves the tuned weights beside.
+    tuned = WEIGHTS if job.tuned_share == 1 else TUNED
+    tried = job.elsewhere(
+        Path(job.folder) / "shares" / f"{share:g}",
+        f"{job.name} with tuned share {share:g}",
+        fit="none",
+        trained=str(Path(job.folder) / tuned),
+        tuned_share=share,
         keep=["logits"],
         keep_weights=False,
     )

@@ -1,14 +1,11 @@
 """BatchNorm statistics of a network whose weights came from elsewhere, such as an average."""
 
 import time
-from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save
 from torch import nn
 
-from fgvc_utils.core.files import whole_file
 from fgvc_utils.hardware.distributed import Processes
 from fgvc_utils.hardware.progress import Progress
 from fgvc_utils.jobs.records import Job
@@ -18,7 +15,7 @@ from fgvc_utils.training.held_out import evaluate, held_out_batches
 from fgvc_utils.training.loading import OnDevice, loader
 from fgvc_utils.training.material import Material
 from fgvc_utils.training.networks import autocast_dtype
-from fgvc_utils.training.weights import in_order
+from fgvc_utils.training.starting import keep_weights
 
 BATCH = 64
 
@@ -42,10 +39,7 @@ def renewed(
         held_out = held_out_batches(material, processes)
         figures |= {"epoch": 0, **evaluate(network, held_out, job, material, processes)}
     if processes.first and job.keep_weights:
-        state = {name: tensor.contiguous().cpu() for name, tensor in network.state_dict().items()}
-        metadata = {"classes": "\n".join(job.classes), "backbone": job.backbone}
-        with whole_file(Path(job.folder) / "weights.safetensors") as temporary:
-            temporary.write_bytes(in_order(save(state, metadata)))
+        keep_weights(job, network)
     return figures
 
 

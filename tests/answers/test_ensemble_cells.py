@@ -58,13 +58,19 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def finished_model(
-    folder: Path, ids: pd.Series, noise: float, seed: int, classes: list[str] = CLASSES
+    folder: Path,
+    ids: pd.Series,
+    noise: float,
+    seed: int,
+    classes: list[str] = CLASSES,
+    kinds: tuple[str, ...] = ("logits", "features", "augmented-0"),
+    **changes: object,
 ) -> None:
     random = np.random.default_rng(seed)
     truth = np.array([CLASSES.index(LABELS.get(image, CLASSES[hash_of(image)])) for image in ids])
     logits = 3 * np.eye(3)[truth] + random.normal(0, noise, (len(ids), 3))
     writer = ShardWriter(folder / "predictions", 0, ids.tolist())
-    for kind in ("logits", "features", "augmented-0"):
+    for kind in kinds:
         writer.write(kind, 0, logits.astype(np.float16))
     writer.close()
     finish_store(folder / "predictions", classes, 1)
@@ -73,7 +79,7 @@ def finished_model(
     rows = rows.assign(label="", fit=fit, validate=False, predict=True)
     job = Job(
         name=folder.name, folder=str(folder), rows=str(folder / "rows.parquet"), classes=CLASSES,
-        fit="full", global_batch=4, micro_batch=4,
+        **{"fit": "full", "global_batch": 4, "micro_batch": 4} | changes,
     )  # fmt: skip
     write_job(job, rows)
     mark_done(job, job_digest(job), 1.0, {})
@@ -182,6 +188,24 @@ def test_a_soup_is_one_more_member(run, monkeypatch):
     assert [way.name for way in names.for_test] == ["mean of 4"]
     assert set(names.for_test[0].weights) == set(names.ranked)
     assert str(folder / "predictions") in next(iter(names.layers.values())).stores
+
+
+def test_a_probe_is_a_member_without_random_views_other_views_and_soups(run, capsys):
+    ids, kinds = pd.Series([*TRAIN, *TEST]), ("logits", "features")
+    probe = {"fit": "head", "optimiser": "lbfgs"}
+    for seed, name in enumerate(("a-probe", "b-probe")):
+        finished_model(run / "models" / name, ids, 0.1, seed, kinds=kinds, **probe)
+    printed, names = execute(run, augmented_models=3, plain_models=2, mean_sizes=[5])
+    assert {"a-probe", "b-probe"} == set(names.ranked[:2]) <= set(names.for_test[0].weights)
+    assert "random views: without" in printed
+    by_random, by_test = (job.stores for job in names.layers.values())
+    assert [Path(store).parent.name for store in by_random] == ["good", "fair", "poor"]
+    assert [Path(store).parent.name for store in by_test] == names.ranked[:2]
+    cfg = names.cfg.model_copy(update={"test_views": "flip", "soup": "uniform"})
+    probes = {name: run / "models" / name for name in ("a-probe", "b-probe")}
+    assert members.view_stores(cfg, "30_ensemble", probes, ids) == {}
+    assert "at their own views stay a-probe, b-probe" in capsys.readouterr().out
+    assert members.soups(cfg, "30_ensemble", list(probes.values()), names.asked.truth, {}) == {}
 
 
 def test_the_convolution_votes_where_its_parameter_says_so(run):

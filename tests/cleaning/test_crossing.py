@@ -56,7 +56,7 @@ def test_by_rank_wrong_labels_are_left_out_and_right_ones_stay(small, after_nois
     assert not (kept & small.is_wrong).any()
     assert (kept | ~asked | small.is_wrong).mean() > 0.97
     assert rounds[-1]["returned"] == 0 or len(rounds) == cross.cfg.max_rounds
-    assert [row["recipe"] for row in rounds][:2] == ["sgd, mirrored", "adam, plain"][: len(rounds)]
+    assert [row["recipe"] for row in rounds][:2] == ["sgd, mirrored", "adamw, plain"][: len(rounds)]
     assert rounds[0]["kept"] + rounds[0]["left_out"] == asked.sum()
     verdict = rank_verdict(cross, latest, kept)
     wrong = after_noise.loc[small.is_wrong, "image_id"]
@@ -365,7 +365,7 @@ def test_whole_networks_judge_through_the_same_store_and_ledger(tmp_path):
         "fit": "full", "optimiser": "radam", "backbone": "test_convnext", "epochs": 12,
         "rate": 0.004, "weight_decay": 0.0,
     }  # fmt: skip
-    recipes = [{"optimiser": "adam", "colour_jitter": 0.1}]
+    recipes = [{"optimiser": "adamw", "colour_jitter": 0.1}]
     settings = SETTINGS | CROSS | whole | {"rounds": recipes, "max_rounds": 1, "folds": 2}
     cfg = CrossParams(**settings, outputs=str(tmp_path))
     cross = Crossing(cfg, "02_coarse", table, inventory, asked, asked.astype(int), run=here)
@@ -377,4 +377,4 @@ def test_whole_networks_judge_through_the_same_store_and_ledger(tmp_path):
     ledger = write_ledger(cfg, "02_coarse", result.rounds)
     assert ledger["recipe"].iloc[0] == "2 folds" and ledger["kept"].iloc[-1] > 58
     if len(ledger) > 1:
-        assert ledger["recipe"].iloc[1] == "adam, mirrored, colour jitter 0.1"
+        assert ledger["recipe"].iloc[1] == "adamw, mirrored, colour jitter 0.1"

@@ -113,7 +113,8 @@ def test_a_machine_that_dies_ends_the_others_and_the_job(submit, machine: int):
     job = submit()
     processes = [psutil.Process(seen["pid"]) for seen in job.machines()]
     processes[machine].send_signal(signal.SIGKILL)
-    assert job.end("FAILED") == "137:0", job.told()
+    # The larger code of the two counts: the other machine ends by itself, or by Slurm's SIGTERM.
+    assert job.end("FAILED") in ("137:0", "143:0"), job.told()
     assert f"task {machine}: Killed" in job.log.read_text()
     assert not any(each.is_running() for each in processes)
 

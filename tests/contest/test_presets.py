@@ -19,7 +19,7 @@ from fgvc_utils.training.changes import parameter_types
 from fgvc_utils.training.params import TrainParams
 
 # Parts of a recipe that go with the size of the data or with the machine.
-OF_DATA = {"epochs", "global_batch"}
+OF_DATA = {"epochs", "global_batch", "start"}
 OF_MACHINE = {"micro_batch", "precision", "gradient_checkpointing", "compile", "changes_on"}
 PICTURES = {"random_crop", "crop_smallest", "crop_stretch", "train_ratio", "test_ratio"}
 PICTURES |= {"mix", "mix_probability", "mix_alpha", "mixup_alpha", "label_smoothing"}
@@ -121,7 +121,7 @@ def test_a_stage_takes_of_a_preset_what_it_has(preset, contest):
         ("processes: 2", "mine.yaml: 'processes' is no parameter"),
         ("- epochs", "mine.yaml holds no names with values"),
         ("epochs: 3\nepochs: 4", "mine.yaml, line 2: 'epochs' appears twice"),
-        ("epochs: 0", "10_train: with preset 'mine' .*mine.yaml.*epochs = 0"),
+        ("epochs: -1", "10_train: with preset 'mine' .*mine.yaml.*epochs = -1"),
     ],
 )
 def test_what_is_wrong_with_a_preset_names_its_file(preset, contest, text, said):

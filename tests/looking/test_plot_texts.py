@@ -101,8 +101,8 @@ DRAWN = {
     "scores_of_one": lambda: plots.scores(score_table(1), "each model alone"),
     "accuracy_by_size_of_one": lambda: sized(1),
     "accuracy_by_size_of_many": lambda: sized(400),
-    "ratios_of_five": lambda: plots.ratio_sweep(ratios(1, 1.15, 1.25, 1.35, 1.5), 1.35, "top-1"),
-    "ratios_of_one": lambda: plots.ratio_sweep(ratios(1.35), 1.35, "top-1"),
+    "ratios_of_five": lambda: plots.value_sweep(ratios(1, 1.15, 1.25, 1.35, 1.5), 1.35, "top-1"),
+    "ratios_of_one": lambda: plots.value_sweep(ratios(1.35), 1.35, "top-1"),
     "live_curves": lambda: plots.live_curves(EVENTS),
     "assigned": lambda: plots.assigned(np.arange(600) % 200, np.arange(600) % 200, 3, names(200)),
     "scores": lambda: plots.score_histogram(
@@ -198,7 +198,7 @@ def test_assigned_names_its_ends():
 @pytest.mark.parametrize(
     ("draw", "said"),
     [
-        (lambda: plots.ratio_sweep(pd.DataFrame(), 1.35, "t"), "no test ratio was tried"),
+        (lambda: plots.value_sweep(pd.DataFrame(), 1.35, "t"), "no other value was tried"),
         (lambda: plots.scores(score_table(2).assign(top1=np.nan), "t"), "no image was held out"),
         (lambda: plots.heat_map(pd.DataFrame(), "t"), "nothing to compare"),
         (lambda: plots.sisters(pd.DataFrame(), "t"), "no class was taken"),

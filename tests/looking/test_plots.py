@@ -59,7 +59,7 @@ JUDGED = pd.DataFrame({"images": [3, 9], "agreement": [0.0, 0.7]}, index=["a", "
         lambda: plots.live_curves(EVENTS),
         lambda: plots.live_curves([]),
         lambda: plots.rate_sweep(SWEEP, 0.01, "t"),
-        lambda: plots.ratio_sweep(RATIOS, 1.35, "t"),
+        lambda: plots.value_sweep(RATIOS, 1.35, "t"),
         lambda: plots.accuracy_by_size(pd.Series({"a": 3}), pd.Series({"a": 0.5}), "t"),
         lambda: plots.accuracy_by_size(
             pd.Series({"a": 3}), pd.Series({"a": 0.5}), "t", pd.Series({"a": 4})
@@ -139,7 +139,7 @@ def test_the_rate_sweep_of_a_loss_that_only_rises_is_drawn():
 
 
 def test_the_ratio_sweep_is_in_order_with_its_intervals():
-    (axes,) = plots.ratio_sweep(RATIOS, 1.35, "t").axes
+    (axes,) = plots.value_sweep(RATIOS, 1.35, "t").axes
     assert points(axes) == [(1, 0.6), (1.35, 0.7)]
     bars = [segment[:, 1].tolist() for segment in axes.collections[0].get_segments()]
     assert bars == [pytest.approx([0.5, 0.65]), pytest.approx([0.65, 0.8])]

@@ -20,6 +20,7 @@ from fgvc_utils.contest.places import PROJECT
 from fgvc_utils.core import files, shared_memory
 from fgvc_utils.core.files import write_json
 from fgvc_utils.core.locks import Held, only_one
+from fgvc_utils.jobs.records import Job, as_written
 from fgvc_utils.pipeline.checking import check
 from fgvc_utils.pipeline.contest_file import read_contest
 from fgvc_utils.pipeline.running import main, run
@@ -317,6 +318,30 @@ def test_what_no_stage_makes_and_nobody_made_is_an_error(found):
     errors = found(s10_train=None, s20_distill=None).errors
     only(errors, "30_ensemble: no stage before it makes a model", "put 10_train")
     only(found(s01_noise={"test": ""}).errors, "40_submit needs test images")
+
+
+def test_a_start_is_made_before_the_fit_that_begins_from_it(found, tmp_path):
+    one, two = {"name": "one", "size": 32}, {"name": "two", "start": "one", "size": 48}
+    own = {"table": "03_fine", "fold_table": "03_fine", "global_batch": 8, "micro_batch": 8}
+
+    def problems(*models):
+        return found(s10_train=[own | model for model in models]).errors
+
+    assert problems(one, two) == []
+    only(problems(two, one), "10_train-two: start names 'one', which 10_train-one makes after it")
+    absent = two | {"start": "gone"}
+    only(problems(one, absent), "start names 'gone', which no stage before it makes and outputs")
+    student = found(s10_train=own | one | {"start": "student"}, s20_distill={"name": "student"})
+    only(student.errors, "which 20_distill-student makes after it")
+    other = two | {"backbone": "tf_efficientnet_lite1"}
+    only(problems(one, other), "'one', whose backbone is tf_efficientnet_lite0")
+    # One of an earlier run.
+    folder = tmp_path / "outputs/mine/models/gone"
+    folder.mkdir(parents=True)
+    job = Job(name="gone", folder="", rows="", classes=CLASSES, fit="full", backbone="test_vit")
+    write_json(as_written(job), folder / "job.json")
+    write_json({}, folder / "done.json")
+    only(problems(one, absent), "'gone', whose backbone is test_vit")
 
 
 def test_a_table_of_an_earlier_run_that_is_cut_is_an_error(found, tmp_path, root):

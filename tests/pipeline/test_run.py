@@ -155,6 +155,20 @@ def test_a_trained_model_is_shown_from_every_side(finished):
 
 
 @pytest.mark.slow
+def test_a_probe_reads_what_01_stored_and_is_a_member_and_a_teacher(finished):
+    run = finished / "outputs/tiny"
+    printed = "".join(o.get("text", "") for o in outputs_of(run / "10_train-probe.ipynb"))
+    assert "features tf_efficientnet_lite0 at 96 px: done before" in printed
+    # Ordinary logistic regression on frozen features: far above the tenth that chance gives.
+    probe = json.loads((run / "models/probe/done.json").read_text())
+    assert probe["figures"]["top1"] > 0.3 and probe["figures"]["n"] > 20
+    report = json.loads((run / "report.json").read_text())
+    assert "probe" in report["30_ensemble"]["members"]
+    assert report["20_distill-clean"]["teachers"] == ["one", "probe", "two"]
+    assert report["20_distill-student"]["teachers"] == ["one", "two"], "it is shown no views"
+
+
+@pytest.mark.slow
 def test_students_hear_their_teachers_on_their_own_views_or_on_unseen_images(finished):
     models = finished / "outputs/tiny/models"
     for teacher in ("one", "two"):

@@ -101,6 +101,21 @@ def test_a_second_run_does_nothing_and_a_changed_cap_runs_40_alone(contest):
     assert contest(**{"40_submit": {"table": "03_fine", "known_count": 4}}) == ["40_submit"]
 
 
+def test_a_fit_that_begins_from_a_model_follows_it(contest):
+    one, two = ({"name": name, "table": "03_fine"} for name in ("one", "two"))
+    models = {"10_train": [one, two | {"start": "one"}]}
+    contest(**models)
+    assert set(planned(contest.read(**models)).values()) == {"skip"}
+    models = {"10_train": [one | {"epochs": 3}, two | {"start": "one"}]}
+    plan = planned(contest.read(**models))
+    assert plan["10_train-two"] == "may run: it reads what 10_train-one writes anew"
+    assert contest(**models)[:2] == ["10_train-one", "10_train-two"]
+    # Without its start it is another fit, which no other model makes stale.
+    contest()
+    plan = planned(contest.read(**{"10_train": [one | {"epochs": 5}, two]}))
+    assert plan["10_train-two"] == "skip"
+
+
 def test_the_plan_tells_what_follows_from_a_change(contest):
     assert set(planned(contest.read()).values()) == {"run: not done yet"}
     contest()
@@ -208,7 +223,7 @@ def test_a_parameter_that_a_stamp_does_not_know_counts_by_its_neutral_default(co
     assert set(planned(contest.read()).values()) == {"skip"}
     plan = planned(contest.read(**{"40_submit": CONTEST["40_submit"] | {"slack": 2.0}}))
     assert plan["40_submit"] == "run: changed: slack"
-    rounds = [{"optimiser": "radam", "seed": 1}, {"optimiser": "adam", "mirror": False}]
+    rounds = [{"optimiser": "radam", "seed": 1}, {"optimiser": "adamw", "mirror": False}]
     assert planned(contest.read(**{"03_fine": {"rounds": rounds}}))["03_fine"] == (
         "run: changed: rounds"
     )

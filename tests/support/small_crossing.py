@@ -29,7 +29,7 @@ SETTINGS = {
 }  # fmt: skip
 CROSS = {
     "further_backbones": [], "top": 1, "rule": "rank", "folds": 3,
-    "rounds": [{"optimiser": "sgd"}, {"optimiser": "adam", "mirror": False}], "max_rounds": 4,
+    "rounds": [{"optimiser": "sgd"}, {"optimiser": "adamw", "mirror": False}], "max_rounds": 4,
     "recheck_positives": False, "trust": 0.2, "sharpness": 1.5, "posterior_rounds": 2,
     "averaged_rounds": 1,
     "relabel": True, "relabel_bar": 0.7, "planted_share": 0.2, "look_share": 0.1,

@@ -29,6 +29,7 @@ NOTEBOOK_ONLY = {
     "held_out_fold",
     "decoded_gb",
     "feature_views",
+    "start_head_decays",
 }
 TRAINERS = ("10_train", "20_distill")
 
@@ -137,14 +138,17 @@ def test_a_job_takes_every_setting_of_the_recipe_by_name(given):
     other = other_values(record, defaults, shared)
     assert set(other) == shared
     other |= {"seed": 7, "size": 96, "backbone": "b", "weights": "hub"}
-    # Two and two exclude each other.
-    for left in (
-        {"compile": False, "random_crop": True},
-        {"gradient_checkpointing": False, "crop_smallest": 0.0},
-    ):
-        cfg = record(**(defaults | other | left))
+    # Pairs that exclude each other, and weights that a start has itself.
+    pairs = {"compile": "gradient_checkpointing", "ema_decay": "swa_epochs", "start": "weights"}
+    pairs |= {"crop_smallest": "random_crop", "start_head": "classifier"}
+    neutral = {"start": "", "weights": "none", "ema_decay": 0, "swa_epochs": 0}
+    neutral |= {"crop_smallest": 0.0, "random_crop": True}
+    neutral |= {"start_head": "random", "classifier": "linear"}
+    for kept in (pairs.keys(), pairs.values()):
+        left = {*pairs, *pairs.values()} - set(kept)
+        cfg = record(**(defaults | other | {name: neutral.get(name, False) for name in left}))
         job = training_job(cfg, "a", ["x"], teachers=[Path("t")], teacher_weight=0.5)
-        for name in other.keys() - left.keys():
+        for name in other.keys() - left:
             assert getattr(job, name) == getattr(cfg, name) != Job.model_fields[name].default, name
 
 
@@ -153,8 +157,8 @@ def other_values(record, defaults, names):
     found = {}
     for name in names:
         neutral = Job.model_fields[name].default
-        values = (True, False, 0.25, 1.25, 3, 4, "mixup", "bfloat16", "device", "prior")
-        for value in (*values, "gce", "arcface"):
+        values = (True, False, 0.25, 1.25, 3, 4, "adamw", "probe", "mixup", "bfloat16", "device")
+        for value in (*values, "prior", "gce", "arcface"):
             if value == neutral or type(value) is not type(neutral):
                 continue
             try:
@@ -166,11 +170,12 @@ def other_values(record, defaults, names):
     return found
 
 
-def test_new_pictures_are_off_in_the_notebooks_so_that_earlier_jobs_stay_done(given):
+def test_new_pictures_and_losses_are_off_in_the_notebooks_so_that_earlier_jobs_stay_done(given):
     """What a cell says is what a job says that knows nothing of it."""
     defaults, record = given
     job = training_job(record(**defaults), "a", ["x"])
-    for name in ("crop_smallest", "crop_stretch", "mixup_alpha"):
+    angular = ["classifier", "arcface_centres", "arcface_margin", "arcface_scale"]
+    for name in ("crop_smallest", "crop_stretch", "mixup_alpha", "loss", "gce_q", *angular):
         assert getattr(job, name) == Job.model_fields[name].default
     new = {"rand_augment_strength", "augmix_probability", "erasing_probability"}
     assert not new & job.augmentation.keys()
@@ -182,8 +187,14 @@ def test_a_crop_cannot_be_the_centre_and_of_a_random_size(given):
         record(**(defaults | {"random_crop": False, "crop_smallest": 0.35}))
 
 
+def test_a_probe_cannot_begin_a_classifier_of_angles(given):
+    defaults, record = given
+    with pytest.raises(ParameterError, match="start_head to random, or classifier to linear"):
+        record(**(defaults | {"start_head": "probe", "classifier": "arcface"}))
+
+
 def test_a_jobs_settings_are_held_to_their_ranges(tmp_path):
-    for wrong in ({"base_lr": 0}, {"label_smoothing": 1}, {"epochs": 0}, {"test_ratio": 0.5}):
+    for wrong in ({"base_lr": 0}, {"label_smoothing": 1}, {"epochs": -1}, {"test_ratio": 0.5}):
         with pytest.raises(ValidationError, match=next(iter(wrong))):
             small_job(tmp_path, **wrong)
 

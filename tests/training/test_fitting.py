@@ -91,7 +91,8 @@ def pairs(rows: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> dict:
     held = rows.assign(validate=np.arange(len(rows)) % 5 == 0)
     held["fit"] = ~held["validate"]
     kept = {"keep_every_step": True, "keep": ["logits", "features"]}
-    return both_ways(tmp_path_factory.mktemp("pairs"), held, epochs=3, **kept)
+    rates = {"layer_decay": 0.8, "head_lr_scale": 2.0, "warm_up": 0.2, "clip_norm": 1.0}
+    return both_ways(tmp_path_factory.mktemp("pairs"), held, epochs=3, **kept, **rates)
 
 
 @pytest.fixture(scope="module")
@@ -285,7 +286,7 @@ def test_the_state_of_another_job_is_not_taken_up(rows: pd.DataFrame, tmp_path: 
 # --- the optimisers ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["radam", "sgd", "adam"])
+@pytest.mark.parametrize("kind", ["radam", "sgd", "adamw"])
 def test_the_optimisers_step_as_those_of_fastai(kind: str, tmp_path: Path):
     """Ten steps on a small layer, with momentum and decoupled weight decay."""
     from fastai.optimizer import SGD, Adam, RAdam
@@ -294,7 +295,7 @@ def test_the_optimisers_step_as_those_of_fastai(kind: str, tmp_path: Path):
     peers = {
         "radam": partial(RAdam, lr=0.05, wd=0.1),
         "sgd": partial(SGD, lr=0.05, mom=0.8, wd=0.1),
-        "adam": partial(Adam, lr=0.05, wd=0.1),
+        "adamw": partial(Adam, lr=0.05, wd=0.1),
     }
     torch.manual_seed(0)
     inputs, targets = torch.randn(64, 5), torch.randn(64, 3)
@@ -302,7 +303,7 @@ def test_the_optimisers_step_as_those_of_fastai(kind: str, tmp_path: Path):
     theirs.load_state_dict(ours.state_dict())
     start = ours.weight.detach().clone()
     steps = Steps(job, GlobalBatches(np.arange(320), 32, 1, 1, 0, seed=0))
-    optimisers = steps.make_optimiser(list(ours.parameters())), peers[kind](theirs.parameters())
+    optimisers = steps.make_optimiser(ours), peers[kind](theirs.parameters())
     for _ in range(10):
         for layer, optimiser in zip((ours, theirs), optimisers, strict=True):
             torch.nn.functional.mse_loss(layer(inputs), targets).backward()
@@ -317,13 +318,13 @@ def test_the_optimisers_step_as_those_of_fastai(kind: str, tmp_path: Path):
 def test_a_gpu_takes_the_fused_optimiser_where_torch_has_one(tmp_path: Path):
     batches = GlobalBatches(np.arange(320), 32, 1, 1, 0, seed=0)
     fused = {}
-    for kind in ("radam", "sgd", "adam"):
+    for kind in ("radam", "sgd", "adamw"):
         for device in ("cpu", "cuda"):
             job = small_job(tmp_path, optimiser=kind)
             optimiser, _ = Steps(job, batches, torch.device(device)).optimiser(0)
             made = optimiser([torch.nn.Parameter(torch.zeros(2))], lr=0.1)
             fused[kind, device] = bool(made.defaults.get("fused"))
-    assert [each for each, on in fused.items() if on] == [("adam", "cuda")]
+    assert [each for each, on in fused.items() if on] == [("adamw", "cuda")]
 
 
 # --- done, and done again ----------------------------------------------------------------------
@@ -381,7 +382,7 @@ def stored_toy(folder: Path) -> tuple[pd.DataFrame, Path]:
 
 
 def head_job(folder: Path, store: Path, **changes: object) -> Job:
-    given = {"fit": "head", "backbone": "", "stores": [str(store)], "optimiser": "adam"}
+    given = {"fit": "head", "backbone": "", "stores": [str(store)], "optimiser": "adamw"}
     return small_job(folder, **(given | {"epochs": 15, "base_lr": 0.02} | changes))
 
 

@@ -64,7 +64,8 @@ def test_only_the_parameters_that_differ_have_columns(run, capsys):
     assert table["base_lr"].to_dict() == {"two-b": 0.02, "one": 0.01, "student": 0.01}
     assert table["flip_probability"].to_dict() == {"two-b": 0, "one": 0.5, "student": 0.5}
     said = capsys.readouterr().out
-    assert "parameters are the same for all" in said and said.count("\n") == 1
+    assert "parameters are the same for all" in said and said.count("\n") == 2
+    assert "no probe to measure one, two-b by" in said
 
 
 def test_speed_teachers_and_label_tables_are_told(run):

@@ -10,6 +10,7 @@ from fgvc_utils.pipeline.checks.findings import Contest, Findings
 from fgvc_utils.pipeline.stages import STAGES
 from fgvc_utils.training import backbones
 from fgvc_utils.training.angular import set_angular
+from fgvc_utils.training.probes import frozen_backbones
 
 
 def check_networks(contest: Contest, found: Findings) -> None:
@@ -37,9 +38,16 @@ def check_networks(contest: Contest, found: Findings) -> None:
 
 def backbones_of(cfg: Any) -> list[str]:
     """All networks of a stage, each once."""
+    if is_probe(cfg):
+        return frozen_backbones(cfg)
     named = [cfg.backbone, *getattr(cfg, "further_backbones", [])]
     named += [name for recipe in getattr(cfg, "rounds", []) for name in recipe.backbones]
     return list(dict.fromkeys(named))
+
+
+def is_probe(cfg: Any) -> bool:
+    """Whether a stage's parameters ask for a probe, which is shown no picture."""
+    return getattr(cfg, "fit", "") == "probe"
 
 
 @cache
@@ -70,7 +78,8 @@ def _on_this_machine(name: str) -> bool:
 def _picture_sizes(contest: Contest, step: Any, found: Findings) -> None:
     """The cache holds pictures as large as a stage looks at."""
     for first in contest.of("01_noise"):
-        ratios = [getattr(step.cfg, name, 1.0) for name in ("train_ratio", "test_ratio")]
+        names = ("test_ratio",) if is_probe(step.cfg) else ("train_ratio", "test_ratio")
+        ratios = [getattr(step.cfg, name, 1.0) for name in names]
         wanted = round(step.cfg.size * max(ratios))
         if wanted > first.cfg.cache_side:
             found.warnings.append(
@@ -84,7 +93,7 @@ def check_batches(contest: Contest, found: Findings) -> None:
     train, uncut = contest.count("train"), {}
     for step in contest.steps:
         cfg = step.cfg
-        if not hasattr(cfg, "global_batch"):
+        if not hasattr(cfg, "global_batch") or is_probe(cfg):
             continue
         try:
             accumulation(cfg.global_batch, cfg.micro_batch, cfg.processes * cfg.nodes)

@@ -13,7 +13,7 @@ from fgvc_utils.core.files import SPARE_BYTES, in_gigabytes, nearest_existing
 from fgvc_utils.core.naming import first_few
 from fgvc_utils.core.processes import loader_workers
 from fgvc_utils.pipeline.checks.findings import Contest, Findings
-from fgvc_utils.pipeline.checks.networks import backbones_of
+from fgvc_utils.pipeline.checks.networks import backbones_of, is_probe
 from fgvc_utils.pipeline.stages import STAGES
 from fgvc_utils.training import backbones
 
@@ -47,17 +47,19 @@ def room_needed(contest: Contest) -> dict[str, int]:
         if STAGES[step.stage].lists_images:
             jpeg = contest.jpeg_bytes or JPEG_BYTES * ASPECT * cfg.cache_side**2
             add("the cache of pictures", total * jpeg)
-        if getattr(cfg, "fit", "") == "head":
+        if getattr(cfg, "fit", "") in ("head", "probe"):
             for name in backbones_of(cfg):
                 # Of the picture and its mirror image.
                 add("features", total * 2 * half * feature_width(name))
         if STAGES[step.stage].makes == "model":
-            values = classes + feature_width(cfg.backbone) * (1 + cfg.feature_views)
+            kept = 1 if is_probe(cfg) else 1 + cfg.feature_views
+            values = classes + sum(map(feature_width, backbones_of(cfg))) * kept
             add("predictions of models", total * half * values)
             teachers = len(getattr(cfg, "teachers", [])) or len(contest.of("10_train"))
             views = getattr(cfg, "teacher_views", 0)
             add("teachers' predictions on views", teachers * views * total * half * classes)
-            for ratio in (cfg.train_ratio, cfg.test_ratio) if cfg.decoded_gb else ():
+            shown = cfg.decoded_gb and not is_probe(cfg)
+            for ratio in (cfg.train_ratio, cfg.test_ratio) if shown else ():
                 side = round(cfg.size * ratio)
                 decoded[side] = round(total * 3 * ASPECT * side**2)
             largest = cfg.decoded_gb * 1e9
@@ -102,12 +104,13 @@ def memory_needed(contest: Contest) -> dict[str, int]:
     """The most that single steps hold in memory, in bytes, by step; rough, without training."""
     total, test, needed = len(contest.images), contest.count("test"), {}
     for step in contest.steps:
-        if getattr(step.cfg, "fit", "") == "head":
+        if getattr(step.cfg, "fit", "") in ("head", "probe"):
             width = sum(feature_width(name) for name in backbones_of(step.cfg))
             # A head reads its features in blocks, and some of them at once to standardise: in half
             # precision, and in full.
             fitting = min(total, STANDARDISED) * width * (2 + 4)
-            needed[step.name] = max(fitting, total * width * held_bytes(step.cfg))
+            held = 0 if is_probe(step.cfg) else held_bytes(step.cfg)
+            needed[step.name] = max(fitting, total * width * held)
         if hasattr(step.cfg, "neighbours"):
             # All features of the first network, in half precision and in full.
             first = feature_width(backbones_of(step.cfg)[0])

@@ -10,6 +10,7 @@ from fgvc_utils.contest.journal import Journal
 from fgvc_utils.core.files import read_json
 from fgvc_utils.core.naming import first_quoted
 from fgvc_utils.jobs.predictions import INDEX
+from fgvc_utils.jobs.records import DONE, read_job
 from fgvc_utils.pipeline.checks.findings import Contest, Findings
 from fgvc_utils.pipeline.stages import STAGES, VOTE, making, vote_folder
 
@@ -24,6 +25,8 @@ def check_made_before(contest: Contest, found: Findings) -> None:
         _tables_there(step, made, found)
         for parameter in stage.model_parameters:
             _models_there(step, parameter, models, found)
+        if start := stage.start_named(step.cfg):
+            _start_there(contest, step, start, found)
         if stage.vote_parameter:
             _vote_there(step, getattr(step.cfg, stage.vote_parameter), made, found)
         if stage.makes == "table":
@@ -65,6 +68,31 @@ def _models_there(step: Any, parameter: str, models: set[str], found: Findings) 
         found.errors.append(
             f"{step.name}: no stage before it makes a model and outputs holds none; put "
             f"{making('model')[0]} into the contest file"
+        )
+
+
+def _start_there(contest: Contest, step: Any, start: str, found: Findings) -> None:
+    """The model that a fit begins from is made before it, of the same network."""
+    makers = [s for s in contest.steps if STAGES[s.stage].makes == "model" and s.cfg.name == start]
+    there = contest.folder / "models" / start
+    before = contest.steps[: contest.steps.index(step)]
+    if makers and makers[0] not in before:
+        found.errors.append(
+            f"{step.name}: start names {start!r}, which {makers[0].name} makes after it; put that "
+            "before it, or begin from another model"
+        )
+        return
+    if not makers and not (there / DONE).is_file():
+        found.errors.append(
+            f"{step.name}: start names {start!r}, which no stage before it makes and outputs does "
+            "not hold; put it into the contest file before this one"
+        )
+        return
+    backbone = makers[0].cfg.backbone if makers else read_job(there / "job.json").backbone
+    if backbone != step.cfg.backbone:
+        found.errors.append(
+            f"{step.name}: start names {start!r}, whose backbone is {backbone}; a fit begins from "
+            f"a model of its own, {step.cfg.backbone}"
         )
 
 
