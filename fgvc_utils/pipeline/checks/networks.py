@@ -22,11 +22,14 @@ def check_networks(contest: Contest, found: Findings) -> None:
         if not hasattr(cfg, "backbone"):
             continue
         for name in backbones_of(cfg):
-            angular = getattr(cfg, "classifier", "") == "arcface"
-            if problem := _network_problem(name, cfg.weights, angular):
+            if problem := _network_problem(name, cfg.weights):
                 unfit.setdefault(problem, []).append(step.name)
             elif cfg.weights == "hub" and not _on_this_machine(name):
                 hub[name] = None
+        angular = getattr(cfg, "classifier", "") == "arcface" and not is_probe(cfg)
+        known = not _network_problem(cfg.backbone, cfg.weights)
+        if angular and known and (problem := _angular_problem(cfg.backbone)):
+            unfit.setdefault(problem, []).append(step.name)
         _picture_sizes(contest, step, found)
     found.errors += [f"{', '.join(names)}: {problem}" for problem, names in unfit.items()]
     if hub:
@@ -51,12 +54,19 @@ def is_probe(cfg: Any) -> bool:
 
 
 @cache
-def _network_problem(name: str, weights: str, angular: bool) -> str:
+def _network_problem(name: str, weights: str) -> str:
     try:
         backbones.check_network(name, weights)
         backbones.check_weights_file(name, weights)
-        if angular:
-            set_angular(backbones.bare_network(name), 1, 1.0)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+@cache
+def _angular_problem(name: str) -> str:
+    try:
+        set_angular(backbones.bare_network(name), 1, 1.0)
     except ValueError as error:
         return str(error)
     return ""
