@@ -79,6 +79,11 @@ class Recipe(_Recipe):
             raise ValueError("epochs may be 0 only where start names an earlier model")
         if self.start_head == "probe" and not self.start_head_decays:
             raise ValueError("start_head probe needs a weight decay in start_head_decays")
+        if self.start_head == "probe" and self.classifier == "arcface":
+            raise ValueError(
+                "start_head probe begins with a linear layer, which classifier arcface has not: "
+                "set start_head to random, or classifier to linear"
+            )
         return self
 
     @model_validator(mode="after")
