@@ -184,7 +184,12 @@ def test_a_probe_reads_what_01_stored_and_is_a_member_and_a_teacher(finished):
     probe = json.loads((run / "models/probe/done.json").read_text())
     assert probe["figures"]["top1"] > 0.3 and probe["figures"]["n"] > 20
     report = json.loads((run / "report.json").read_text())
-    assert "probe" in report["30_ensemble"]["members"]
+    ensemble = report["30_ensemble"]
+    assert "probe" in ensemble["members"] and ensemble["refitted"] == ["probe"]
+    assert set(ensemble["calibration"]) == {"none", "temperature", "bias"}
+    test = set(Store(run / "models/probe/refit/predictions").image_ids)
+    assert test and not test & fitted_images(run / "models/probe/refit")
+    assert fitted_images(run / "models/probe") < fitted_images(run / "models/probe/refit")
     assert report["20_distill-clean"]["teachers"] == ["one", "probe", "two"]
     assert report["20_distill-student"]["teachers"] == ["one", "two"], "it is shown no views"
 

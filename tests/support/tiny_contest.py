@@ -34,7 +34,7 @@ TINY_CONTEST = {
     "10_train": [
         {**TRAINED, "name": "one", "epochs": 6, "rate_sweep_steps": 12, "test_ratios": [1.0, 1.35]},
         {**TRAINED, "name": "two", "epochs": 4, "balance": "prior", "held_out_fold": 1, **BEGUN},
-        {"name": "probe", "fit": "probe", "size": 96, "test_ratio": 1.15},
+        {"name": "probe", "fit": "probe", "size": 96, "test_ratio": 1.15, "refit": True},
     ],
     "20_distill": [
         {**TRAINED, "name": "student", "epochs": 3, "variant": "B", "teacher_views": 2, **SMALLER},
