@@ -371,6 +371,7 @@ def test_a_start_is_made_before_the_fit_that_begins_from_it(found, tmp_path):
     only(student.errors, "which 20_distill-student makes after it")
     other = two | {"backbone": "tf_efficientnet_lite1"}
     only(problems(one, other), "'one', whose backbone is tf_efficientnet_lite0")
+    only(problems(one | {"fit": "probe"}, two), "start names 'one', a probe")
     # One of an earlier run.
     folder = tmp_path / "outputs/mine/models/gone"
     folder.mkdir(parents=True)

@@ -92,6 +92,7 @@ def pairs(rows: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> dict:
     held["fit"] = ~held["validate"]
     kept = {"keep_every_step": True, "keep": ["logits", "features"]}
     rates = {"layer_decay": 0.8, "head_lr_scale": 2.0, "warm_up": 0.2, "clip_norm": 1.0}
+    kept |= {"swa_epochs": 2, "tuned_share": 0.9}
     return both_ways(tmp_path_factory.mktemp("pairs"), held, epochs=3, **kept, **rates)
 
 

@@ -48,7 +48,8 @@ def room_needed(contest: Contest) -> dict[str, int]:
         if STAGES[step.stage].lists_images:
             jpeg = contest.jpeg_bytes or JPEG_BYTES * ASPECT * cfg.cache_side**2
             add("the cache of pictures", total * jpeg)
-        if getattr(cfg, "fit", "") in ("head", "probe"):
+        probed = getattr(cfg, "start_head", "") == "probe"
+        if getattr(cfg, "fit", "") in ("head", "probe") or probed:
             for network in networks_used(cfg):
                 # Of the picture and its mirror image.
                 add("features", total * 2 * half * feature_width(network.backbone))
