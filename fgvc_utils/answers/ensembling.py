@@ -12,6 +12,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from fgvc_utils.answers.calibration import Calibration
+from fgvc_utils.answers.refitted import with_refits
 from fgvc_utils.answers.ways import (
     Block,
     Way,
@@ -42,6 +44,10 @@ class MemberOutputs:
     stores : Mapping[str, Path], optional
         Name → a store of logits in place of the folder's own predictions, such as those of several
         test-time crops.
+    refits : Mapping[str, Path], optional
+        Name → the folder of the model's refit, which answers for the images that it predicts.
+    refit_stores : Mapping[str, Path], optional
+        Name → a store of logits in place of the refit's own predictions.
 
     Raises
     ------
@@ -51,12 +57,17 @@ class MemberOutputs:
     """
 
     def __init__(
-        self, folders: Mapping[str, Path], stores: Mapping[str, Path] | None = None
+        self,
+        folders: Mapping[str, Path],
+        stores: Mapping[str, Path] | None = None,
+        refits: Mapping[str, Path] | None = None,
+        refit_stores: Mapping[str, Path] | None = None,
     ) -> None:
         if not folders:
             raise ValueError("an ensemble needs at least one model: run 10_train first")
         own = {name: Path(folder) / "predictions" for name, folder in folders.items()}
-        self.stores = {name: Store(path) for name, path in (own | dict(stores or {})).items()}
+        found = {name: Store(path) for name, path in (own | dict(stores or {})).items()}
+        self.stores = with_refits(found, refits or {}, refit_stores)
         self.classes = same_classes(list(self.stores.values()))
 
     def check(self, image_ids: Sequence[str]) -> None:
@@ -340,8 +351,47 @@ def judge_parts(
     return first
 
 
+def vote_scores(
+    stored: MemberOutputs, parts: Sequence[Part], voting: Sequence[str], image_ids: Sequence[str]
+) -> np.ndarray:
+    """Return the vote's scores of images, as `write_scores` writes them.
+
+    Parameters
+    ----------
+    stored, parts, voting
+        As for `write_scores`.
+    image_ids : sequence of str
+        The images of the parts, in the order wanted.
+
+    Returns
+    -------
+    np.ndarray
+        Float32 (images, classes).
+    """
+    place = {image: number for number, image in enumerate(image_ids)}
+    scores = np.zeros((len(image_ids), len(stored.classes)), np.float32)
+    for part in parts:
+        rows = np.array([place[image] for image in part.image_ids], dtype=np.int64)
+        for where, block in _votes(stored, part, voting):
+            scores[rows[where]] = block
+    return scores
+
+
+def _votes(
+    stored: MemberOutputs, part: Part, voting: Sequence[str]
+) -> Iterator[tuple[slice, np.ndarray]]:
+    """The vote's scores of a part, a block at a time, with its place."""
+    chosen = [way for way in part.ways if way.name in set(voting)]
+    for where, block in stored.blocks(part.image_ids, members_of(chosen)):
+        yield where, vote(list(answers(block, chosen).values()))
+
+
 def write_scores(
-    stored: MemberOutputs, parts: Sequence[Part], voting: Sequence[str], folder: Path
+    stored: MemberOutputs,
+    parts: Sequence[Part],
+    voting: Sequence[str],
+    folder: Path,
+    calibrations: Sequence[Calibration] = (),
 ) -> Store:
     """Write the vote's scores, part after part, a block at a time.
 
@@ -355,7 +405,9 @@ def write_scores(
         Names of the ways that vote.
     folder : Path
         Where the store is written: its array `scores` is float32 (images, classes), votes + mean
-        probability.
+        probability, or calibrated probabilities.
+    calibrations : sequence of Calibration
+        One for each part; none leaves the scores as they are.
 
     Raises
     ------
@@ -371,10 +423,10 @@ def write_scores(
     needed = len(ids) * len(stored.classes) * np.dtype(np.float32).itemsize
     require_space(folder, needed, f"the scores of {len(ids)} images", "or name another folder")
     writer, start = ShardWriter(folder, 0, ids), 0
-    for part in parts:
-        chosen = [way for way in part.ways if way.name in set(voting)]
-        for where, block in stored.blocks(part.image_ids, members_of(chosen)):
-            scores = vote(list(answers(block, chosen).values()))
+    for number, part in enumerate(parts):
+        for where, scores in _votes(stored, part, voting):
+            if calibrations:
+                scores = calibrations[number].applied(scores)
             writer.write("scores", start + where.start, scores)
         start += len(part.image_ids)
     writer.close()

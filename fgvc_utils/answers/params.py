@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from fgvc_utils.answers.assignment import RuleName
+from fgvc_utils.answers.calibration import Kind
 from fgvc_utils.answers.submission import ImageColumn
 from fgvc_utils.contest.config import Shared
 from fgvc_utils.contest.parameters import (
@@ -45,6 +46,7 @@ class EnsembleParams(Shared):
     mean_weights: Literal["equal", "fitted"]
     seen_models: list[FolderName]
     soup: Literal["none", "uniform", "greedy"]
+    calibration: Kind
 
     @model_validator(mode="after")
     def _weights_need_images(self) -> "EnsembleParams":
@@ -52,6 +54,8 @@ class EnsembleParams(Shared):
             raise ValueError("mean_weights are fitted on held-out images: give a held_out_fold")
         if self.soup == "greedy" and self.held_out_fold < 0:
             raise ValueError("a greedy soup is chosen by held-out images: give a held_out_fold")
+        if self.calibration != "none" and self.held_out_fold < 0:
+            raise ValueError("calibration is fitted on held-out images: give a held_out_fold")
         strangers = set(self.seen_models) - set(self.models)
         if self.models and strangers:
             raise ValueError(

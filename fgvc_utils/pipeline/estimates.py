@@ -44,9 +44,9 @@ def typical(step: Step) -> float:
     """What a step's stage takes on the demo, stretched to its own epochs and size of pictures."""
     seconds = TYPICAL.get(step.stage, 0.0)
     if getattr(step.cfg, "fit", "") == "probe":
-        return PROBE
+        return PROBE * (1 + step.cfg.refit)
     if epochs := EPOCHS.get(step.stage):
-        seconds *= step.cfg.epochs / epochs * (step.cfg.size / SIZE) ** 2
+        seconds *= step.cfg.epochs / epochs * (step.cfg.size / SIZE) ** 2 * (1 + step.cfg.refit)
     return seconds
 
 

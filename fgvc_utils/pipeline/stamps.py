@@ -16,6 +16,7 @@ from fgvc_utils.jobs.done import accept_job_code, result_of
 from fgvc_utils.jobs.predictions import INDEX, is_whole
 from fgvc_utils.pipeline.contest_file import Step
 from fgvc_utils.pipeline.stages import STAGES, vote_folder
+from fgvc_utils.training.refits import FOLDER as REFIT
 
 # Where a run lies and how its machine is used: neither changes what comes out. What lies below the
 # data root is an input of its own, and what a preset sets is among the parameters.
@@ -45,7 +46,8 @@ def inputs_of(step: Step) -> dict[str, str]:
     digests = _digests(files, folder)
     if stage.model_parameters:
         models = _models(folder, stage.models_named(cfg), students=stage.takes_students)
-        digests |= {f"models/{model.name}": result_of(model) for model in models}
+        for model in models:
+            digests |= _model_digests(model)
     if start := stage.start_named(cfg):
         digests[f"models/{start}"] = result_of(folder / "models" / start)
     for name in stage.files_named(cfg):
@@ -62,8 +64,7 @@ def results_of(step: Step) -> dict[str, str]:
     stage, folder, cfg = STAGES[step.stage], step.cfg.folder, step.cfg
     files: list[Path] = []
     if stage.makes == "model":
-        model = result_of(folder / "models" / cfg.name)
-        return {f"models/{cfg.name}": model} if model else {}
+        return _model_digests(folder / "models" / cfg.name)
     if stage.makes == "table":
         files = [cfg.table_path(step.stage)]
         files += [cfg.table_path("inventory")] if stage.lists_images else []
@@ -83,6 +84,13 @@ def _models(folder: Path, named: list[str], *, students: bool) -> list[Path]:
     if named:
         return [model for model in found if model.name in named]
     return [m for m in found if students or not read_json(m / "job.json")["teachers"]]
+
+
+def _model_digests(model: Path) -> dict[str, str]:
+    """Digests of what a model and its refit left, by name; of those that are whole."""
+    found = {f"models/{model.name}": result_of(model)}
+    found[f"models/{model.name}/{REFIT}"] = result_of(model / REFIT)
+    return {name: digest for name, digest in found.items() if digest}
 
 
 def _digests(files: list[Path], folder: Path) -> dict[str, str]:

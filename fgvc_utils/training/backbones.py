@@ -181,7 +181,7 @@ def features_and_logits(
     return features, network.get_classifier()(features)
 
 
-def freeze_bias(classifier: nn.Linear, bias: torch.Tensor) -> None:
+def freeze_bias(classifier: nn.Module, bias: torch.Tensor) -> None:
     """Set a classifier's bias, float (classes,), and keep it out of training."""
     with torch.no_grad():
         classifier.bias.copy_(bias)

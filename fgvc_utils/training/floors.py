@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import pandas as pd
+
 from fgvc_utils.contest.config import Shared
 from fgvc_utils.core.files import read_json
 from fgvc_utils.jobs.features import VIEWS
@@ -54,7 +56,7 @@ def floor_jobs(cfg: Shared, models: Sequence[Path]) -> dict[str, Rows]:
     jobs, stored = {}, _stored_features(cfg)
     for model, job in _networks(models).items():
         rows = read_rows(job)
-        features = stored.get((job.backbone, job.weights))
+        features = stored.get((job.backbone, _first_weights(job)))
         if features is None or not rows["validate"].any() or _own_probe(job, models):
             continue
         folder = work_folder(cfg, "floors", model)
@@ -110,6 +112,12 @@ def beside_floor(top1: float, floor: Floor | None) -> dict[str, float | str | No
     return {"probe": floor.top1, "below probe": "yes" if top1 < floor.top1 else "no"}
 
 
+def with_floors(table: pd.DataFrame, floors: Mapping[str, Floor]) -> pd.DataFrame:
+    """Return a table by model, which has their top1, with the columns of `beside_floor`."""
+    beside = [beside_floor(top1, floors.get(name)) for name, top1 in table["top1"].items()]
+    return table.join(pd.DataFrame(beside, index=table.index, columns=["probe", "below probe"]))
+
+
 def said_of_floors(floors: Mapping[str, Floor], top1: Mapping[str, float]) -> str:
     """Return in words which networks are below the probe of their backbone, and what to try.
 
@@ -139,6 +147,13 @@ def _networks(models: Sequence[Path]) -> dict[str, Job]:
     """The models that are no probes, by name."""
     jobs = {model.name: read_job(model / "job.json") for model in models}
     return {name: job for name, job in jobs.items() if not is_probe(job)}
+
+
+def _first_weights(job: Job) -> str:
+    """Where the weights came from that a network began with, or those that it began from."""
+    while job.start_weights:
+        job = read_job(Path(job.start_weights).parent / "job.json")
+    return job.weights
 
 
 def _stored_features(cfg: Shared) -> dict[tuple[str, str], Job]:

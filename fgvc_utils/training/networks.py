@@ -8,6 +8,7 @@ from torch import nn
 
 from fgvc_utils.jobs.records import Job
 from fgvc_utils.training import backbones, balance, starting
+from fgvc_utils.training.angular import AngularClassifier, set_angular
 from fgvc_utils.training.heads import Head
 from fgvc_utils.training.lora import add_adapters
 from fgvc_utils.training.material import Material
@@ -39,7 +40,7 @@ class PictureNetwork(nn.Module):
         """Return penultimate features (batch, width) and logits (batch, classes)."""
         return backbones.features_and_logits(self.body, self._normalised(pictures))
 
-    def get_classifier(self) -> nn.Linear:
+    def get_classifier(self) -> nn.Linear | AngularClassifier:
         """Return the last layer."""
         return self.body.get_classifier()
 
@@ -62,7 +63,8 @@ def new_network(job: Job, material: Material) -> nn.Module:
     Raises
     ------
     ValueError
-        Where the backbone or its weights cannot be had, or the weights of another job do not fit.
+        Where the backbone or its weights cannot be had, its last layer cannot be that of `arcface`,
+        or the weights of another job do not fit.
 
     References
     ----------
@@ -81,6 +83,8 @@ def new_network(job: Job, material: Material) -> nn.Module:
                 gradient_checkpointing=job.gradient_checkpointing,
             )
         )
+        if job.classifier == "arcface":
+            set_angular(network.body, job.arcface_centres, job.arcface_scale)
         starting.begin(network, job)
         if job.trained:
             began = starting.copied(network) if job.tuned_share < 1 else {}

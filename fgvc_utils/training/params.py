@@ -54,6 +54,7 @@ class Recipe(_Recipe):
     held_out_fold: Annotated[int, Field(ge=-1)]
     decoded_gb: NotNegative
     feature_views: CountOrZero
+    refit: bool
     start_head_decays: list[NotNegative]
 
     @model_validator(mode="after")
@@ -78,6 +79,19 @@ class Recipe(_Recipe):
             raise ValueError("epochs may be 0 only where start names an earlier model")
         if self.start_head == "probe" and not self.start_head_decays:
             raise ValueError("start_head probe needs a weight decay in start_head_decays")
+        if self.start_head == "probe" and self.classifier == "arcface":
+            raise ValueError(
+                "start_head probe begins with a linear layer, which classifier arcface has not: "
+                "set start_head to random, or classifier to linear"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _held_out_before(self) -> "Recipe":
+        if self.refit and self.held_out_fold < 0:
+            raise ValueError(
+                "refit fits on all images once more: with held_out_fold -1 the model itself does"
+            )
         return self
 
     @model_validator(mode="after")

@@ -185,9 +185,11 @@ def view_jobs(student: Job, rows: pd.DataFrame, teachers: Sequence[Path]) -> lis
 def as_trained(job: Job) -> dict[str, Any]:
     """Return the changes by which a job predicts with the network that `job` trained."""
     trained = str(Path(job.folder) / WEIGHTS)
-    # Where that network began counts no more.
+    # Where that network began counts no more, what it ends with does.
     began = {"start": "", "start_weights": "", "start_head": "random", "probe": ""}
-    return {"fit": "none", "weights": "none", "trained": trained, "tuned_share": 1.0} | began
+    last = {name: getattr(job, name) for name in ("classifier", "arcface_centres", "arcface_scale")}
+    changes = {"fit": "none", "weights": "none", "trained": trained, "tuned_share": 1.0}
+    return changes | began | last
 
 
 def rate_sweeps(job: Job, rows: pd.DataFrame, steps: int) -> dict[str, Rows]:

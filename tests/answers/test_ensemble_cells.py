@@ -64,19 +64,21 @@ def finished_model(
     seed: int,
     classes: list[str] = CLASSES,
     kinds: tuple[str, ...] = ("logits", "features", "augmented-0"),
+    predicted: list[str] | None = None,
     **changes: object,
 ) -> None:
     random = np.random.default_rng(seed)
     truth = np.array([CLASSES.index(LABELS.get(image, CLASSES[hash_of(image)])) for image in ids])
     logits = 3 * np.eye(3)[truth] + random.normal(0, noise, (len(ids), 3))
-    writer = ShardWriter(folder / "predictions", 0, ids.tolist())
+    shown = ids.isin(ids if predicted is None else predicted)
+    writer = ShardWriter(folder / "predictions", 0, ids[shown].tolist())
     for kind in kinds:
-        writer.write(kind, 0, logits.astype(np.float16))
+        writer.write(kind, 0, logits[shown].astype(np.float16))
     writer.close()
     finish_store(folder / "predictions", classes, 1)
     rows = pd.DataFrame({"image_id": ids, "file": "", "target": ids.map(LABELS).fillna("")})
-    fit = ids.isin(TRAIN) & (~ids.isin(HELD_OUT) | (folder.name == "cheat"))
-    rows = rows.assign(label="", fit=fit, validate=False, predict=True)
+    fit = ids.isin(TRAIN) & (~ids.isin(HELD_OUT) | (folder.name in ("cheat", "refit")))
+    rows = rows.assign(label="", fit=fit, validate=False, predict=shown)
     job = Job(
         name=folder.name, folder=str(folder), rows=str(folder / "rows.parquet"), classes=CLASSES,
         **{"fit": "full", "global_batch": 4, "micro_batch": 4} | changes,
@@ -206,6 +208,53 @@ def test_a_probe_is_a_member_without_random_views_other_views_and_soups(run, cap
     assert members.view_stores(cfg, "30_ensemble", probes, ids) == {}
     assert "at their own views stay a-probe, b-probe" in capsys.readouterr().out
     assert members.soups(cfg, "30_ensemble", list(probes.values()), names.asked.truth, {}) == {}
+
+
+def test_a_refit_answers_for_test_images_and_moves_no_held_out_figure(run, capsys):
+    before = execute(run, mean_weights="fitted", mean_sizes=[3])[1]
+    once = Store(run / "ensemble/vote").read("scores", [*HELD_OUT, *TEST])
+    ids, refit = pd.Series([*TRAIN, *TEST]), run / "models/good/refit"
+    finished_model(refit, ids, 3.0, 99, kinds=("logits",), predicted=TEST)
+    printed, after = execute(run, mean_weights="fitted", mean_sizes=[3])
+    assert "which answers for test images: good;" in printed
+    assert after.floored["refit"].to_dict() == {"good": True, "fair": False, "poor": False}
+    assert after.scores.equals(before.scores) and after.alone.own.equals(before.alone.own)
+    again = Store(run / "ensemble/vote").read("scores", [*HELD_OUT, *TEST])
+    np.testing.assert_array_equal(again[: len(HELD_OUT)], once[: len(HELD_OUT)])
+    of_refit = Store(refit / "predictions").probabilities(TEST)
+    (_, block), = after.of_models.blocks(TEST, ["good"])  # fmt: skip
+    np.testing.assert_allclose(block["good"], of_refit, rtol=1e-6)
+    read = [Path(store).parent for job in after.layers.values() for store in job.stores]
+    assert refit not in read and run / "models/good" in read
+    assert json.loads((run / "report.json").read_text())["30_ensemble"]["refitted"] == ["good"]
+
+
+def test_a_refit_of_another_recipe_or_of_images_that_it_saw_is_not_taken(run):
+    ids, refit = pd.Series([*TRAIN, *TEST]), run / "models/good/refit"
+    finished_model(refit, ids, 1.0, 99, kinds=("logits",), predicted=TEST, epochs=7)
+    printed, names = execute(run, augmented_models=0, plain_models=0)
+    assert "the refit of good is left out: its epochs is another one" in printed
+    assert names.refits == {}
+    finished_model(refit, ids, 1.0, 99, kinds=("logits",))
+    with pytest.raises(ValueError, match="predicted image 'train-0', on which it was fitted"):
+        execute(run, augmented_models=0, plain_models=0)
+
+
+def test_a_calibration_changes_the_scores_that_40_gets_crosswise(run):
+    plain = execute(run, augmented_models=0, plain_models=0)[1]
+    assert plain.brought.index.tolist() == ["none", "temperature", "bias"]
+    votes = Store(run / "ensemble/vote").read("scores", [*HELD_OUT, *TEST])
+    printed, names = execute(run, augmented_models=0, plain_models=0, calibration="bias")
+    assert "calibration that is used: bias" in printed
+    assert names.brought.equals(plain.brought) and names.scores.equals(plain.scores)
+    store = Store(run / "ensemble/vote")
+    first, second, test = (part.image_ids for part in names.parts)
+    for ids, own in zip((first, second, test), names.fitted["bias"], strict=True):
+        rows = [[*HELD_OUT, *TEST].index(image) for image in ids]
+        expected = own.applied(votes[rows])
+        np.testing.assert_allclose(store.read("scores", ids), expected, rtol=1e-5)
+    report = json.loads((run / "report.json").read_text())["30_ensemble"]
+    assert report["calibration"]["bias"]["n"] == len(HELD_OUT)
 
 
 def test_the_convolution_votes_where_its_parameter_says_so(run):

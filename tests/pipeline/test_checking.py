@@ -324,6 +324,13 @@ def test_adapters_need_layers_to_adapt(found):
     assert not found(s10_train=vit).errors
 
 
+def test_a_network_that_cannot_have_a_classifier_of_angles_is_named(found, root):
+    two_heads = {"backbone": "deit_tiny_distilled_patch16_224", "weights": "none"}
+    assert found(s10_train=two_heads).errors == []
+    errors = found(s10_train=two_heads | {"classifier": "arcface"}).errors
+    only(errors, "10_train", "deit_tiny_distilled_patch16_224 has another kind; set classifier to")
+
+
 def test_a_gpu_that_is_not_there_is_an_error(found, monkeypatch):
     import torch
 
@@ -612,6 +619,7 @@ def mistakes(found, root, tmp_path):
         "CUDA GPUs": lambda: found(device="cuda", processes=64),
         "No space left": full,
         "run the notebook": lambda: tables.read_table(tmp_path / "04_lowq.parquet"),
+        "start names": lambda: found(s10_train={"start": "absent"}),
         "teachers names": lambda: found(s20_distill={"teachers": ["absent"]}),
         "no stage before it makes it": lambda: found(s03_fine=None),
         "other classes": old_model,

@@ -17,7 +17,9 @@ from fgvc_utils.answers.submission import read_log
 from fgvc_utils.contest import tables
 from fgvc_utils.contest.journal import Journal
 from fgvc_utils.contest.parameters import ParameterError, accumulation
+from fgvc_utils.jobs.done import is_done
 from fgvc_utils.jobs.predictions import Store
+from fgvc_utils.jobs.records import read_job
 from fgvc_utils.jobs.rows import fitted_images
 from fgvc_utils.pipeline.checking import check
 from fgvc_utils.pipeline.contest_file import read_contest
@@ -155,6 +157,25 @@ def test_a_trained_model_is_shown_from_every_side(finished):
 
 
 @pytest.mark.slow
+def test_fits_begin_with_probes_and_models_and_show_it(finished):
+    run = finished / "outputs/tiny"
+    outputs = outputs_of(run / "10_train-two.ipynb")
+    printed = "".join(out.get("text", "") for out in outputs)
+    assert "the held-out images prefer the tuned share" in printed
+    shown = [out["data"].get("text/html", "") for out in outputs if "data" in out]
+    assert any("<th>decay</th>" in text for text in shown)
+    models = run / "models"
+    for model, probe in (("two", "decay-0.01"), ("clean", "decay-0.01")):
+        job = read_job(models / model / "job.json")
+        assert Path(job.probe) == models / model / "probe" / probe / "weights.safetensors"
+        assert is_done(job) and is_done(read_job(Path(job.probe).parent / "job.json"))
+    assert {path.name for path in (models / "two/shares").iterdir()} == {"0", "0.5", "1"}
+    student = read_job(models / "student" / "job.json")
+    assert (student.start, student.size) == ("one", 80)
+    assert Path(student.start_weights) == models / "one" / "weights.safetensors"
+
+
+@pytest.mark.slow
 def test_a_probe_reads_what_01_stored_and_is_a_member_and_a_teacher(finished):
     run = finished / "outputs/tiny"
     printed = "".join(o.get("text", "") for o in outputs_of(run / "10_train-probe.ipynb"))
@@ -163,7 +184,12 @@ def test_a_probe_reads_what_01_stored_and_is_a_member_and_a_teacher(finished):
     probe = json.loads((run / "models/probe/done.json").read_text())
     assert probe["figures"]["top1"] > 0.3 and probe["figures"]["n"] > 20
     report = json.loads((run / "report.json").read_text())
-    assert "probe" in report["30_ensemble"]["members"]
+    ensemble = report["30_ensemble"]
+    assert "probe" in ensemble["members"] and ensemble["refitted"] == ["probe"]
+    assert set(ensemble["calibration"]) == {"none", "temperature", "bias"}
+    test = set(Store(run / "models/probe/refit/predictions").image_ids)
+    assert test and not test & fitted_images(run / "models/probe/refit")
+    assert fitted_images(run / "models/probe") < fitted_images(run / "models/probe/refit")
     assert report["20_distill-clean"]["teachers"] == ["one", "probe", "two"]
     assert report["20_distill-student"]["teachers"] == ["one", "two"], "it is shown no views"
 

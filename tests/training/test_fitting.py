@@ -439,6 +439,19 @@ def test_lbfgs_fits_no_whole_network(tmp_path: Path):
         write_job(small_job(tmp_path / "a", optimiser="lbfgs"), draw_pictures(tmp_path / "p", 8))
 
 
+def test_a_head_takes_the_loss_that_its_job_names(tmp_path: Path):
+    rows, store = stored_toy(tmp_path / "features" / "predictions")
+    made = {
+        loss: alone(head_job(tmp_path / loss, store, optimiser="lbfgs", loss=loss, gce_q=1), rows)
+        for loss in ("cross-entropy", "gce")
+    }
+    logs = {name: pd.read_csv(Path(job.folder) / "log.csv") for name, job in made.items()}
+    loss = {name: log["train_loss"].iloc[-1] for name, log in logs.items()}
+    # Of a class that it is nearly sure of, -log p is just above 1 - p.
+    assert 0 < loss["gce"] < loss["cross-entropy"] < 0.3
+    assert difference(weights(made["gce"]), weights(made["cross-entropy"])) > 0.01
+
+
 def test_a_heads_test_views_are_averaged(tmp_path: Path):
     rows, folder = stored_toy(tmp_path / "features" / "predictions")
     store = Store(folder)

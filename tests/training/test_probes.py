@@ -11,6 +11,7 @@ from notebook_cells import run_cells
 from sklearn.linear_model import LogisticRegression
 from small_jobs import CLASSES, draw_pictures, small_job
 
+from fgvc_utils.contest import tables
 from fgvc_utils.contest.parameters import ParameterError
 from fgvc_utils.contest.places import PROJECT
 from fgvc_utils.contest.tables import new_table, write_table
@@ -21,9 +22,11 @@ from fgvc_utils.jobs import running
 from fgvc_utils.jobs.features import feature_job
 from fgvc_utils.jobs.predictions import ShardWriter, Store, finish_store, softmax
 from fgvc_utils.jobs.records import Job, as_written, read_job
+from fgvc_utils.jobs.rows import read_rows
 from fgvc_utils.jobs.running import write_job
 from fgvc_utils.training.models import model_table, teachers
 from fgvc_utils.training.probes import best_decay, decay_jobs, probe_job, read_decays
+from fgvc_utils.training.refits import put_away, refit_job, refits_of
 from fgvc_utils.training.worker import carry_out
 
 IDS = [f"image-{n:02d}" for n in range(90)]
@@ -200,7 +203,7 @@ def train(contest, **parameters):
 
 
 def test_10_train_makes_a_probe_a_model_like_any_other(contest):
-    printed, names = train(contest)
+    printed, names = train(contest, refit=True)
     job = read_job(contest / "models/probe/job.json")
     assert job.fit == "head" and job.weight_decay == names.decay in names.cfg.probe_decays
     assert Store(job.store).kinds() == ["features", "logits"]
@@ -209,6 +212,20 @@ def test_10_train_makes_a_probe_a_model_like_any_other(contest):
     table = model_table(names.cfg)
     assert table.loc[0, "model"] == "probe" and table.loc[0, "n"] == 16
     assert table.loc[0, ["mix", "epochs"]].isna().all() and table.loc[0, "backbone"] == job.backbone
+
+    # The last fit knows all 48 train images, answers for the 12 of the test set, and is no model.
+    rows = read_rows(names.again)
+    assert rows["fit"].sum() == 48 and not rows["validate"].any()
+    assert len(Store(names.again.store).image_ids) == 12 == rows["predict"].sum()
+    assert read_rows(job)["fit"].sum() == 32 and len(table) == 1
+    assert names.again.weight_decay == job.weight_decay
+    model = {"probe": contest / "models/probe"}
+    assert refits_of(model) == {"probe": contest / "models/probe/refit"}
+    put_away(job)
+    assert refits_of(model) == {}
+    whole = tables.hold_out(names.label_table, names.folds, -1)
+    refit_job(job, names.inventory, names.label_table, whole, unlabelled=False)
+    assert refits_of(model), "it is there again where it is asked for again"
 
 
 def test_pictures_are_shown_to_no_teacher_that_is_a_probe(tmp_path, features, capsys):

@@ -10,6 +10,7 @@ from fgvc_utils.jobs.running import hardware
 from fgvc_utils.pipeline.checks.findings import Contest, Findings
 from fgvc_utils.pipeline.stages import STAGES
 from fgvc_utils.training import backbones, catalogue, lora
+from fgvc_utils.training.angular import set_angular
 from fgvc_utils.training.probes import frozen_networks
 
 
@@ -33,7 +34,7 @@ def check_networks(contest: Contest, found: Findings) -> None:
                 hub[name] = None
             if oddity := _oddity(name, weights, size):
                 odd.setdefault(oddity, []).append(step.name)
-        if getattr(cfg, "lora_rank", 0) and (problem := _lora_problem(cfg.backbone)):
+        if problem := _recipe_problem(cfg):
             unfit.setdefault(problem, []).append(step.name)
         _picture_sizes(contest, step, found)
     found.errors += [f"{', '.join(names)}: {problem}" for problem, names in unfit.items()]
@@ -104,10 +105,30 @@ def _oddity(name: str, weights: str, size: int) -> str:
     return ""
 
 
+def _recipe_problem(cfg: Any) -> str:
+    """Why a recipe cannot be had with its network; empty where it can."""
+    if is_probe(cfg) or not catalogue.on_this_machine(cfg.backbone):
+        return ""
+    if _network_problem(cfg.backbone, cfg.weights):
+        return ""
+    if getattr(cfg, "lora_rank", 0) and (problem := _lora_problem(cfg.backbone)):
+        return problem
+    return _angular_problem(cfg.backbone) if getattr(cfg, "classifier", "") == "arcface" else ""
+
+
 @cache
 def _lora_problem(name: str) -> str:
     try:
         lora.check_adapters(backbones.bare_network(name), name)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+@cache
+def _angular_problem(name: str) -> str:
+    try:
+        set_angular(backbones.bare_network(name), 1, 1.0)
     except ValueError as error:
         return str(error)
     return ""
