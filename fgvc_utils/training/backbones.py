@@ -52,7 +52,7 @@ def create_network(
         named tensors, in timm's layout or another one that `layouts` knows; a relative one lies in
         the project.
     classes : int
-        Outputs of the classifier.
+        Outputs of the classifier; 0 for a network of features alone.
     size : int
         Side of the pictures, px, for networks that are made for one size, such as ViT.
     dropout, drop_path : float
@@ -91,7 +91,8 @@ def create_network(
         if not downloads:
             raise
         raise _not_downloaded(name, error) from error
-    check_classifier(network, name)
+    if classes:
+        check_classifier(network, name)
     if gradient_checkpointing:
         network.set_grad_checkpointing()
     if weights == "package":

@@ -180,6 +180,8 @@ def test_a_family_loads_from_the_file_of_its_original(family, tmp_path):
     assert loaded.get_classifier().out_features == 7
     assert expected.std() > 0.01 and expected.shape[1] == loaded.num_features
     torch.testing.assert_close(features(loaded, size), expected)
+    frozen = backbones.create_network(name, str(file), 0, size=size).eval()
+    torch.testing.assert_close(features(frozen, size), expected)
     # Weights at another size than they were made for: positions are resized where there are any.
     larger = backbones.create_network(name, str(file), 7, size=2 * size).eval()
     assert features(larger, 2 * size).isfinite().all()
