@@ -22,6 +22,7 @@ from fgvc_utils.training.recipes import training_job
 
 # What the notebooks have beside the recipe: of the run, of the data, and of what they show.
 NOTEBOOK_ONLY = {
+    "refit",
     "name",
     "preset",
     "table",
