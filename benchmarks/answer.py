@@ -246,7 +246,8 @@ class Answers:
         given = notebook_defaults(stage) | {n: getattr(cfg, n) for n in Shared.model_fields}
         given |= {"held_out_fold": FOLD, "feature_views": 0, "fit": "network"}
         if arm.fit == "probe":
-            given |= {"fit": "probe", "size": 224}
+            # As 01 to 03 store features: nothing is computed.
+            given |= {"fit": "probe", "size": 224, "test_ratio": 1.15}
         given |= arm.changes | {"name": arm.name}
         return record(**{name: given[name] for name in record.model_fields})
 

@@ -68,6 +68,7 @@ def view_job(model: Path, view: str, image_ids: pd.Series) -> Rows:
 
 # Fields of a job that models must share for their weights to be averaged.
 ALIKE = ("backbone", "size", "classes", "balance", "keep_prior", "keep_empty", "teacher_weight")
+ALIKE += ("classifier", "arcface_centres", "arcface_scale")
 
 
 def soup_job(folder: Path, models: Sequence[Path], labels: pd.Series) -> Rows:

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from fgvc_utils.cleaning.params import CrossParams, Round
+from fgvc_utils.contest.config import networks_of
 from fgvc_utils.jobs.features import feature_job
 from fgvc_utils.jobs.records import Job
 from fgvc_utils.jobs.rows import Rows
@@ -17,7 +18,7 @@ def feature_jobs(cfg: CrossParams, inventory: pd.DataFrame) -> list[Rows]:
     """The features of all backbones that a stage's heads learn from; none where `fit` is full."""
     if cfg.fit == "full":
         return []
-    return [feature_job(cfg, inventory, name) for name in (cfg.backbone, *cfg.further_backbones)]
+    return [feature_job(cfg, inventory, network) for network in networks_of(cfg)]
 
 
 def cleaning_job(

@@ -13,11 +13,11 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from fgvc_utils.cleaning.deciding import DecisionParams
 from fgvc_utils.cleaning.views import ViewParams, views_in_use
-from fgvc_utils.contest.config import Network, Shared
+from fgvc_utils.contest.config import FurtherNetwork, Network, Shared, networks_of
 from fgvc_utils.contest.parameters import (
     Count,
     CountOrZero,
-    FolderName,
+    NetworkName,
     NotNegative,
     Pixels,
     Positive,
@@ -84,7 +84,7 @@ class Round(BaseModel):
     rate: NotNegative = 0.0
     mirror: bool = True
     colour_jitter: Share = 0.0
-    backbones: list[FolderName] = []
+    backbones: list[NetworkName] = []
     seed: int = 0
 
     def text(self) -> str:
@@ -99,7 +99,7 @@ class Round(BaseModel):
 class CrossParams(Shared, Features, ViewParams, DecisionParams):
     """02_coarse and 03_fine."""
 
-    further_backbones: list[FolderName]
+    further_backbones: list[NetworkName | FurtherNetwork]
     top: Count
     rule: Literal["rank", "posterior"]
     folds: Annotated[int, Field(ge=2)]
@@ -114,7 +114,7 @@ class CrossParams(Shared, Features, ViewParams, DecisionParams):
 
     @model_validator(mode="after")
     def _known_backbones(self) -> "CrossParams":
-        known = {self.backbone, *self.further_backbones}
+        known = {network.backbone for network in networks_of(self)}
         for number, recipe in enumerate(self.rounds, start=1):
             if self.fit == "full" and recipe.optimiser == "lbfgs":
                 raise ValueError(f"rounds: round {number} fits by lbfgs, which fits heads alone")

@@ -6,9 +6,11 @@ notebook that lacks a parameter or has one too many fails before it works.
 Counts in no digest.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict
 
 from fgvc_utils.contest.contest_file import (
     ContestFile,
@@ -21,6 +23,7 @@ from fgvc_utils.contest.machines import Machines
 from fgvc_utils.contest.parameters import (
     CountOrZero,
     FolderName,
+    NetworkName,
     ParameterError,
     Parameters,
     Pixels,
@@ -28,7 +31,7 @@ from fgvc_utils.contest.parameters import (
     injected_names,
     written_names,
 )
-from fgvc_utils.contest.places import PROJECT
+from fgvc_utils.contest.places import PROJECT, as_folder_name
 from fgvc_utils.contest.presets import preset_values, said_preset
 
 
@@ -133,13 +136,60 @@ class Shared(Machines):
         return self.folder / "report.json"
 
 
+class FurtherNetwork(BaseModel):
+    """A further network of a stage; what is empty or 0 is as the stage has it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    backbone: NetworkName
+    weights: str = ""
+    size: Literal[0] | Pixels = 0
+
+
 class Network(Parameters):
     """A network and the size of its images."""
 
-    # Its features lie in a folder of this name.
-    backbone: FolderName
+    backbone: NetworkName
     weights: str
     size: Pixels
+
+
+def networks_of(cfg: Network) -> list[FurtherNetwork]:
+    """Return all networks whose features a stage uses, each with its own weights and size.
+
+    Parameters
+    ----------
+    cfg : Network
+        A stage's parameters; `further_backbones`, where it has them, holds names or networks.
+    """
+    further = getattr(cfg, "further_backbones", [])
+    return completed(cfg, [cfg.backbone, *further])
+
+
+def completed(cfg: Network, named: Iterable[str | FurtherNetwork]) -> list[FurtherNetwork]:
+    """Return networks with the weights and the size of a stage where they have none of their own.
+
+    Parameters
+    ----------
+    cfg : Network
+        The stage's parameters.
+    named : iterable of str or FurtherNetwork
+        Names, or networks.
+    """
+    found = []
+    for each in named:
+        given = FurtherNetwork(backbone=each) if isinstance(each, str) else each
+        weights, size = given.weights or cfg.weights, given.size or cfg.size
+        found.append(given.model_copy(update={"weights": weights, "size": size}))
+    return found
+
+
+def features_folder(cfg: Shared, network: FurtherNetwork) -> Path:
+    """Return where a network's features of all images lie; several stages share them."""
+    name = f"{as_folder_name(network.backbone)}-{network.size}"
+    if network.weights != cfg.weights:
+        name += f"-{as_folder_name(network.weights)}"
+    return cfg.folder / "features" / name
 
 
 def from_file(

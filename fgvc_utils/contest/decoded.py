@@ -3,7 +3,8 @@
 Decoding a JPEG and resizing it costs more than everything that augmentation adds, and comes again
 in every epoch. Raw pixels of one size take about ten times the room on disk, and nothing to read.
 
-Below the cache, `decoded/<side>/` holds shards: `shard-<name>.bin`, the pixels of some pictures one
+Below the cache, `decoded/<side>/` (where another interpolation than bilinear resized them,
+`decoded/<side>-<interpolation>/`) holds shards: `shard-<name>.bin`, the pixels of some pictures one
 after another, and `shard-<name>.parquet`, written after it, which says where each lies. The name
 follows from the pictures it holds, so several runs may add to one folder, even at once.
 """
@@ -34,10 +35,14 @@ LEFT_AFTER = 3600
 
 COLUMNS = ["file", "offset", "height", "width"]
 
+BILINEAR = "bilinear"
+RESAMPLING = {BILINEAR: Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
-def decoded_folder(cache: Path, side: int) -> Path:
-    """Where the decoded pictures of one shorter side lie."""
-    return Path(cache) / "decoded" / str(side)
+
+def decoded_folder(cache: Path, side: int, interpolation: str = BILINEAR) -> Path:
+    """Where the decoded pictures of one shorter side lie, resized by `bilinear` or `bicubic`."""
+    name = str(side) if interpolation == BILINEAR else f"{side}-{interpolation}"
+    return Path(cache) / "decoded" / name
 
 
 def resized(height: int, width: int, side: int) -> tuple[int, int]:
@@ -47,26 +52,28 @@ def resized(height: int, width: int, side: int) -> tuple[int, int]:
     return int(side * height / width), side
 
 
-def resize(picture: np.ndarray, side: int) -> np.ndarray:
+def resize(picture: np.ndarray, side: int, interpolation: str = BILINEAR) -> np.ndarray:
     """Resize uint8 (height, width, 3) so that its shorter side is `side`, enlarging too.
 
-    Bilinear with antialiasing: torchvision's `v2.Resize(side, antialias=True)` of the uint8 tensor
-    gives the same to one grey level.
+    With antialiasing: torchvision's `v2.Resize(side, interpolation, antialias=True)` of the uint8
+    tensor gives the same to one grey level.
     """
     height, width = resized(*picture.shape[:2], side)
     if picture.shape[:2] == (height, width):
         return picture
-    return np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.BILINEAR))
+    return np.asarray(Image.fromarray(picture).resize((width, height), RESAMPLING[interpolation]))
 
 
-def needed_bytes(files: Sequence[str], cache: Path, side: int) -> int:
+def needed_bytes(
+    files: Sequence[str], cache: Path, side: int, interpolation: str = BILINEAR
+) -> int:
     """Bytes that `decode_once` would add to the disk for these files; exact.
 
     Reads the headers of the JPEGs that are not decoded yet.
 
     Parameters
     ----------
-    files, cache, side
+    files, cache, side, interpolation
         As for `decode_once`.
 
     Raises
@@ -74,10 +81,18 @@ def needed_bytes(files: Sequence[str], cache: Path, side: int) -> int:
     ValueError or FileNotFoundError
         Naming a file that lies outside the cache, is gone or is no JPEG.
     """
-    return int(_byte_counts(_missing(files, cache, side), Path(cache), side).sum())
+    missing = _missing(files, decoded_folder(cache, side, interpolation))
+    return int(_byte_counts(missing, Path(cache), side).sum())
 
 
-def decode_once(files: Sequence[str], cache: Path, side: int, *, processes: int = 1) -> Path:
+def decode_once(
+    files: Sequence[str],
+    cache: Path,
+    side: int,
+    interpolation: str = BILINEAR,
+    *,
+    processes: int = 1,
+) -> Path:
     """Decode pictures of the cache and keep their pixels at one size; returns the folder.
 
     Only what is not there yet is decoded, so an interrupted call goes on where it stopped;
@@ -91,6 +106,8 @@ def decode_once(files: Sequence[str], cache: Path, side: int, *, processes: int 
         The folder of cached pictures.
     side
         The shorter side in px; in training round(ratio × size).
+    interpolation
+        `bilinear` or `bicubic`, by which they are resized.
     processes
         How many processes decode.
 
@@ -109,8 +126,8 @@ def decode_once(files: Sequence[str], cache: Path, side: int, *, processes: int 
     from tqdm import tqdm
 
     cache = Path(cache)
-    folder = decoded_folder(cache, side)
-    missing = _missing(files, cache, side)
+    folder = decoded_folder(cache, side, interpolation)
+    missing = _missing(files, folder)
     sizes = _byte_counts(missing, cache, side)
     require_space(
         folder,
@@ -121,7 +138,7 @@ def decode_once(files: Sequence[str], cache: Path, side: int, *, processes: int 
     folder.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(folder)
     pieces = _cut(missing, sizes, processes)
-    job = partial(_write_shard, cache=cache, side=side)
+    job = partial(_write_shard, cache=cache, side=side, interpolation=interpolation)
     if not missing:
         return folder
     with tqdm(total=len(missing), desc="decoding", mininterval=5, ncols=80) as bar:
@@ -243,14 +260,14 @@ def _length(index: pd.DataFrame) -> int:
     return int((index["height"].astype(np.int64) * index["width"] * 3).sum())
 
 
-def _missing(files: Sequence[str], cache: Path, side: int) -> list[str]:
+def _missing(files: Sequence[str], folder: Path) -> list[str]:
     """Names within the cache that have no decoded picture yet, each once, in their order."""
-    cache = Path(cache).absolute()
+    cache = folder.absolute().parent.parent
     names = pd.Index([_relative(file, cache) for file in files], dtype=object).unique()
     strangers = [name for name in names if os.path.isabs(name)]
     if strangers:
         raise ValueError(f"{strangers[0]} does not lie in the cache {cache}; name its own JPEGs")
-    indices = [index for _, index in _whole_shards(decoded_folder(cache, side))]
+    indices = [index for _, index in _whole_shards(folder)]
     there = _joined(indices)["file"].astype(object)
     return names[~names.isin(there)].tolist()
 
@@ -290,15 +307,15 @@ def _cut(names: list[str], sizes: np.ndarray, processes: int) -> list[list[str]]
     return pieces
 
 
-def _write_shard(names: list[str], *, cache: Path, side: int) -> int:
+def _write_shard(names: list[str], *, cache: Path, side: int, interpolation: str) -> int:
     """Write one shard, the index after its data; gives the number of its pictures."""
     digest = hashlib.sha256("\n".join(names).encode()).hexdigest()
-    data = decoded_folder(cache, side) / f"shard-{digest[:16]}.bin"
+    data = decoded_folder(cache, side, interpolation) / f"shard-{digest[:16]}.bin"
     rows = []
     offset = 0
     with whole_file(data) as temporary, open(temporary, "wb") as out:
         for name in names:
-            picture = np.ascontiguousarray(resize(_decode(cache / name), side))
+            picture = np.ascontiguousarray(resize(_decode(cache / name), side, interpolation))
             height, width = picture.shape[:2]
             rows.append((name, offset, height, width))
             offset += out.write(picture)

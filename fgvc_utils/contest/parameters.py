@@ -5,6 +5,7 @@ Counts in no digest.
 
 import ast
 import difflib
+import re
 import reprlib
 import sys
 from collections.abc import Iterable
@@ -35,6 +36,28 @@ FolderName = Annotated[
     Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100),
     AfterValidator(_folder_name),
 ]
+
+
+# Owner, name and, after an @, the revision.
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?")
+
+
+def _network_name(name: str) -> str:
+    source, colon, place = name.partition(":")
+    if colon and source == "hf-hub" and HUB_ID.fullmatch(place):
+        return name
+    if colon and source == "local-dir" and place.strip():
+        return name
+    if colon or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
+        raise ValueError(
+            "a network is a timm name, hf-hub:<owner>/<name> or local-dir:<folder with its "
+            "config.json and weights>"
+        )
+    return _folder_name(name)
+
+
+# A timm name, `hf-hub:owner/name`, or `local-dir:folder`.
+NetworkName = Annotated[str, AfterValidator(_network_name)]
 
 Ratio = Annotated[float, Field(ge=1, le=3)]
 Pixels = Annotated[int, Field(ge=16, le=4096)]

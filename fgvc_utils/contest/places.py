@@ -1,9 +1,11 @@
-"""Where things lie: the project, a contest's raw images, a file of weights.
+"""Where things lie: the project, a contest's raw images, a file of weights, a folder of a network.
 
 Counts in no digest.
 """
 
+import hashlib
 import os
+import re
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -17,6 +19,24 @@ def weights_file(weights: str) -> Path | None:
     """
     named = weights in ("none", "hub", "package")
     return None if named else PROJECT / Path(weights).expanduser()
+
+
+def network_folder(backbone: str) -> Path | None:
+    """The folder of `local-dir:folder`, in the project if relative; None for another name."""
+    source, _, place = backbone.partition(":")
+    return PROJECT / Path(place).expanduser() if source == "local-dir" else None
+
+
+def as_folder_name(name: str) -> str:
+    """A network's name, or a file's, as the name of a folder.
+
+    Names with characters that no folder should have get a few signs of their digest, so that no two
+    share a folder.
+    """
+    if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        return name
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[-60:].lstrip("-.")
+    return f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def data_root(name: str, project: Path = PROJECT) -> Path:

@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from fgvc_utils.contest.places import weights_file
+from fgvc_utils.contest.places import network_folder, weights_file
 from fgvc_utils.core.files import file_digest, read_json, write_json
 from fgvc_utils.core.naming import first_few
 from fgvc_utils.core.reading import read_parquet
@@ -48,6 +48,9 @@ def job_digest(job: Job) -> str:
     digest = hashlib.sha256(job.model_dump_json(exclude=NO_PART, exclude_defaults=True).encode())
     weights = weights_file(job.weights)
     digest.update((file_digest(weights) if weights else job.weights).encode())
+    folder = network_folder(job.backbone)
+    for file in sorted(folder.glob("*.*")) if folder else ():
+        digest.update(file_digest(file).encode() if file.is_file() else b"")
     stat = os.stat(job.rows)
     digest.update(_rows_digest(job.rows, stat.st_mtime_ns, stat.st_ino, stat.st_size).encode())
     weights_of = [file for file in (job.trained, job.start_weights, job.probe) if file]

@@ -5,6 +5,8 @@ from typing import Any
 
 import pandas as pd
 
+from fgvc_utils.contest.config import FurtherNetwork, features_folder, networks_of
+from fgvc_utils.contest.places import as_folder_name
 from fgvc_utils.core.files import read_json
 from fgvc_utils.jobs.records import Job
 from fgvc_utils.jobs.rows import Rows, job_rows
@@ -13,7 +15,7 @@ from fgvc_utils.jobs.rows import Rows, job_rows
 VIEWS = ("features", "mirror")
 
 
-def feature_job(cfg: Any, inventory: pd.DataFrame, backbone: str = "") -> Rows:
+def feature_job(cfg: Any, inventory: pd.DataFrame, network: FurtherNetwork | None = None) -> Rows:
     """The job that computes frozen features of all readable images and their mirror images.
 
     Stages that ask for the same network, weights, size and ratio get the same job, so the features
@@ -25,23 +27,24 @@ def feature_job(cfg: Any, inventory: pd.DataFrame, backbone: str = "") -> Rows:
         A stage's parameters, with backbone, weights, size and test_ratio.
     inventory
         What 01 noted of each file.
-    backbone
-        The network, by its timm name; by default that of the parameters.
+    network
+        The network with its weights and size; by default that of the parameters.
     """
-    backbone = backbone or cfg.backbone
-    folder = cfg.folder / "features" / f"{backbone}-{cfg.size}"
-    if _is_other(folder, cfg):
+    network = network or networks_of(cfg)[0]
+    folder = features_folder(cfg, network)
+    if _is_other(folder, cfg.test_ratio, network.weights):
         # Others read what lies there.
-        folder = folder.with_name(f"{folder.name}-ratio-{cfg.test_ratio:g}-{_source(cfg.weights)}")
+        source = as_folder_name(Path(network.weights).stem or "none")
+        folder = folder.with_name(f"{folder.name}-ratio-{cfg.test_ratio:g}-{source}")
     job = Job(
-        name=f"features {backbone} at {cfg.size} px",
+        name=f"features {network.backbone} at {network.size} px",
         folder=str(folder),
         rows=str(folder / "rows.parquet"),
         classes=[],
         fit="none",
-        backbone=backbone,
-        weights=cfg.weights,
-        size=cfg.size,
+        backbone=network.backbone,
+        weights=network.weights,
+        size=network.size,
         test_ratio=cfg.test_ratio,
         keep=list(VIEWS),
         keep_weights=False,
@@ -49,15 +52,10 @@ def feature_job(cfg: Any, inventory: pd.DataFrame, backbone: str = "") -> Rows:
     return job, job_rows(inventory, predict=True)
 
 
-def _is_other(folder: Path, cfg: Any) -> bool:
+def _is_other(folder: Path, test_ratio: float, weights: str) -> bool:
     """Whether the features in a folder are of another ratio or other weights."""
     file = folder / "job.json"
     if not file.is_file():
         return False
     job = read_json(file)
-    return (job["test_ratio"], job["weights"]) != (cfg.test_ratio, cfg.weights)
-
-
-def _source(weights: str) -> str:
-    """Where weights come from, as a part of a folder's name."""
-    return Path(weights).stem if weights else "none"
+    return (job["test_ratio"], job["weights"]) != (test_ratio, weights)

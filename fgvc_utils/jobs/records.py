@@ -80,6 +80,9 @@ class Recipe(BaseModel):
     # whether biases and the weights of norms are decayed too
     decay_norms: bool = True
     label_smoothing: Part = 0.0
+    # of the labels: soft cross-entropy, or generalised cross-entropy with its `gce_q`
+    loss: Literal["cross-entropy", "gce"] = "cross-entropy"
+    gce_q: Annotated[float, Field(gt=0, le=1)] = 0.7
     # weights are averaged over the steps with this decay, 0 for not at all
     ema_decay: Part = 0.0
     # the weights are the mean of those at the end of the last so many epochs, 0 for the last ones
@@ -94,6 +97,10 @@ class Recipe(BaseModel):
     # auto: bfloat16 on CUDA, float32 on the CPU
     precision: Literal["auto", "float32", "bfloat16"] = "float32"
     gradient_checkpointing: bool = False
+    # above 0 the layers of attention and MLPs learn by adapters of this inner width
+    lora_rank: CountOrZero = 0
+    # the adapters' product is multiplied by lora_alpha / lora_rank
+    lora_alpha: Positive = 16.0
     # torch.compile of the network for the fit
     compile: bool = False
     # who makes random changes: those that prepare pictures, or the device where the network is
@@ -101,6 +108,14 @@ class Recipe(BaseModel):
     balance: Literal["none", "oversample", "prior"] = "none"
     keep_prior: bool = False
     keep_empty: bool = False
+    # a network's last layer: fully connected, or scaled cosines trained with a margin
+    classifier: Literal["linear", "arcface"] = "linear"
+    # centres of each class
+    arcface_centres: Annotated[int, Field(ge=1, le=16)] = 3
+    # an angle, rad
+    arcface_margin: Share = 0.3
+    # of the cosines
+    arcface_scale: Positive = 30.0
     # a `training.changes.MixKind`
     mix: str = "none"
     mix_probability: Share = 0.5

@@ -30,6 +30,7 @@ from fgvc_utils.training.changes import (
     mixes_of,
     strengths,
 )
+from fgvc_utils.training.resizing import resizing_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -316,7 +317,7 @@ def _drawn_line(job: Job, line: Line, files: list[str]) -> _Drawn:
     from fgvc_utils.training import augment
 
     photos = [augment.to_tensor(read_cached(file)) for file in files[:2]]
-    centre = augment.test_view(job.size, job.train_ratio)
+    centre = augment.train_view(job.size, job.train_ratio, False, resizing_of(job.backbone))
     untouched, *other = [centre(photo) for photo in photos]
     labels, tiles = {}, {-1: _tile(untouched, line.detail)}
     for step in line.steps:
@@ -347,9 +348,11 @@ def _drawn(job: Job, step: Step, photo: "Tensor", crops: "list[Tensor]", seed: i
 
     torch.manual_seed(seed)
     if "train_ratio" in step.settings:
-        return augment.train_view(job.size, step.settings["train_ratio"])(photo)
+        ratio, how = step.settings["train_ratio"], resizing_of(job.backbone)
+        return augment.train_view(job.size, ratio, resizing=how)(photo)
     if "crop_smallest" in step.settings:
-        return augment.train_view(job.size, job.train_ratio, True, *step.settings.values())(photo)
+        crop, how = step.settings.values(), resizing_of(job.backbone)
+        return augment.train_view(job.size, job.train_ratio, True, *crop, resizing=how)(photo)
     if "mix" in step.settings:
         kind = step.settings["mix"]
         mixed, _ = augment.mix_batch(
@@ -380,13 +383,14 @@ def _lines_together(job: Job, rows: pd.DataFrame) -> list[_Drawn]:
     from fgvc_utils.training.feed import Changes, Pictures, image_keys
 
     files = rows["file"].tolist()
+    how = resizing_of(job.backbone)
     view = augment.train_view(
-        job.size, job.train_ratio, job.random_crop, job.crop_smallest, job.crop_stretch
+        job.size, job.train_ratio, job.random_crop, job.crop_smallest, job.crop_stretch, how
     )
     changes = Changes(augment.random_changes(job.augmentation), job.seed)
     targets, keys = torch.zeros(len(files), 1), image_keys(rows["image_id"].tolist())
     pictures = Pictures(files, targets, view, job.seed, changes, keys=keys)
-    centre = augment.test_view(job.size, job.train_ratio)
+    centre = augment.train_view(job.size, job.train_ratio, False, how)
     lines = []
     for row, file in enumerate(files[:2]):
         tiles = {-1: _tile(centre(augment.to_tensor(read_cached(file))))}

@@ -20,6 +20,7 @@ from torchvision.transforms.v2 import functional as F
 from fgvc_utils.training.colour import ColourJitter
 from fgvc_utils.training.policies import AugMix, RandAugment
 from fgvc_utils.training.random_change import RandomChange, by_group, onto
+from fgvc_utils.training.resizing import PLAIN, Resizing
 
 Transform = Callable[[torch.Tensor], torch.Tensor]
 
@@ -33,7 +34,23 @@ def to_tensor(picture: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(picture).permute(2, 0, 1)
 
 
-def test_view(size: int, ratio: float) -> Transform:
+def resize(side: int, resizing: Resizing, *, squash: bool = False) -> Transform:
+    """Return what resizes a picture, with antialiasing.
+
+    Parameters
+    ----------
+    side : int
+        The shorter side of what comes out, px; with `squash` both.
+    resizing : Resizing
+        Names the interpolation.
+    squash : bool
+        Whether the aspect is given up.
+    """
+    interpolation = v2.InterpolationMode(resizing.interpolation)
+    return v2.Resize([side, side] if squash else side, interpolation, antialias=True)
+
+
+def test_view(size: int, ratio: float, resizing: Resizing = PLAIN) -> Transform:
     """Return the view that is predicted: the centre crop of a resized picture.
 
     Parameters
@@ -42,12 +59,15 @@ def test_view(size: int, ratio: float) -> Transform:
         Side of the crop, px.
     ratio : float
         Shorter side of the resized picture / size; 1.35 in the original.
+    resizing : Resizing
+        How it is resized, of the network that looks at it.
 
     References
     ----------
     Touvron et al., Fixing the train-test resolution discrepancy, NeurIPS 2019.
     """
-    return v2.Compose([v2.Resize(round(size * ratio), antialias=True), v2.CenterCrop(size)])
+    resized = resize(round(size * ratio), resizing, squash=resizing.squash)
+    return v2.Compose([resized, v2.CenterCrop(size)])
 
 
 def train_view(
@@ -56,6 +76,7 @@ def train_view(
     random_crop: bool = True,
     smallest: float = 0.0,
     stretch: float = 1.333,
+    resizing: Resizing = PLAIN,
 ) -> Transform:
     """Return the view that is trained on: a random crop of a resized picture.
 
@@ -72,6 +93,8 @@ def train_view(
         picture's area that it may have.
     stretch : float
         How far from a square such a crop may be: its longest side over the other one.
+    resizing : Resizing
+        How it is resized, of the network that looks at it.
 
     References
     ----------
@@ -79,10 +102,11 @@ def train_view(
     """
     if random_crop and smallest:
         shape = {"scale": (smallest, 1.0), "ratio": (1 / stretch, stretch)}
-        crop = v2.RandomResizedCrop(size, **shape, antialias=True)
+        how = v2.InterpolationMode(resizing.interpolation)
+        crop = v2.RandomResizedCrop(size, **shape, interpolation=how, antialias=True)
     else:
         crop = v2.RandomCrop(size) if random_crop else v2.CenterCrop(size)
-    return v2.Compose([v2.Resize(round(size * ratio), antialias=True), crop])
+    return v2.Compose([resize(round(size * ratio), resizing), crop])
 
 
 def _uniform(low: float, high: float) -> float:

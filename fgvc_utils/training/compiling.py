@@ -10,6 +10,7 @@ from fgvc_utils.hardware.distributed import Processes
 from fgvc_utils.hardware.progress import Progress
 from fgvc_utils.jobs.records import Job
 from fgvc_utils.training.autotune import autotune
+from fgvc_utils.training.callbacks import batch_norms
 from fgvc_utils.training.micro_batches import trial_loss
 
 BACKEND = "inductor"
@@ -65,6 +66,10 @@ def _try_out(
     """Compile by one pass of black pictures, and leave the network as it was."""
     kept = copy.deepcopy(network.state_dict())
     network.train()
+    if job.freeze_statistics:
+        # As in the fit, or it would be compiled a second time there.
+        for norm in batch_norms(network):
+            norm.eval()
     devices = [device] if device.type == "cuda" else []
     try:
         heartbeat.beat()

@@ -5,7 +5,8 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
 from fgvc_utils.jobs.views import View
-from fgvc_utils.training.augment import Transform
+from fgvc_utils.training.augment import Transform, resize
+from fgvc_utils.training.resizing import PLAIN, Resizing
 
 
 class Crops:
@@ -34,8 +35,8 @@ class Crops:
         return torch.cat(crops)
 
 
-def resized_crops(view: View, size: int, ratio: float) -> Transform:
-    """Resize a picture once, its aspect kept, and cut the crops of a view out of it.
+def resized_crops(view: View, size: int, ratio: float, resizing: Resizing = PLAIN) -> Transform:
+    """Resize a picture once, and cut the crops of a view out of it.
 
     Parameters
     ----------
@@ -45,10 +46,13 @@ def resized_crops(view: View, size: int, ratio: float) -> Transform:
         Side of a crop, px.
     ratio : float
         The resized picture's shorter side, in sizes.
+    resizing : Resizing
+        How it is resized, of the network that looks at it.
 
     Returns
     -------
     Transform
         From uint8 (3, height, width) to uint8 (3 × crops, size, size).
     """
-    return v2.Compose([v2.Resize(round(size * ratio), antialias=True), Crops(view, size)])
+    resized = resize(round(size * ratio), resizing, squash=resizing.squash)
+    return v2.Compose([resized, Crops(view, size)])

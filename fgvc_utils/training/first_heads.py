@@ -88,9 +88,11 @@ def probe_table(jobs: Sequence[Rows]) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        A row a probe, the best first: decay, top1 of the held-out images with low and high, its
-        95 % interval (Wilson 1927), n, their number, their loss, and train_loss. Where no image is
-        held out, the order is that of the decays, and these columns are missing.
+        A row a probe: decay, top1 of the held-out images with low and high, its 95 % interval
+        (Wilson 1927), n, their number, loss, their cross-entropy, train_loss, and weights, the
+        file. The first has the least loss, which separates decays that differ by no more than a few
+        images. Where no image is held out, the order is that of the decays, and the columns from
+        top1 to loss are missing.
     """
     table = []
     for job, _ in jobs:
@@ -106,7 +108,7 @@ def probe_table(jobs: Sequence[Rows]) -> pd.DataFrame:
     found = pd.DataFrame(table)
     if "top1" not in found:
         return found
-    return found.sort_values(["top1", "loss"], ascending=[False, True], ignore_index=True)
+    return found.sort_values("loss", ignore_index=True)
 
 
 def begin_with_best(job: Job, probes: pd.DataFrame) -> Job:

@@ -44,7 +44,8 @@ from fgvc_utils.training.feed import GlobalBatches
 from fgvc_utils.training.finishing import begun, finish
 from fgvc_utils.training.held_out import evaluate, held_out_batches
 from fgvc_utils.training.loading import OnDevice, loader
-from fgvc_utils.training.losses import Objective
+from fgvc_utils.training.lora import merged
+from fgvc_utils.training.losses import objective_of
 from fgvc_utils.training.material import Material
 from fgvc_utils.training.micro_batches import largest_micro_batch
 from fgvc_utils.training.networks import autocast_dtype
@@ -243,7 +244,7 @@ def _fit_at_once(
     # Features are standardised once; the layers after that learn.
     standardise, *layers = network
     blocks = Resident(views, processes.device, prepare=standardise)
-    objective = Objective(job.label_smoothing, job.teacher_weight, job.temperature)
+    objective = objective_of(job, plain_network(network))
 
     def after(evaluations: int) -> None:
         # A line search may evaluate several times a step.
@@ -306,7 +307,7 @@ def _learner(
     dtype = autocast_dtype(job.precision, processes.device)
     if dtype is not None:
         callbacks.append(Autocast(processes.device.type, dtype))
-    objective = Objective(job.label_smoothing, job.teacher_weight, job.temperature)
+    objective = objective_of(job, plain_network(network))
     loaders = DataLoaders(train, [], path=Path(job.folder))
     learner = Learner(loaders, network, objective, cbs=callbacks, path=Path(job.folder))
     # Account does what these two would do, for processes and notebooks alike.
@@ -319,8 +320,9 @@ def _fit_by_steps(
     job: Job, material: Material, network: nn.Module, processes: Processes, progress: Progress
 ) -> tuple[nn.Module, list[dict]]:
     network = network.to(processes.device)
-    began = copied(network) if job.tuned_share < 1 else {}
+    began = copied(merged(network)) if job.tuned_share < 1 else {}
     if not job.epochs:
+        network = merged(network)
         return network, begun(job, material, network, processes)
     batches = _batches(job, material, network, processes, progress)
     steps = Steps(job, batches, processes.device)
@@ -339,6 +341,7 @@ def _fit_by_steps(
         _keep_trace(job, account)
     if average is not None:
         network = average.network
+    network = merged(network)
     *earlier, last = account.history
     if figures := finish(job, material, network, began, processes, progress):
         last = last | figures

@@ -15,12 +15,13 @@ from fgvc_utils.jobs.records import Job
 from fgvc_utils.jobs.rows import fitted_images, read_rows
 from fgvc_utils.training import augment
 from fgvc_utils.training.feed import Changes, Pictures, Targets, image_keys
+from fgvc_utils.training.resizing import Resizing, resizing_of
 from fgvc_utils.training.stored import SideBySide, StoredFeatures
 
 
-def decoded_pictures(cache: str, side: int) -> Decoded | None:
+def decoded_pictures(cache: str, side: int, interpolation: str) -> Decoded | None:
     """Return the decoded pictures of one side, px, in a cache; None where there are none."""
-    folder = decoded_folder(Path(cache), side)
+    folder = decoded_folder(Path(cache), side, interpolation)
     return Decoded(folder) if cache and folder.is_dir() else None
 
 
@@ -62,6 +63,11 @@ class Material:
         # Taken before the work: what is read now is what the result will depend on.
         self.digest, self.code = job_digest(job), job_code(job)
         self.plain_targets = Targets(self.labels, len(job.classes))
+
+    @property
+    def resizing(self) -> Resizing:
+        """Return how the job's network has its pictures resized."""
+        return resizing_of(self.job.backbone)
 
     @property
     def masked(self) -> torch.Tensor:
@@ -113,17 +119,23 @@ class Material:
         """Return pictures of all rows as they are trained on: cropped, and changed now or later."""
         job = self.job
         view = augment.train_view(
-            job.size, job.train_ratio, job.random_crop, job.crop_smallest, job.crop_stretch
+            job.size,
+            job.train_ratio,
+            job.random_crop,
+            job.crop_smallest,
+            job.crop_stretch,
+            self.resizing,
         )
         pictures = self._pictures(view, job.train_side)
         return replace(pictures, changes=self.changes(mix=mix), changes_later=later)
 
     def test_pictures(self, *, mirrored: bool = False) -> Pictures:
         """Return pictures of all rows as they are predicted, or their mirror images."""
-        view = augment.test_view(self.job.size, self.job.test_ratio)
+        view = augment.test_view(self.job.size, self.job.test_ratio, self.resizing)
         if mirrored:
             view = v2.Compose([view, v2.RandomHorizontalFlip(1.0)])
-        return self._pictures(view, self.job.test_side)
+        # What was decoded has its aspect still, and would be resized twice.
+        return self._pictures(view, 0 if self.resizing.squash else self.job.test_side)
 
     def _pictures(self, view: augment.Transform, side: int) -> Pictures:
         files = self.rows["file"].tolist()
@@ -133,7 +145,7 @@ class Material:
             view,
             self.job.seed,
             keys=image_keys(self.ids),
-            decoded=decoded_pictures(self.job.decoded, side),
+            decoded=decoded_pictures(self.job.decoded, side, self.resizing.interpolation),
         )
 
     def changes(self, *, mix: bool = False) -> Changes:

@@ -13,8 +13,8 @@ from fgvc_utils.core import heartbeat
 from fgvc_utils.hardware.distributed import Processes
 from fgvc_utils.jobs.records import Job
 from fgvc_utils.training.autotune import autotune
-from fgvc_utils.training.callbacks import RADAM
-from fgvc_utils.training.losses import Objective
+from fgvc_utils.training.callbacks import RADAM, plain_network
+from fgvc_utils.training.losses import objective_of
 from fgvc_utils.training.networks import autocast_dtype
 
 # A trial may take so much of a GPU's memory: the rest is for what a fit holds beside the trial,
@@ -92,8 +92,7 @@ def trial_loss(job: Job, network: nn.Module, images: int, device: torch.device) 
     dtype = autocast_dtype(job.precision, device)
     with torch.autocast(device.type, dtype, enabled=dtype is not None):
         logits = network(pictures)
-        objective = Objective(job.label_smoothing, job.teacher_weight, job.temperature)
-        return objective(logits.float(), targets)
+        return objective_of(job, plain_network(network))(logits.float(), targets)
 
 
 def _two_steps_fit(job: Job, network: nn.Module, micro: int, device: torch.device) -> bool:

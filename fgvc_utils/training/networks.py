@@ -8,7 +8,9 @@ from torch import nn
 
 from fgvc_utils.jobs.records import Job
 from fgvc_utils.training import backbones, balance, starting
+from fgvc_utils.training.angular import AngularClassifier, set_angular
 from fgvc_utils.training.heads import Head
+from fgvc_utils.training.lora import add_adapters
 from fgvc_utils.training.material import Material
 
 STANDARDISE_ROWS = 20_000
@@ -38,7 +40,7 @@ class PictureNetwork(nn.Module):
         """Return penultimate features (batch, width) and logits (batch, classes)."""
         return backbones.features_and_logits(self.body, self._normalised(pictures))
 
-    def get_classifier(self) -> nn.Linear:
+    def get_classifier(self) -> nn.Linear | AngularClassifier:
         """Return the last layer."""
         return self.body.get_classifier()
 
@@ -61,7 +63,8 @@ def new_network(job: Job, material: Material) -> nn.Module:
     Raises
     ------
     ValueError
-        Where the backbone or its weights cannot be had, or the weights of another job do not fit.
+        Where the backbone or its weights cannot be had, its last layer cannot be that of `arcface`,
+        or the weights of another job do not fit.
 
     References
     ----------
@@ -80,11 +83,15 @@ def new_network(job: Job, material: Material) -> nn.Module:
                 gradient_checkpointing=job.gradient_checkpointing,
             )
         )
+        if job.classifier == "arcface":
+            set_angular(network.body, job.arcface_centres, job.arcface_scale)
         starting.begin(network, job)
         if job.trained:
             began = starting.copied(network) if job.tuned_share < 1 else {}
             load_trained(network, job)
             starting.interpolate(network, began, job.tuned_share)
+        if job.fit == "full" and job.lora_rank:
+            add_adapters(network, job.backbone, job.lora_rank, job.lora_alpha)
     else:
         widths = [store.read("features", material.ids[:1]).shape[1] for store in material.stores]
         rows = material.fit_rows[:: max(1, len(material.fit_rows) // STANDARDISE_ROWS)]

@@ -10,10 +10,11 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 from pydantic import BaseModel, Field, create_model, model_validator
 
-from fgvc_utils.contest.config import Network, Shared
+from fgvc_utils.contest.config import FurtherNetwork, Network, Shared
 from fgvc_utils.contest.parameters import (
     CountOrZero,
     FolderName,
+    NetworkName,
     NotNegative,
     Parameters,
     Positive,
@@ -78,6 +79,11 @@ class Recipe(_Recipe):
             raise ValueError("epochs may be 0 only where start names an earlier model")
         if self.start_head == "probe" and not self.start_head_decays:
             raise ValueError("start_head probe needs a weight decay in start_head_decays")
+        if self.start_head == "probe" and self.classifier == "arcface":
+            raise ValueError(
+                "start_head probe begins with a linear layer, which classifier arcface has not: "
+                "set start_head to random, or classifier to linear"
+            )
         return self
 
     @model_validator(mode="after")
@@ -111,7 +117,7 @@ class TrainParams(Shared, Network, Recipe):
     """10_train."""
 
     fit: Literal["network", "probe"]
-    probe_backbones: list[FolderName]
+    probe_backbones: list[NetworkName | FurtherNetwork]
     probe_views: Annotated[list[Literal[VIEWS]], Field(min_length=1)]
     probe_decays: Annotated[list[Positive], Field(min_length=1)]
     test_ratios: list[Ratio]

@@ -22,6 +22,7 @@ from fgvc_utils.training.feed import InTurn
 from fgvc_utils.training.loading import Fetched, OnDevice, loader, one_behind
 from fgvc_utils.training.material import Material
 from fgvc_utils.training.networks import MASKED, PictureNetwork, autocast_dtype, without_prior
+from fgvc_utils.training.resizing import resizing_of
 
 BATCH = 64
 
@@ -164,7 +165,8 @@ def _test_sets(job: Job, material: Material) -> list[object]:
 
 
 def _several_crops(job: Job, material: Material) -> object:
-    crops = resized_crops(TEST_VIEWS[job.test_time], job.size, job.test_ratio)
+    view = TEST_VIEWS[job.test_time]
+    crops = resized_crops(view, job.size, job.test_ratio, resizing_of(job.backbone))
     return replace(material.test_pictures(), view=crops)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from fgvc_utils.contest.config import FurtherNetwork, completed
 from fgvc_utils.core.files import read_json
 from fgvc_utils.core.intervals import wilson
 from fgvc_utils.jobs.features import feature_job
@@ -26,9 +27,9 @@ JOINED = " + "
 Tried = dict[float, list[Rows]]
 
 
-def frozen_backbones(cfg: TrainParams) -> list[str]:
+def frozen_networks(cfg: TrainParams) -> list[FurtherNetwork]:
     """Return the networks whose features a probe joins, each once."""
-    return list(dict.fromkeys(cfg.probe_backbones)) or [cfg.backbone]
+    return list(dict.fromkeys(completed(cfg, cfg.probe_backbones or [cfg.backbone])))
 
 
 def probe_features(cfg: TrainParams, inventory: pd.DataFrame) -> list[Rows]:
@@ -43,7 +44,7 @@ def probe_features(cfg: TrainParams, inventory: pd.DataFrame) -> list[Rows]:
     inventory : DataFrame
         What 01 noted of each file.
     """
-    return [feature_job(cfg, inventory, name) for name in frozen_backbones(cfg)]
+    return [feature_job(cfg, inventory, network) for network in frozen_networks(cfg)]
 
 
 def probe_job(

@@ -17,6 +17,7 @@ from fgvc_utils.jobs.records import TUNED, WEIGHTS, Distillation, Job, Recipe, r
 from fgvc_utils.jobs.results import read_logits
 from fgvc_utils.jobs.rows import Rows, fitted_images
 from fgvc_utils.training.changes import switched_on
+from fgvc_utils.training.resizing import resizings
 
 
 def training_job(
@@ -96,14 +97,22 @@ def decode(cfg: Any, jobs: Sequence[Rows]) -> list[Rows]:
         print("decoded_gb is 0: the JPEGs of the cache are decoded in each epoch")
         return list(jobs)
     cache = cache_folder(cfg)
-    wanted: dict[int, set[str]] = {}
-    for job, rows in jobs:
+    wanted: dict[tuple[int, str], set[str]] = {}
+    jobs = list(jobs)
+    # A head sees no pictures, whatever networks its features are of.
+    shown = [(job, rows) for job, rows in jobs if job.fit != "head"]
+    how = resizings(job.backbone for job, _ in shown)
+    for job, rows in shown:
+        interpolation, squash = how[job.backbone]
         cropped = rows["fit"] | rows["predict"] if job.augmented_views > 1 else rows["fit"]
-        wanted.setdefault(job.train_side, set()).update(rows.loc[cropped, "file"])
-        wanted.setdefault(job.test_side, set()).update(rows.loc[rows["validate"], "file"])
-    files = {side: sorted(names) for side, names in wanted.items() if names}
-    needed = sum(decoded.needed_bytes(names, cache, side) for side, names in files.items()) / 1e9
-    sides = " and ".join(f"{side} px" for side in files)
+        crops = wanted.setdefault((job.train_side, interpolation), set())
+        crops.update(rows.loc[cropped, "file"])
+        if not squash:
+            centres = wanted.setdefault((job.test_side, interpolation), set())
+            centres.update(rows.loc[rows["validate"], "file"])
+    files = {kind: sorted(names) for kind, names in wanted.items() if names}
+    needed = sum(decoded.needed_bytes(names, cache, *kind) for kind, names in files.items()) / 1e9
+    sides = " and ".join(f"{side} px" for side in dict.fromkeys(side for side, _ in files))
     there = decoded.bytes_there(cache) / 1e9
     if there + needed > cfg.decoded_gb:
         print(
@@ -112,8 +121,8 @@ def decode(cfg: Any, jobs: Sequence[Rows]) -> list[Rows]:
             f"in each epoch. Pictures of sizes that are not used any more lie in {cache}/decoded"
         )
         return list(jobs)
-    for side, names in files.items():
-        decoded.decode_once(names, cache, side, processes=processors())
+    for kind, names in files.items():
+        decoded.decode_once(names, cache, *kind, processes=processors())
     print(f"pictures are read decoded, at {sides}; {needed:.2f} GB of them are new")
     return [(job.model_copy(update={"decoded": str(cache)}), rows) for job, rows in jobs]
 
@@ -176,9 +185,11 @@ def view_jobs(student: Job, rows: pd.DataFrame, teachers: Sequence[Path]) -> lis
 def as_trained(job: Job) -> dict[str, Any]:
     """Return the changes by which a job predicts with the network that `job` trained."""
     trained = str(Path(job.folder) / WEIGHTS)
-    # Where that network began counts no more.
+    # Where that network began counts no more, what it ends with does.
     began = {"start": "", "start_weights": "", "start_head": "random", "probe": ""}
-    return {"fit": "none", "weights": "none", "trained": trained, "tuned_share": 1.0} | began
+    last = {name: getattr(job, name) for name in ("classifier", "arcface_centres", "arcface_scale")}
+    changes = {"fit": "none", "weights": "none", "trained": trained, "tuned_share": 1.0}
+    return changes | began | last
 
 
 def rate_sweeps(job: Job, rows: pd.DataFrame, steps: int) -> dict[str, Rows]:

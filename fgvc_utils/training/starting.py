@@ -41,13 +41,13 @@ def begin(network: nn.Module, job: Job) -> None:
     ICLR 2022, for the probe.
     """
     if job.start_weights:
-        load_model(network, Path(job.start_weights), job, resize=True)
+        load_model(network, Path(job.start_weights), job)
     if job.probe:
         fold_probe(network.get_classifier(), Path(job.probe), job)
 
 
-def load_model(network: nn.Module, file: Path, job: Job, *, resize: bool = False) -> None:
-    """Give a network all that another job learned, its classifier too.
+def load_model(network: nn.Module, file: Path, job: Job) -> None:
+    """Give a network all that another job learned, at any size of pictures, its classifier too.
 
     Parameters
     ----------
@@ -57,8 +57,6 @@ def load_model(network: nn.Module, file: Path, job: Job, *, resize: bool = False
         The weights.safetensors of the other job.
     job : Job
         Which knows the same classes.
-    resize : bool
-        Whether position embeddings of another size are resized.
 
     Raises
     ------
@@ -67,10 +65,8 @@ def load_model(network: nn.Module, file: Path, job: Job, *, resize: bool = False
     """
     state = read_state(file, "train the model again")
     _same_classes(file, job)
-    if resize:
-        state = resized(state, network, f"{file} of {job.backbone}")
     try:
-        network.load_state_dict(state)
+        network.load_state_dict(resized(state, network, f"{file} of {job.backbone}"))
     except RuntimeError as error:
         raise ValueError(
             f"{file} does not fit {job.backbone}: it is of another network ({error})"

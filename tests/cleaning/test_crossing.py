@@ -1,5 +1,8 @@
 """Cross-training on features whose classes are known: real heads, planted mistakes."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,6 +12,7 @@ from small_jobs import draw_pictures
 from fgvc_utils.cleaning import noise, posterior, rounds, rules
 from fgvc_utils.cleaning.asking import review_order, suggestions
 from fgvc_utils.cleaning.crossing import Crossing, pull_back, within
+from fgvc_utils.cleaning.fits import feature_jobs
 from fgvc_utils.cleaning.judging import judge_labels, once_more, only_of_their_class
 from fgvc_utils.cleaning.ledger import write_ledger
 from fgvc_utils.cleaning.params import CrossParams, NoiseParams, Round
@@ -378,3 +382,30 @@ def test_whole_networks_judge_through_the_same_store_and_ledger(tmp_path):
     assert ledger["recipe"].iloc[0] == "2 folds" and ledger["kept"].iloc[-1] > 58
     if len(ledger) > 1:
         assert ledger["recipe"].iloc[1] == "adamw, mirrored, colour jitter 0.1"
+
+
+def test_a_further_network_is_a_name_or_has_its_own_weights_and_size(tmp_path):
+    clip = {"backbone": "hf-hub:a/b", "weights": "files/clip.safetensors", "size": 64}
+    named = ["two", clip, {"backbone": "two", "size": 48}]
+    given = SETTINGS | {"outputs": str(tmp_path)}
+    cfg = CrossParams(**given, **(CROSS | {"further_backbones": named, "rounds": [{}]}))
+    jobs = [
+        job for job, _ in feature_jobs(cfg, pd.DataFrame(columns=["image_id", "file", "cached"]))
+    ]
+    assert [(job.backbone, job.weights, job.size) for job in jobs] == [
+        ("drawn", "none", 32),
+        ("two", "none", 32),
+        ("hf-hub:a/b", "files/clip.safetensors", 64),
+        ("two", "none", 48),
+    ]
+    folders = [Path(job.folder).name for job in jobs]
+    assert folders[:2] == ["drawn-32", "two-32"] and folders[3] == "two-48"
+    assert len(set(folders)) == 4 and all(re.fullmatch(r"[A-Za-z0-9._-]+", n) for n in folders)
+    assert CrossParams(**cfg.model_dump(mode="json")) == cfg
+    for wrong in (
+        {"backbone": "two", "sise": 48},
+        {"backbone": "../two"},
+        {"backbone": "a", "size": 5},
+    ):
+        with pytest.raises(ParameterError, match="further_backbones"):
+            CrossParams(**given, **(CROSS | {"further_backbones": [wrong]}))

@@ -79,6 +79,8 @@ DISTILL = SHARED | {
     "weight_decay": 1e-4,
     "decay_norms": False,
     "label_smoothing": 0.2,
+    "loss": "gce",
+    "gce_q": 0.5,
     "ema_decay": 0.99,
     "swa_epochs": 0,
     "tuned_share": 1.0,
@@ -91,11 +93,17 @@ DISTILL = SHARED | {
     "micro_batch": 32,
     "precision": "auto",
     "gradient_checkpointing": False,
+    "lora_rank": 0,
+    "lora_alpha": 16.0,
     "changes_on": "workers",
     "compile": False,
     "balance": "none",
     "keep_prior": False,
     "keep_empty": False,
+    "classifier": "arcface",
+    "arcface_centres": 2,
+    "arcface_margin": 0.2,
+    "arcface_scale": 20.0,
     "feature_views": 1,
     "refit": False,
     "mix": "cutmix",
@@ -504,3 +512,11 @@ def test_data_root_that_is_nowhere_lists_the_places(tmp_path, monkeypatch):
     monkeypatch.setenv("FGVC_DATA", str(tmp_path / "gone"))
     with pytest.raises(FileNotFoundError, match="gone"):
         data_root("birds", tmp_path)
+
+
+def test_a_network_is_a_name_of_timm_an_id_of_the_hub_or_a_folder():
+    for name in ("test_vit.r160_in1k", "hf-hub:imageomics/bioclip-2", "local-dir:/data/my net"):
+        assert DistillParams(**(DISTILL | {"backbone": name})).backbone == name
+    for name in ("a/b", "hf-hub:bioclip", "hf-hub:../x", "local-dir:", "s3:a/b", "hf-hub:a/b c"):
+        with pytest.raises(ParameterError, match="a network is a timm name, hf-hub:"):
+            DistillParams(**(DISTILL | {"backbone": name}))

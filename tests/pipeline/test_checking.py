@@ -288,6 +288,49 @@ def test_every_backbone_of_a_stage_is_checked_and_said_once(found):
     only(errors, "02_coarse, 03_fine: backbone 'no_such_net' is no timm network")
 
 
+def test_a_further_network_is_checked_with_its_own_weights_and_size(found, tmp_path):
+    further = {"backbone": "test_maxvit", "weights": "none", "size": 100}
+    errors = found(s03_fine={"further_backbones": [further]}).errors
+    only(errors, "03_fine: backbone 'test_maxvit' cannot take pictures of 100 px", "96, 128, 160")
+    further |= {"size": 96, "weights": "gone.safetensors"}
+    only(found(s03_fine={"further_backbones": [further]}).errors, "gone.safetensors is not there")
+    further = {"backbone": "vit_tiny_patch16_224", "weights": "none"}
+    warnings = found(s03_fine={"further_backbones": [further | {"size": 90}]}).warnings
+    only([w for w in warnings if "patches" in w], "does not see the last 10 px", "80, 96")
+    assert not any(
+        "patches" in w
+        for w in found(s03_fine={"further_backbones": [further | {"size": 96}]}).warnings
+    )
+
+
+def test_clip_without_its_activation_is_told(found):
+    clip = {"backbone": "vit_base_patch32_clip_224.openai", "weights": "hub", "size": 224}
+    told = [
+        text for text in found(s03_fine={"further_backbones": [clip]}).warnings if "Quick" in text
+    ]
+    only(told, "as vit_base_patch32_clip_quickgelu_224.openai it gives the features")
+
+
+def test_a_network_of_the_hub_that_is_not_here_is_told_and_not_fetched(found):
+    hub = {"backbone": "hf-hub:nobody/nothing", "weights": "hub"}
+    result = found(s03_fine={"further_backbones": [hub]})
+    assert not result.errors
+    only([w for w in result.warnings if "hf-hub" in w], "which needs a connection")
+
+
+def test_adapters_need_layers_to_adapt(found):
+    only(found(s10_train={"lora_rank": 4}).errors, "10_train-one: lora_rank", "set lora_rank to 0")
+    vit = {"backbone": "test_vit", "weights": "none", "size": 32, "lora_rank": 4}
+    assert not found(s10_train=vit).errors
+
+
+def test_a_network_that_cannot_have_a_classifier_of_angles_is_named(found, root):
+    two_heads = {"backbone": "deit_tiny_distilled_patch16_224", "weights": "none"}
+    assert found(s10_train=two_heads).errors == []
+    errors = found(s10_train=two_heads | {"classifier": "arcface"}).errors
+    only(errors, "10_train", "deit_tiny_distilled_patch16_224 has another kind; set classifier to")
+
+
 def test_a_gpu_that_is_not_there_is_an_error(found, monkeypatch):
     import torch
 
@@ -328,6 +371,7 @@ def test_a_start_is_made_before_the_fit_that_begins_from_it(found, tmp_path):
     only(student.errors, "which 20_distill-student makes after it")
     other = two | {"backbone": "tf_efficientnet_lite1"}
     only(problems(one, other), "'one', whose backbone is tf_efficientnet_lite0")
+    only(problems(one | {"fit": "probe"}, two), "start names 'one', a probe")
     # One of an earlier run.
     folder = tmp_path / "outputs/mine/models/gone"
     folder.mkdir(parents=True)
@@ -576,6 +620,7 @@ def mistakes(found, root, tmp_path):
         "CUDA GPUs": lambda: found(device="cuda", processes=64),
         "No space left": full,
         "run the notebook": lambda: tables.read_table(tmp_path / "04_lowq.parquet"),
+        "start names": lambda: found(s10_train={"start": "absent"}),
         "teachers names": lambda: found(s20_distill={"teachers": ["absent"]}),
         "no stage before it makes it": lambda: found(s03_fine=None),
         "other classes": old_model,

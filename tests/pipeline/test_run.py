@@ -17,7 +17,9 @@ from fgvc_utils.answers.submission import read_log
 from fgvc_utils.contest import tables
 from fgvc_utils.contest.journal import Journal
 from fgvc_utils.contest.parameters import ParameterError, accumulation
+from fgvc_utils.jobs.done import is_done
 from fgvc_utils.jobs.predictions import Store
+from fgvc_utils.jobs.records import read_job
 from fgvc_utils.jobs.rows import fitted_images
 from fgvc_utils.pipeline.checking import check
 from fgvc_utils.pipeline.contest_file import read_contest
@@ -152,6 +154,25 @@ def test_a_trained_model_is_shown_from_every_side(finished):
         assert rates["lr"].is_monotonic_increasing
     heads = re.findall("<th>([^<]+)</th>", outputs[-1]["data"]["text/html"])
     assert {"model", "top1", "low", "high", "images_per_second"} <= set(heads)
+
+
+@pytest.mark.slow
+def test_fits_begin_with_probes_and_models_and_show_it(finished):
+    run = finished / "outputs/tiny"
+    outputs = outputs_of(run / "10_train-two.ipynb")
+    printed = "".join(out.get("text", "") for out in outputs)
+    assert "the held-out images prefer the tuned share" in printed
+    shown = [out["data"].get("text/html", "") for out in outputs if "data" in out]
+    assert any("<th>decay</th>" in text for text in shown)
+    models = run / "models"
+    for model, probe in (("two", "decay-0.01"), ("clean", "decay-0.01")):
+        job = read_job(models / model / "job.json")
+        assert Path(job.probe) == models / model / "probe" / probe / "weights.safetensors"
+        assert is_done(job) and is_done(read_job(Path(job.probe).parent / "job.json"))
+    assert {path.name for path in (models / "two/shares").iterdir()} == {"0", "0.5", "1"}
+    student = read_job(models / "student" / "job.json")
+    assert (student.start, student.size) == ("one", 80)
+    assert Path(student.start_weights) == models / "one" / "weights.safetensors"
 
 
 @pytest.mark.slow

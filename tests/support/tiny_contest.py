@@ -14,6 +14,9 @@ PROJECT = Path(__file__).resolve().parents[2]
 SET = TINY | {"train_images": 300, "side": 112}
 SMALL = {"global_batch": 8, "micro_batch": 8, "size": 96}
 TRAINED = {**SMALL, "base_lr": 0.008, "mix": "none"}
+PROBE = {"start_head": "probe", "start_head_decays": [0.01]}
+BEGUN = PROBE | {"swa_epochs": 2, "tuned_share": 0.8, "tuned_shares": [0.0, 0.5, 1.0]}
+SMALLER = {"start": "one", "size": 80}
 TINY_CONTEST = {
     "run": "tiny",
     "data_root": "tiny",
@@ -30,12 +33,12 @@ TINY_CONTEST = {
     "04_lowq": {"size": 96},
     "10_train": [
         {**TRAINED, "name": "one", "epochs": 6, "rate_sweep_steps": 12, "test_ratios": [1.0, 1.35]},
-        {**TRAINED, "name": "two", "epochs": 4, "balance": "prior", "held_out_fold": 1},
+        {**TRAINED, "name": "two", "epochs": 4, "balance": "prior", "held_out_fold": 1, **BEGUN},
         {"name": "probe", "fit": "probe", "size": 96, "test_ratio": 1.15, "refit": True},
     ],
     "20_distill": [
-        {**TRAINED, "name": "student", "epochs": 3, "variant": "B", "teacher_views": 2},
-        {**TRAINED, "name": "clean", "epochs": 1, "ema_decay": 0.9, "fold_clean": True},
+        {**TRAINED, "name": "student", "epochs": 3, "variant": "B", "teacher_views": 2, **SMALLER},
+        {**TRAINED, "name": "clean", "epochs": 1, "ema_decay": 0.9, "fold_clean": True, **PROBE},
     ],
     "30_ensemble": {"global_batch": 8, "micro_batch": 8, "convolution_models": 2, "epochs": 5},
     "40_submit": {"known_count": 4},

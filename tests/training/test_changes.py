@@ -22,6 +22,7 @@ from fgvc_utils.training.recipes import training_job
 
 # What the notebooks have beside the recipe: of the run, of the data, and of what they show.
 NOTEBOOK_ONLY = {
+    "refit",
     "name",
     "preset",
     "table",
@@ -140,9 +141,10 @@ def test_a_job_takes_every_setting_of_the_recipe_by_name(given):
     other |= {"seed": 7, "size": 96, "backbone": "b", "weights": "hub"}
     # Pairs that exclude each other, and weights that a start has itself.
     pairs = {"compile": "gradient_checkpointing", "ema_decay": "swa_epochs", "start": "weights"}
-    pairs |= {"crop_smallest": "random_crop"}
+    pairs |= {"crop_smallest": "random_crop", "start_head": "classifier"}
     neutral = {"start": "", "weights": "none", "ema_decay": 0, "swa_epochs": 0}
     neutral |= {"crop_smallest": 0.0, "random_crop": True}
+    neutral |= {"start_head": "random", "classifier": "linear"}
     for kept in (pairs.keys(), pairs.values()):
         left = {*pairs, *pairs.values()} - set(kept)
         cfg = record(**(defaults | other | {name: neutral.get(name, False) for name in left}))
@@ -156,19 +158,8 @@ def other_values(record, defaults, names):
     found = {}
     for name in names:
         neutral = Job.model_fields[name].default
-        for value in (
-            True,
-            False,
-            0.25,
-            1.25,
-            3,
-            "adamw",
-            "probe",
-            "mixup",
-            "bfloat16",
-            "device",
-            "prior",
-        ):
+        values = (True, False, 0.25, 1.25, 3, 4, "adamw", "probe", "mixup", "bfloat16", "device")
+        for value in (*values, "prior", "gce", "arcface"):
             if value == neutral or type(value) is not type(neutral):
                 continue
             try:
@@ -180,11 +171,12 @@ def other_values(record, defaults, names):
     return found
 
 
-def test_new_pictures_are_off_in_the_notebooks_so_that_earlier_jobs_stay_done(given):
+def test_new_pictures_and_losses_are_off_in_the_notebooks_so_that_earlier_jobs_stay_done(given):
     """What a cell says is what a job says that knows nothing of it."""
     defaults, record = given
     job = training_job(record(**defaults), "a", ["x"])
-    for name in ("crop_smallest", "crop_stretch", "mixup_alpha"):
+    angular = ["classifier", "arcface_centres", "arcface_margin", "arcface_scale"]
+    for name in ("crop_smallest", "crop_stretch", "mixup_alpha", "loss", "gce_q", *angular):
         assert getattr(job, name) == Job.model_fields[name].default
     new = {"rand_augment_strength", "augmix_probability", "erasing_probability"}
     assert not new & job.augmentation.keys()
@@ -194,6 +186,12 @@ def test_a_crop_cannot_be_the_centre_and_of_a_random_size(given):
     defaults, record = given
     with pytest.raises(ParameterError, match="set random_crop to true, or crop_smallest to 0"):
         record(**(defaults | {"random_crop": False, "crop_smallest": 0.35}))
+
+
+def test_a_probe_cannot_begin_a_classifier_of_angles(given):
+    defaults, record = given
+    with pytest.raises(ParameterError, match="start_head to random, or classifier to linear"):
+        record(**(defaults | {"start_head": "probe", "classifier": "arcface"}))
 
 
 def test_a_jobs_settings_are_held_to_their_ranges(tmp_path):

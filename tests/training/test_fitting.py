@@ -92,6 +92,7 @@ def pairs(rows: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> dict:
     held["fit"] = ~held["validate"]
     kept = {"keep_every_step": True, "keep": ["logits", "features"]}
     rates = {"layer_decay": 0.8, "head_lr_scale": 2.0, "warm_up": 0.2, "clip_norm": 1.0}
+    kept |= {"swa_epochs": 2, "tuned_share": 0.9}
     return both_ways(tmp_path_factory.mktemp("pairs"), held, epochs=3, **kept, **rates)
 
 
@@ -437,6 +438,19 @@ def test_two_processes_fit_a_head_as_one_does(tmp_path: Path):
 def test_lbfgs_fits_no_whole_network(tmp_path: Path):
     with pytest.raises(ValueError, match="lbfgs fits a head"):
         write_job(small_job(tmp_path / "a", optimiser="lbfgs"), draw_pictures(tmp_path / "p", 8))
+
+
+def test_a_head_takes_the_loss_that_its_job_names(tmp_path: Path):
+    rows, store = stored_toy(tmp_path / "features" / "predictions")
+    made = {
+        loss: alone(head_job(tmp_path / loss, store, optimiser="lbfgs", loss=loss, gce_q=1), rows)
+        for loss in ("cross-entropy", "gce")
+    }
+    logs = {name: pd.read_csv(Path(job.folder) / "log.csv") for name, job in made.items()}
+    loss = {name: log["train_loss"].iloc[-1] for name, log in logs.items()}
+    # Of a class that it is nearly sure of, -log p is just above 1 - p.
+    assert 0 < loss["gce"] < loss["cross-entropy"] < 0.3
+    assert difference(weights(made["gce"]), weights(made["cross-entropy"])) > 0.01
 
 
 def test_a_heads_test_views_are_averaged(tmp_path: Path):

@@ -1,32 +1,44 @@
 """Checks of networks, weights, batches and the device."""
 
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
+from fgvc_utils.contest.config import networks_of
 from fgvc_utils.contest.parameters import ParameterError, accumulation
 from fgvc_utils.core.naming import first_quoted
 from fgvc_utils.jobs.running import hardware
 from fgvc_utils.pipeline.checks.findings import Contest, Findings
 from fgvc_utils.pipeline.stages import STAGES
-from fgvc_utils.training import backbones
-from fgvc_utils.training.probes import frozen_backbones
+from fgvc_utils.training import backbones, catalogue, lora
+from fgvc_utils.training.angular import set_angular
+from fgvc_utils.training.probes import frozen_networks
 
 
 def check_networks(contest: Contest, found: Findings) -> None:
     """Backbones are known, their weights are there and fit, and pictures are large enough."""
     unfit: dict[str, list[str]] = {}
+    odd: dict[str, list[str]] = {}
     hub: dict[str, None] = {}
     for step in contest.steps:
         cfg = step.cfg
         if not hasattr(cfg, "backbone"):
             continue
-        for name in backbones_of(cfg):
-            if problem := _network_problem(name, cfg.weights):
-                unfit.setdefault(problem, []).append(step.name)
-            elif cfg.weights == "hub" and not _on_this_machine(name):
+        for name, weights, size in networks_used(cfg):
+            if not catalogue.on_this_machine(name):
                 hub[name] = None
+                continue
+            if problem := _network_problem(name, weights) or _size_problem(name, size):
+                unfit.setdefault(problem, []).append(step.name)
+                continue
+            if weights == "hub" and not _on_this_machine(name):
+                hub[name] = None
+            if oddity := _oddity(name, weights, size):
+                odd.setdefault(oddity, []).append(step.name)
+        if problem := _recipe_problem(cfg):
+            unfit.setdefault(problem, []).append(step.name)
         _picture_sizes(contest, step, found)
     found.errors += [f"{', '.join(names)}: {problem}" for problem, names in unfit.items()]
+    found.warnings += [f"{', '.join(names)}: {oddity}" for oddity, names in odd.items()]
     if hub:
         found.warnings.append(
             f"weights hub of {first_quoted(list(hub))} are not on this machine yet: they are "
@@ -34,12 +46,22 @@ def check_networks(contest: Contest, found: Findings) -> None:
         )
 
 
-def backbones_of(cfg: Any) -> list[str]:
-    """All networks of a stage, each once."""
-    if is_probe(cfg):
-        return frozen_backbones(cfg)
-    named = [cfg.backbone, *getattr(cfg, "further_backbones", [])]
-    named += [name for recipe in getattr(cfg, "rounds", []) for name in recipe.backbones]
+class Used(NamedTuple):
+    """A network of a stage."""
+
+    backbone: str
+    weights: str
+    size: int
+
+
+def networks_used(cfg: Any) -> list[Used]:
+    """All networks of a stage with their weights and sizes, each once."""
+    given = frozen_networks(cfg) if is_probe(cfg) else networks_of(cfg)
+    named = [Used(**network.model_dump()) for network in given]
+    known = {network.backbone for network in named}
+    for recipe in getattr(cfg, "rounds", []):
+        further = [name for name in recipe.backbones if name not in known]
+        named += [Used(name, cfg.weights, cfg.size) for name in further]
     return list(dict.fromkeys(named))
 
 
@@ -52,23 +74,80 @@ def is_probe(cfg: Any) -> bool:
 def _network_problem(name: str, weights: str) -> str:
     try:
         backbones.check_network(name, weights)
+        backbones.check_classifier(backbones.bare_network(name), name)
         backbones.check_weights_file(name, weights)
     except ValueError as error:
         return str(error)
     return ""
 
 
+@cache
+def _size_problem(name: str, size: int) -> str:
+    fixed = catalogue.described(name).config.fixed_input_size
+    return backbones.size_problem(name, size) if fixed else ""
+
+
+@cache
+def _oddity(name: str, weights: str, size: int) -> str:
+    """What works, but not as a person would think."""
+    unseen, near = backbones.unseen_edge(name, size)
+    if unseen:
+        return (
+            f"backbone {name!r} does not see the last {unseen} px of pictures of {size} px; sizes "
+            f"near it that fill its patches: {near[0]}, {near[1]}"
+        )
+    quick = backbones.other_activation(name) if weights != "none" else ""
+    if quick:
+        return (
+            f"the weights of {name!r} were trained with QuickGELU, which this network does not "
+            f"have; as {quick} it gives the features that it was trained for"
+        )
+    return ""
+
+
+def _recipe_problem(cfg: Any) -> str:
+    """Why a recipe cannot be had with its network; empty where it can."""
+    if is_probe(cfg) or not catalogue.on_this_machine(cfg.backbone):
+        return ""
+    if _network_problem(cfg.backbone, cfg.weights):
+        return ""
+    if getattr(cfg, "lora_rank", 0) and (problem := _lora_problem(cfg.backbone)):
+        return problem
+    return _angular_problem(cfg.backbone) if getattr(cfg, "classifier", "") == "arcface" else ""
+
+
+@cache
+def _lora_problem(name: str) -> str:
+    try:
+        lora.check_adapters(backbones.bare_network(name), name)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+@cache
+def _angular_problem(name: str) -> str:
+    try:
+        set_angular(backbones.bare_network(name), 1, 1.0)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
 def _on_this_machine(name: str) -> bool:
-    """Whether timm's own weights were downloaded before; true where that is not known."""
-    import timm
+    """Whether a name's own weights were downloaded before; true where that is not known."""
     from huggingface_hub import try_to_load_from_cache
 
-    pretrained = timm.get_pretrained_cfg(name)
-    source = getattr(pretrained, "hf_hub_id", None)
+    source = catalogue.described(name).config.hf_hub_id
+    if name.startswith(catalogue.HUB):
+        source = name.removeprefix(catalogue.HUB)
     if not source:
         return True
-    files = ("model.safetensors", "pytorch_model.bin")
-    return any(isinstance(try_to_load_from_cache(source, file), str) for file in files)
+    source, _, revision = source.partition("@")
+    files = (
+        try_to_load_from_cache(source, f, revision=revision or None) for f in catalogue.WEIGHTS
+    )
+    return any(isinstance(file, str) for file in files)
 
 
 def _picture_sizes(contest: Contest, step: Any, found: Findings) -> None:

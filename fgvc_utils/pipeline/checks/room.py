@@ -3,6 +3,7 @@
 import math
 import shutil
 from functools import cache
+from typing import Any
 
 import numpy as np
 import psutil
@@ -13,9 +14,9 @@ from fgvc_utils.core.files import SPARE_BYTES, in_gigabytes, nearest_existing
 from fgvc_utils.core.naming import first_few
 from fgvc_utils.core.processes import loader_workers
 from fgvc_utils.pipeline.checks.findings import Contest, Findings
-from fgvc_utils.pipeline.checks.networks import backbones_of, is_probe
+from fgvc_utils.pipeline.checks.networks import is_probe, networks_used
 from fgvc_utils.pipeline.stages import STAGES
-from fgvc_utils.training import backbones
+from fgvc_utils.training import backbones, catalogue
 
 # Bytes a pixel of the cache's JPEGs (quality 95, full colour) and height × width / side² of photos,
 # where no image was looked at.
@@ -47,13 +48,14 @@ def room_needed(contest: Contest) -> dict[str, int]:
         if STAGES[step.stage].lists_images:
             jpeg = contest.jpeg_bytes or JPEG_BYTES * ASPECT * cfg.cache_side**2
             add("the cache of pictures", total * jpeg)
-        if getattr(cfg, "fit", "") in ("head", "probe"):
-            for name in backbones_of(cfg):
+        probed = getattr(cfg, "start_head", "") == "probe"
+        if getattr(cfg, "fit", "") in ("head", "probe") or probed:
+            for network in networks_used(cfg):
                 # Of the picture and its mirror image.
-                add("features", total * 2 * half * feature_width(name))
+                add("features", total * 2 * half * feature_width(network.backbone))
         if STAGES[step.stage].makes == "model":
             kept = 1 if is_probe(cfg) else 1 + cfg.feature_views
-            values = classes + sum(map(feature_width, backbones_of(cfg))) * kept
+            values = classes + _widths(cfg) * kept
             add("predictions of models", total * half * values)
             teachers = len(getattr(cfg, "teachers", [])) or len(contest.of("10_train"))
             views = getattr(cfg, "teacher_views", 0)
@@ -69,11 +71,19 @@ def room_needed(contest: Contest) -> dict[str, int]:
     return {what: size for what, size in needed.items() if size}
 
 
+def _widths(cfg: Any) -> int:
+    """Features of all networks of a stage together."""
+    return sum(feature_width(network.backbone) for network in networks_used(cfg))
+
+
 @cache
 def feature_width(backbone: str) -> int:
     """Features of a network before its classifier."""
+    if not catalogue.on_this_machine(backbone):
+        return 1280
     try:
-        return backbones.bare_network(backbone).num_features
+        network = backbones.bare_network(backbone)
+        return getattr(network, "head_hidden_size", network.num_features)
     except (RuntimeError, ValueError, TypeError):
         # No such network, which is an error of its own.
         return 1280
@@ -105,7 +115,7 @@ def memory_needed(contest: Contest) -> dict[str, int]:
     total, test, needed = len(contest.images), contest.count("test"), {}
     for step in contest.steps:
         if getattr(step.cfg, "fit", "") in ("head", "probe"):
-            width = sum(feature_width(name) for name in backbones_of(step.cfg))
+            width = _widths(step.cfg)
             # A head reads its features in blocks, and some of them at once to standardise: in half
             # precision, and in full.
             fitting = min(total, STANDARDISED) * width * (2 + 4)
@@ -113,7 +123,7 @@ def memory_needed(contest: Contest) -> dict[str, int]:
             needed[step.name] = max(fitting, total * width * held)
         if hasattr(step.cfg, "neighbours"):
             # All features of the first network, in half precision and in full.
-            first = feature_width(backbones_of(step.cfg)[0])
+            first = feature_width(step.cfg.backbone)
             needed[step.name] = max(needed.get(step.name, 0), total * first * (2 + 4))
         if STAGES[step.stage].makes == "submission":
             # Scores, and their copy while they are balanced.

@@ -88,8 +88,14 @@ def _start_there(contest: Contest, step: Any, start: str, found: Findings) -> No
             "not hold; put it into the contest file before this one"
         )
         return
-    backbone = makers[0].cfg.backbone if makers else read_job(there / "job.json").backbone
-    if backbone != step.cfg.backbone:
+    own = makers[0].cfg if makers else read_job(there / "job.json")
+    backbone = own.backbone
+    if getattr(own, "fit", "") in ("probe", "head"):
+        found.errors.append(
+            f"{step.name}: start names {start!r}, a probe, which is no network; set start_head to "
+            "probe in place of it"
+        )
+    elif backbone != step.cfg.backbone:
         found.errors.append(
             f"{step.name}: start names {start!r}, whose backbone is {backbone}; a fit begins from "
             f"a model of its own, {step.cfg.backbone}"
