@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 FAMILIES = {
     "test_vit": (2, {"lora_rank": 2, "optimiser": "adamw", "base_lr": 0.002}),
     "test_convnext": (2, {"optimiser": "adamw", "layer_decay": 0.8, "base_lr": 0.002}),
-    "test_efficientnet": (1, {"start_head": "probe", "freeze_statistics": True}),
+    "test_efficientnet": (1, {"start_head": "probe", "base_lr": 0.001}),
 }
 OTHERS = {"test_vit": "test_convnext", "test_convnext": "test_efficientnet"}
 OTHERS["test_efficientnet"] = "test_vit"
