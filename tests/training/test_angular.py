@@ -177,7 +177,7 @@ def trained(rows, tmp_path_factory):
     few = rows.assign(fit=rows["fit"] & ((rows["target"] != "dog") | (rows.index % 8 == 3)))
     folder = tmp_path_factory.mktemp("fits") / "arc"
     kept = {"keep": ["logits", "features"], "ema_decay": 0.5, "balance": "prior", "seed": 5}
-    return few, carried_out(few, folder, epochs=8, base_lr=0.1, **kept)
+    return few, carried_out(few, folder, epochs=12, optimiser="adamw", base_lr=0.003, **kept)
 
 
 def test_it_learns_and_predicts_cosines_of_the_nearest_centre(trained):
@@ -194,7 +194,7 @@ def test_it_learns_and_predicts_cosines_of_the_nearest_centre(trained):
     prior = torch.from_numpy(balance.log_prior(counts.to_numpy()))
     assert torch.equal(state["body.head.fc.bias"], prior) and counts["dog"] < counts["ant"]
     right = out.argmax(axis=1) == [CLASSES.index(target) for target in rows["target"]]
-    assert right[rows["fit"]].mean() > 0.4
+    assert right[rows["fit"]].mean() > 0.5
 
 
 def test_the_trained_network_predicts_the_same_again_and_teaches(trained, tmp_path):
