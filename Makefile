@@ -11,7 +11,7 @@ PAPERMILL_KEYS := metadata.papermill cell.metadata.papermill cell.metadata.execu
 ALLOW_ROOT = $(if $(filter 0,$(shell id -u)),--allow-root)
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo run check lab docs test test-fast faults lint clean-env
+.PHONY: help env demo run check lab docs test test-fast test-long faults lint clean-env
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -55,11 +55,14 @@ docs: env .venv/.docs-installed  ## build the site of pages, notebooks and docst
 	$(BIN)/uv pip install --python $(BIN)/python --compile-bytecode -r requirements.txt -r requirements-docs.txt
 	@touch $@
 
-test: test-fast  ## all tests: the fast tier, then the slow one
-	$(BIN)/python -m pytest -m slow $(ARGS)
+test: test-fast  ## the tests: the fast tier, then the slow one
+	$(BIN)/python -m pytest -m "slow and not long" $(ARGS)
 
 test-fast: env  ## the fast tests alone
 	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+test-long: env  ## tests of minutes each: a contest on Slurm, a hundred jobs on ranks that stay
+	$(BIN)/python -m pytest -m long $(ARGS)
 
 faults: env  ## kill a whole run at random, mutate files, kill writers: half an hour, outside the tests
 	$(BIN)/python tests/faults $(ARGS)

@@ -119,6 +119,7 @@ class Submitted:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_contest_on_two_nodes_ends_as_without_a_cluster(
     cluster: slurm.Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
