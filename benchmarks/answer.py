@@ -93,7 +93,7 @@ def preset(name: str) -> dict[str, Any]:
     return presets.preset_values(name, STAGES["20_distill"].parameters.model_fields)
 
 
-def arms(size: int, large: int, epochs: int) -> list[Arm]:
+def arms(size: int, small: int, epochs: int) -> list[Arm]:
     """All arms, those first that others need."""
     shape = {"size": size, "epochs": epochs, "test_ratios": [], "tuned_shares": []}
     tuned = shape | preset("light") | {
@@ -109,8 +109,8 @@ def arms(size: int, large: int, epochs: int) -> list[Arm]:
     layered = tuned | {"base_lr": 1e-3, "layer_decay": 0.75}
     strong = layered | preset("strong") | {"mix_probability": 0.5}
     joined = {"probe_backbones": NETWORKS}
-    larger = layered | {"start": "layer-decay", "size": large, "epochs": max(1, epochs // 3)}
-    larger |= {"start_head": "random", "base_lr": 5e-4}
+    half = max(1, epochs // 2)
+    larger = layered | {"start": "small", "start_head": "random", "epochs": half}
     return [
         Arm("everything-probe", "probe", "everything"),
         Arm("everything-probes", "probes", "everything", changes=joined),
@@ -122,15 +122,16 @@ def arms(size: int, large: int, epochs: int) -> list[Arm]:
         Arm("layer-decay", "lp-ft", fit="network", changes=layered),
         Arm("strong", "layer-decay", fit="network", changes=strong),
         Arm("ema", "layer-decay", fit="network", changes=layered | {"ema_decay": 0.99}),
-        Arm("swa", "layer-decay", fit="network", changes=layered | {"swa_epochs": epochs // 2}),
+        Arm("swa", "layer-decay", fit="network", changes=layered | {"swa_epochs": half}),
         Arm("wise-ft", "layer-decay", fit="share", members=("layer-decay",)),
+        Arm("small", "layer-decay", fit="network", changes=layered | {"size": small}),
         Arm("ladder", "layer-decay", fit="network", changes=larger),
         Arm("teachers", "probes", fit="mean", members=("probes", "layer-decay", "strong")),
         Arm(
             "distilled",
             "layer-decay",
             fit="student",
-            changes=layered | {"variant": "A", "epochs": max(1, epochs // 2)},
+            changes=layered | {"variant": "A", "epochs": half},
             members=("probes", "layer-decay", "strong"),
         ),
         Arm("truth-layer-decay", "layer-decay", "truth", "network", layered),
@@ -381,8 +382,8 @@ def table_of(found: Mapping[int, Mapping[str, dict]], against: Mapping[str, str]
     return pd.DataFrame(rows).set_index("arm")
 
 
-SINGLE = ("original", "lp-ft", "layer-decay", "strong", "ema", "swa", "wise-ft", "ladder")
-SINGLE += ("distilled",)
+SINGLE = ("original", "lp-ft", "layer-decay", "strong", "ema", "swa", "wise-ft", "small")
+SINGLE += ("ladder", "distilled")
 
 
 def closing(table: pd.DataFrame, contest: str, seeds: Sequence[int]) -> dict[str, Any]:
@@ -410,12 +411,12 @@ def main() -> None:
     parser.add_argument("--contests", nargs="+", default=["grocery-web", "demo"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--arms", nargs="+", help="only these, and what they need")
-    parser.add_argument("--size", type=int, default=160, help="of the networks, px")
-    parser.add_argument("--large", type=int, default=224, help="of the ladder's second step, px")
-    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--size", type=int, default=224, help="of the networks, px")
+    parser.add_argument("--small", type=int, default=160, help="of the ladder's first step, px")
+    parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--device", default="auto")
     options = parser.parse_args()
-    every = arms(options.size, options.large, options.epochs)
+    every = arms(options.size, options.small, options.epochs)
     names = [arm.name for arm in every]
     if strange := set(options.arms or ()) - set(names):
         parser.error(f"no arm {sorted(strange)[0]!r}; there are {', '.join(names)}")
