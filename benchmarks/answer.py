@@ -99,14 +99,14 @@ def arms(size: int, small: int, epochs: int) -> list[Arm]:
     tuned = shape | preset("light") | {
         "start_head": "probe",
         "optimiser": "adamw",
-        "base_lr": 3e-4,
+        "base_lr": 1e-4,
         "weight_decay": 0.05,
         "decay_norms": False,
         "warm_up": 0.1,
         "clip_norm": 1.0,
         "freeze_statistics": True,
     }  # fmt: skip
-    layered = tuned | {"base_lr": 1e-3, "layer_decay": 0.75}
+    layered = tuned | {"base_lr": 3e-4, "layer_decay": 0.75}
     strong = layered | preset("strong") | {"mix_probability": 0.5}
     joined = {"probe_backbones": NETWORKS}
     half = max(1, epochs // 2)

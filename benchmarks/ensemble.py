@@ -39,6 +39,7 @@ from fgvc_utils.contest.config import Shared
 from fgvc_utils.contest.contest_file import notebook_defaults
 from fgvc_utils.contest.inventory import read_inventory
 from fgvc_utils.contest.places import data_root
+from fgvc_utils.contest.presets import preset_values
 from fgvc_utils.core.files import read_json, write_json
 from fgvc_utils.demo import drawing
 from fgvc_utils.jobs.predictions import Store
@@ -193,7 +194,9 @@ def member_job(contest: Contest, member: Member, inventory: pd.DataFrame) -> Row
     own |= {"held_out_fold": contest.seed, "epochs": contest.epochs, **member.changes}
     own |= {"variant": member.variant} if member.variant else {}
     shared = {name: getattr(contest.cfg, name) for name in Shared.model_fields}
-    given = notebook_defaults(kind) | shared | own
+    # Members as the original recipe trains them.
+    original = preset_values("original", STAGES[kind].parameters.model_fields)
+    given = notebook_defaults(kind) | original | shared | own
     table = contest.table(member.table)
     part = tables.hold_out(table, contest.table(), contest.seed)
     fit = part["fit"]

@@ -43,10 +43,10 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
 from fgvc_utils.contest import decoding, images
-from fgvc_utils.contest.contest_file import notebook_defaults
 from fgvc_utils.contest.decoded import Decoded, decode_once
 from fgvc_utils.contest.listing import list_images
 from fgvc_utils.contest.places import data_root
+from fgvc_utils.contest.presets import preset_values
 from fgvc_utils.training import augment
 from fgvc_utils.training.changes import CHANGES, parameter_types
 from fgvc_utils.training.feed import Changes, GlobalBatches, Pictures, Targets, as_it_is, stack
@@ -54,8 +54,8 @@ from fgvc_utils.training.feed import Changes, GlobalBatches, Pictures, Targets, 
 BATCH = 32
 TRAIN_RATIO, TEST_RATIO = 1.15, 1.35
 PLAIN = {"flip_probability": 0.5}
-DEFAULTS = notebook_defaults("10_train")
-WHOLE = {name: DEFAULTS[name] for name in parameter_types()} | PLAIN
+ORIGINAL = preset_values("original", parameter_types())
+WHOLE = {name: ORIGINAL[name] for name in parameter_types()} | PLAIN
 WHOLE |= {"quarter_turn_probability": 0.25, "shuffle_probability": 0.2}
 MIX_PROBABILITY = 0.5
 RECIPES = {"plain": PLAIN, "recipe": WHOLE}

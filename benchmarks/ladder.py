@@ -28,6 +28,7 @@ from fgvc_utils.contest.config import Shared
 from fgvc_utils.contest.contest_file import notebook_defaults
 from fgvc_utils.contest.inventory import read_inventory
 from fgvc_utils.contest.places import PROJECT, data_root
+from fgvc_utils.contest.presets import preset_values
 from fgvc_utils.jobs.predictions import Store
 from fgvc_utils.jobs.records import Job
 from fgvc_utils.jobs.rows import Rows, job_rows
@@ -67,7 +68,7 @@ SAME_SIZE = {"test_ratio": 1.15}
 
 @dataclass(frozen=True)
 class Rung:
-    """A recipe: what it is compared with, how it differs from the notebook's defaults."""
+    """A recipe: what it is compared with, how it differs from the original recipe."""
 
     name: str
     against: str
@@ -134,8 +135,9 @@ class Ladder:
         kind = "20_distill" if rung.teachers else "10_train"
         if rung.teachers:
             own["variant"] = rung.variant
-        given = notebook_defaults(kind) | self.shared
-        return STAGES[kind].parameters(**(given | own))
+        record = STAGES[kind].parameters
+        original = preset_values("original", record.model_fields)
+        return record(**(notebook_defaults(kind) | original | self.shared | own))
 
     def fit(self, rung: Rung, seed: int) -> Rows:
         """The job of a rung and seed, and its rows."""

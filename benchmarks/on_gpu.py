@@ -155,23 +155,23 @@ def feed(options: argparse.Namespace) -> dict[str, Any]:
     import pandas as pd
     import torch
 
-    from fgvc_utils.contest.contest_file import notebook_defaults
     from fgvc_utils.contest.decoded import decode_once
+    from fgvc_utils.contest.presets import preset_values
     from fgvc_utils.core.files import read_json
     from fgvc_utils.core.processes import processors
     from fgvc_utils.hardware.distributed import Processes, workers_of
     from fgvc_utils.hardware.progress import Progress
     from fgvc_utils.jobs.records import Job
     from fgvc_utils.jobs.running import write_job
-    from fgvc_utils.training.changes import CHANGES
+    from fgvc_utils.training.changes import CHANGES, parameter_types
     from fgvc_utils.training.worker import carry_out
 
     # Workers are some dozen batches ahead, so an epoch is to have more than these.
     images, size, batch, backbone = 6144, 380, 128, "tf_efficientnet_b4"
     if options.small:
         images, size, batch, backbone = 96, 48, 16, "test_efficientnet"
-    defaults = notebook_defaults("10_train")
-    names = [name for change in CHANGES if defaults[change.switch] for name in change.types]
+    original = preset_values("original", {*parameter_types(), "mix", "mix_probability"})
+    names = [name for change in CHANGES if original[change.switch] for name in change.types]
     device = torch.device(options.device)
     processes = Processes(device=device, workers=workers_of(device.type, -1))
     classes = [f"class {number:02d}" for number in range(50)]
@@ -197,9 +197,9 @@ def feed(options: argparse.Namespace) -> dict[str, Any]:
                 precision="auto",
                 changes_on=makes,
                 decoded=str(cache) if source == "decoded" else "",
-                augmentation={name: defaults[name] for name in names},
-                mix=defaults["mix"],
-                mix_probability=defaults["mix_probability"],
+                augmentation={name: original[name] for name in names},
+                mix=original["mix"],
+                mix_probability=original["mix_probability"],
                 # Workers start and memory is taken in the first one.
                 epochs=2,
                 label_smoothing=0.2,

@@ -56,7 +56,7 @@ def test_every_stage_has_a_typical_time():
 
 
 def test_a_step_takes_what_it_took_last_time_stretched_to_its_parameters(steps):
-    step = next(step for step in steps if step.stage == "10_train")
+    step = next(step for step in steps if step.name == "10_train-lite0-cutmix")
     known = {step.name: Took(30.0, typical(step), step.cfg.backbone)}
     assert expected(step, known) == pytest.approx(30)
     longer = other(step, epochs=2 * step.cfg.epochs, size=2 * step.cfg.size)
@@ -134,7 +134,7 @@ def test_the_line_says_what_the_jobs_of_the_running_step_do(steps):
     assert "jobs done" not in progress.text(), "the launch of an earlier step"
     launch(steps[2], "03_fine", 5, [finished, at_work])
     text = progress.text()
-    assert text.startswith("[3/9] 03_fine · ")
+    assert text.startswith("[3/10] 03_fine · ")
     assert "1 of 5 jobs done · fold-1 epoch 1/2 · 3 of 40 steps · run " in text
     assert "left" not in text, "nothing speaks for an estimate yet"
     launch(steps[2], "03_fine-views", 1, [finished])
@@ -178,13 +178,13 @@ def test_without_a_terminal_there_is_a_line_now_and_then(steps, quick, capsys):
     progress = RunProgress(steps, [step.name for step in steps])
     with shown(progress):
         progress.begin(steps[0])
-        say(steps[0].cfg.folder, "[1/9] 01_noise: not done yet")
+        say(steps[0].cfg.folder, "[1/10] 01_noise: not done yet")
         deadline = time.monotonic() + 20
         while len(logged(steps)) < 3 and time.monotonic() < deadline:
             time.sleep(0.01)
     printed = capsys.readouterr().out.splitlines()
-    assert printed[0] == logged(steps)[0] == "[1/9] 01_noise: not done yet"
-    assert printed[1].startswith("[1/9] 01_noise · ") and printed[1:] == logged(steps)[1:]
+    assert printed[0] == logged(steps)[0] == "[1/10] 01_noise: not done yet"
+    assert printed[1].startswith("[1/10] 01_noise · ") and printed[1:] == logged(steps)[1:]
 
 
 def test_in_a_terminal_the_line_stays_under_what_is_printed(steps, quick):
@@ -221,7 +221,7 @@ def test_in_a_terminal_the_line_stays_under_what_is_printed(steps, quick):
             shown_line = part + shown_line[len(part) :]
         screen.append(shown_line.rstrip())
     assert screen == ["a line of the notebook", "line", "half a", ""]
-    assert said.count("[1/9] 01_noise") > 2
+    assert said.count("[1/10] 01_noise") > 2
 
 
 def test_a_text_stream_gets_whole_lines_alone():
