@@ -38,7 +38,7 @@ PLAIN = Resizing()
 def resizing_of(backbone: str) -> Resizing:
     """Return how a network's pictures are resized, by timm's configuration of it.
 
-    EfficientNets of the tf_ family keep bilinear.
+    The family `tf_efficientnet` keeps bilinear.
 
     Parameters
     ----------
