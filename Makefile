@@ -61,7 +61,7 @@ test: test-fast  ## the tests: the fast tier, then the slow one
 test-fast: env  ## the fast tests alone
 	$(BIN)/python -m pytest -m "not slow" $(ARGS)
 
-test-long: env  ## tests of minutes each: a contest on Slurm, a hundred jobs on ranks that stay
+test-long: env  ## tests of minutes each: a contest on Slurm, a hundred jobs, the site of pages
 	$(BIN)/python -m pytest -m long $(ARGS)
 
 faults: env  ## kill a whole run at random, mutate files, kill writers: half an hour, outside the tests

@@ -42,13 +42,8 @@ def _memory(stay: bool) -> float:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "stay",
-    [
-        pytest.param(False, id="forked"),
-        pytest.param(True, id="staying", marks=pytest.mark.long),
-    ],
-)
+@pytest.mark.long
+@pytest.mark.parametrize("stay", [False, True], ids=["forked", "staying"])
 def test_a_hundred_jobs(tmp_path: Path, stay: bool):
     end()
     rows = draw_pictures(tmp_path / "pictures", 32)

@@ -69,7 +69,7 @@ def test_a_failure_on_one_node_is_told_on_both(tmp_path: Path, entry: str, says:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("way", ["process", "cable"])
+@pytest.mark.parametrize("way", ["process", pytest.param("cable", marks=pytest.mark.long)])
 def test_a_node_that_is_lost_is_named_with_what_it_worked_on(tmp_path: Path, way: str):
     code, log = _run(tmp_path, "--entry", "launch_workers:load_for_ever", "--lose", way)
     assert code != 0

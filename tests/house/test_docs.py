@@ -146,6 +146,7 @@ def test_the_site_has_every_page():
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_site_is_built_without_a_warning_or_a_broken_link(tmp_path):
     pytest.importorskip("sphinx", reason="`make docs` installs what builds the site")
     pytest.importorskip("furo")

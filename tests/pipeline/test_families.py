@@ -61,7 +61,10 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_contest(tmp_path_factory.mktemp("families"))
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    "family",
+    ["test_vit", *(pytest.param(each, marks=pytest.mark.long) for each in list(FAMILIES)[1:])],
+)
 def test_a_family_goes_all_the_way(drawn, family, tmp_path, one_thread):
     contest = contest_of(family, drawn / "outputs")
     (drawn / f"{family}.yaml").write_text(yaml.safe_dump(contest, sort_keys=False))

@@ -13,7 +13,8 @@ PROJECT = Path(__file__).resolve().parents[2]
 # More and larger than the smallest set: with fewer images a class nothing can be learned.
 SET = TINY | {"train_images": 300, "side": 112}
 SMALL = {"global_batch": 8, "micro_batch": 8, "size": 96}
-TRAINED = {**SMALL, "base_lr": 0.008, "mix": "none"}
+TRAINED = {**SMALL, "mix": "none"}
+ORIGINAL = {"preset": "original", "base_lr": 0.008, "rate_sweep_steps": 12}
 PROBE = {"start_head": "probe", "start_head_decays": [0.01]}
 BEGUN = PROBE | {"swa_epochs": 2, "tuned_share": 0.8, "tuned_shares": [0.0, 0.5, 1.0]}
 SMALLER = {"start": "one", "size": 80}
@@ -32,7 +33,7 @@ TINY_CONTEST = {
     },
     "04_lowq": {"size": 96},
     "10_train": [
-        {**TRAINED, "name": "one", "epochs": 6, "rate_sweep_steps": 12, "test_ratios": [1.0, 1.35]},
+        {**TRAINED, **ORIGINAL, "name": "one", "epochs": 6, "test_ratios": [1.0, 1.35]},
         {**TRAINED, "name": "two", "epochs": 4, "balance": "prior", "held_out_fold": 1, **BEGUN},
         {"name": "probe", "fit": "probe", "size": 96, "test_ratio": 1.15, "refit": True},
     ],
