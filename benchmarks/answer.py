@@ -22,7 +22,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from ladder import interval
+from ladder import cleaned, interval
 
 from fgvc_utils.answers import assignment, submission
 from fgvc_utils.answers.assignment import Rule
@@ -31,13 +31,13 @@ from fgvc_utils.contest import presets, tables
 from fgvc_utils.contest.config import Shared
 from fgvc_utils.contest.contest_file import notebook_defaults
 from fgvc_utils.contest.inventory import read_inventory
-from fgvc_utils.contest.places import PROJECT, data_root
+from fgvc_utils.contest.places import data_root
 from fgvc_utils.demo import drawing
 from fgvc_utils.jobs.predictions import Store
 from fgvc_utils.jobs.results import read_probabilities
 from fgvc_utils.jobs.rows import Rows, job_rows
 from fgvc_utils.jobs.running import run_jobs
-from fgvc_utils.pipeline.contest_file import Step, read_contest
+from fgvc_utils.pipeline.contest_file import Step
 from fgvc_utils.pipeline.running import execute
 from fgvc_utils.pipeline.stages import STAGES
 from fgvc_utils.training.first_heads import begin_with_best, probe_jobs, probe_table
@@ -50,13 +50,11 @@ from fgvc_utils.training.probes import (
 )
 from fgvc_utils.training.recipes import decode, share_job, training_job
 
-CLEANING = ("01_noise", "02_coarse", "03_fine", "04_lowq")
 NETWORKS = ["tf_efficientnet_lite0", "tf_efficientnet_lite1", "tf_efficientnet_lite2"]
 # Kinds of train images that truth gives no label to learn.
 NO_LABEL = ("noise", "corrupt", "chaotic")
 # The fold that judges.
 FOLD = 0
-MODEL = "model"
 
 Labels = Literal["everything", "cleaned", "truth"]
 
@@ -187,14 +185,8 @@ def prepare(name: str, seed: int, work: Path, device: str) -> Contest:
     data = work / f"demo-{seed}" if name == "demo" else data_root(name)
     if name == "demo" and not data.is_dir():
         drawing.draw_demo(data, seed=seed)
-    moved = {"outputs": str(work), "run": f"{name}-{seed}", "seed": seed, "device": device}
-    moved |= {"data_root": str(data)}
-    steps = read_contest(PROJECT / "params" / f"{name}.yaml")
-    steps = [Step(s.stage, s.name, s.cfg.model_copy(update=moved)) for s in steps]
-    for step in steps:
-        if step.stage in CLEANING and not step.stamp.is_file():
-            execute(step)
-    of_stage = {step.stage: step for step in steps}
+    moved = {"run": f"{name}-{seed}", "seed": seed, "device": device, "data_root": str(data)}
+    of_stage = {step.stage: step for step in cleaned(work, name, moved)}
     cfg = of_stage["04_lowq"].cfg
     table = tables.read_table(cfg.table_path("04_lowq")).set_index("image_id", drop=False)
     truth = pd.read_csv(data / "truth/train.csv", dtype=str, keep_default_na=False)
