@@ -6,14 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from fgvc_utils.contest.parameters import (
-    Count,
-    CountOrZero,
-    NotNegative,
-    Positive,
-    Ratio,
-    Share,
-)
+from fgvc_utils.contest.parameters import Count, CountOrZero, NotNegative, Positive, Ratio, Share
 from fgvc_utils.core.files import read_json
 from fgvc_utils.core.reading import refused_by_name
 from fgvc_utils.jobs.views import TestView

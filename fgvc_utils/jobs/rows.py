@@ -114,5 +114,14 @@ def _shared_folder(files: pd.Series) -> tuple[str, pd.Series]:
 
 def fitted_images(folder: Path) -> set[str]:
     """Ids of the images that the job in a folder was fitted on."""
-    rows = read_parquet(folder / "rows.parquet", "make that model again", ["image_id", "fit"])
-    return set(rows.loc[rows["fit"], "image_id"])
+    return _marked(folder, "fit")
+
+
+def judged_images(folder: Path) -> set[str]:
+    """Ids of the images that judged the job in a folder while it was fitted."""
+    return _marked(folder, "validate")
+
+
+def _marked(folder: Path, column: str) -> set[str]:
+    rows = read_parquet(folder / "rows.parquet", "make that model again", ["image_id", column])
+    return set(rows.loc[rows[column], "image_id"])

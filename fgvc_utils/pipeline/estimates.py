@@ -6,6 +6,7 @@ from pathlib import Path
 
 from fgvc_utils.core.files import read_json, write_json
 from fgvc_utils.pipeline.contest_file import Step
+from fgvc_utils.pipeline.stages import is_probe
 
 # Beside the stamps, so that no stamp changes by it.
 FILE = "seconds.json"
@@ -43,7 +44,7 @@ class Took:
 def typical(step: Step) -> float:
     """What a step's stage takes on the demo, stretched to its own epochs and size of pictures."""
     seconds = TYPICAL.get(step.stage, 0.0)
-    if getattr(step.cfg, "fit", "") == "probe":
+    if is_probe(step.cfg):
         return PROBE * (1 + step.cfg.refit)
     if epochs := EPOCHS.get(step.stage):
         seconds *= step.cfg.epochs / epochs * (step.cfg.size / SIZE) ** 2 * (1 + step.cfg.refit)

@@ -6,7 +6,7 @@ from fgvc_utils.contest.config import Shared
 from fgvc_utils.contest.parameters import ParameterError, accumulation
 from fgvc_utils.core.naming import first_few
 from fgvc_utils.pipeline.contest_file import Step
-from fgvc_utils.pipeline.stages import STAGES
+from fgvc_utils.pipeline.stages import STAGES, is_probe
 from fgvc_utils.pipeline.stamps import NAMED, other_versions, why
 
 
@@ -91,7 +91,7 @@ def print_plan(planned: list[Planned]) -> None:
             print(f"    it was made with {other}; --from {step.stage} makes it anew")
         own = step.cfg.model_dump(mode="json").items()
         print("   ", ", ".join(f"{k}={v!r}" for k, v in own if k not in Shared.model_fields))
-        if hasattr(step.cfg, "global_batch") and getattr(step.cfg, "fit", "") != "probe":
+        if hasattr(step.cfg, "global_batch") and not is_probe(step.cfg):
             cfg = step.cfg
             try:
                 cut = accumulation(cfg.global_batch, cfg.micro_batch, cfg.processes * cfg.nodes)

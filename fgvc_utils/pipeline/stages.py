@@ -183,6 +183,11 @@ STAGES: dict[str, Stage] = {
 }
 
 
+def is_probe(cfg: Any) -> bool:
+    """Whether a stage's parameters ask for a probe, which is shown no picture."""
+    return getattr(cfg, "fit", "") == "probe"
+
+
 def making(kind: str) -> list[str]:
     """The stages that make a table, a model, a vote or a submission, in order."""
     return [name for name, stage in STAGES.items() if stage.makes == kind]

@@ -181,6 +181,12 @@ def features_and_logits(
     return features, network.get_classifier()(features)
 
 
+def batch_norms(network: nn.Module) -> list[nn.Module]:
+    """Return the layers of a network that normalise by the statistics of a batch."""
+    kinds = nn.modules.batchnorm._BatchNorm
+    return [module for module in network.modules() if isinstance(module, kinds)]
+
+
 def freeze_bias(classifier: nn.Module, bias: torch.Tensor) -> None:
     """Set a classifier's bias, float (classes,), and keep it out of training."""
     with torch.no_grad():

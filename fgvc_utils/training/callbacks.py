@@ -22,6 +22,7 @@ with warnings.catch_warnings():
 
 from fgvc_utils.hardware.distributed import Processes
 from fgvc_utils.jobs.records import Job
+from fgvc_utils.training.backbones import batch_norms
 from fgvc_utils.training.feed import GlobalBatches
 from fgvc_utils.training.parameter_groups import SCALE, parameter_groups
 
@@ -45,12 +46,6 @@ def plain_network(model: nn.Module) -> nn.Module:
     for inner in ("module", "_orig_mod"):
         model = getattr(model, inner, model)
     return model
-
-
-def batch_norms(network: nn.Module) -> list[nn.Module]:
-    """Return the layers of a network that normalise by the statistics of a batch."""
-    kinds = nn.modules.batchnorm._BatchNorm
-    return [module for module in network.modules() if isinstance(module, kinds)]
 
 
 class Distributed(Callback):
@@ -253,9 +248,10 @@ class KeepStatistics(Callback):
 class FrozenStatistics(Callback):
     """Let BatchNorm use and keep the running statistics that the network came with."""
 
+    # After fastai has set the network to training, which it does once an epoch.
     order = 15
 
-    def before_batch(self) -> None:
+    def before_train(self) -> None:
         for module in batch_norms(self.learn.model):
             module.eval()
 

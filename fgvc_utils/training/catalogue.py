@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import json
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -141,13 +142,16 @@ def hub_file(name: str, file: str) -> Path | None:
 
 def on_this_machine(name: str) -> bool:
     """Whether the configuration that a name needs is here; true for all but ids of the hub."""
+    known = not name.startswith(HUB)
+    return known or in_cache(name.removeprefix(HUB), (CONFIG, OPEN_CLIP_CONFIG))
+
+
+def in_cache(source: str, files: Iterable[str]) -> bool:
+    """Whether one of some files of a repository of the hub, `owner/name@revision`, is here."""
     from huggingface_hub import try_to_load_from_cache
 
-    if not name.startswith(HUB):
-        return True
-    repository, _, revision = name.removeprefix(HUB).partition("@")
-    files = (CONFIG, OPEN_CLIP_CONFIG)
-    found = [try_to_load_from_cache(repository, file, revision=revision or None) for file in files]
+    repository, _, revision = source.partition("@")
+    found = (try_to_load_from_cache(repository, file, revision=revision or None) for file in files)
     return any(isinstance(file, str) for file in found)
 
 

@@ -11,7 +11,7 @@ from fgvc_utils.core.files import read_json
 from fgvc_utils.jobs.features import VIEWS
 from fgvc_utils.jobs.predictions import is_whole
 from fgvc_utils.jobs.records import DONE, Job, read_job
-from fgvc_utils.jobs.rows import Rows, read_rows
+from fgvc_utils.jobs.rows import Rows, judged_images, read_rows
 from fgvc_utils.jobs.running import work_folder
 from fgvc_utils.training.probes import MOST_STEPS, is_probe
 
@@ -54,10 +54,13 @@ def floor_jobs(cfg: Shared, models: Sequence[Path]) -> dict[str, Rows]:
         The models' folders.
     """
     jobs, stored = {}, _stored_features(cfg)
-    for model, job in _networks(models).items():
-        rows = read_rows(job)
+    networks, probes = _networks_and_probes(models)
+    for model, job in networks.items():
         features = stored.get((job.backbone, _first_weights(job)))
-        if features is None or not rows["validate"].any() or _own_probe(job, models):
+        if features is None or _own_probe(job, probes):
+            continue
+        rows = read_rows(job)
+        if not rows["validate"].any():
             continue
         folder = work_folder(cfg, "floors", model)
         probe = Job(
@@ -97,8 +100,9 @@ def read_floors(cfg: Shared, models: Sequence[Path]) -> dict[str, Floor]:
         The models' folders.
     """
     found = {}
-    for model, job in _networks(models).items():
-        probe = _own_probe(job, models) or Path(work_folder(cfg, "floors", model))
+    networks, probes = _networks_and_probes(models)
+    for model, job in networks.items():
+        probe = _own_probe(job, probes) or Path(work_folder(cfg, "floors", model))
         figures = read_json(probe / DONE)["figures"] if (probe / DONE).is_file() else {}
         if figures.get("n"):
             found[model] = Floor(figures["top1"], int(figures["n"]))
@@ -143,10 +147,11 @@ def said_of_floors(floors: Mapping[str, Floor], top1: Mapping[str, float]) -> st
     return "\n".join(lines)
 
 
-def _networks(models: Sequence[Path]) -> dict[str, Job]:
-    """The models that are no probes, by name."""
+def _networks_and_probes(models: Sequence[Path]) -> tuple[dict[str, Job], dict[str, Job]]:
+    """The models that are networks, by name, and those that are probes."""
     jobs = {model.name: read_job(model / "job.json") for model in models}
-    return {name: job for name, job in jobs.items() if not is_probe(job)}
+    probes = {name: job for name, job in jobs.items() if is_probe(job)}
+    return {name: job for name, job in jobs.items() if name not in probes}, probes
 
 
 def _first_weights(job: Job) -> str:
@@ -163,19 +168,8 @@ def _stored_features(cfg: Shared) -> dict[tuple[str, str], Job]:
     return {(job.backbone, job.weights): job for job in sorted(jobs, key=lambda job: job.size)}
 
 
-def _own_probe(job: Job, models: Sequence[Path]) -> Path | None:
+def _own_probe(job: Job, probes: Mapping[str, Job]) -> Path | None:
     """The probe of a network's backbone that is a model, judged by the same images, if any."""
-    judged = None
-    for model in models:
-        other = read_job(model / "job.json")
-        if not is_probe(other) or other.backbone != job.backbone:
-            continue
-        judged = _judged_by(job) if judged is None else judged
-        if judged and _judged_by(other) == judged:
-            return model
-    return None
-
-
-def _judged_by(job: Job) -> set[str]:
-    rows = read_rows(job)
-    return set(rows.loc[rows["validate"], "image_id"])
+    folders = [Path(probe.folder) for probe in probes.values() if probe.backbone == job.backbone]
+    judged = judged_images(Path(job.folder)) if folders else set()
+    return next((f for f in folders if judged and judged_images(f) == judged), None)

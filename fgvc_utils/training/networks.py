@@ -88,7 +88,7 @@ def new_network(job: Job, material: Material) -> nn.Module:
         starting.begin(network, job)
         if job.trained:
             began = starting.copied(network) if job.tuned_share < 1 else {}
-            load_trained(network, job)
+            starting.load_model(network, Path(job.trained), job)
             starting.interpolate(network, began, job.tuned_share)
         if job.fit == "full" and job.lora_rank:
             add_adapters(network, job.backbone, job.lora_rank, job.lora_alpha)
@@ -109,24 +109,6 @@ def new_network(job: Job, material: Material) -> nn.Module:
         bias = torch.from_numpy(balance.log_prior(material.counts))
         backbones.freeze_bias(network.get_classifier(), bias)
     return network
-
-
-def load_trained(network: nn.Module, job: Job) -> None:
-    """Give a network all that another job learned, its classifier too.
-
-    Parameters
-    ----------
-    network : nn.Module
-        Changed in place.
-    job : Job
-        Whose `trained` names the file.
-
-    Raises
-    ------
-    ValueError
-        Naming the file, where it was trained for other classes, does not fit, or is spoilt.
-    """
-    starting.load_model(network, Path(job.trained), job)
 
 
 def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:

@@ -282,15 +282,8 @@ def ratio_job(job: Job, rows: pd.DataFrame, ratio: float) -> Rows:
     ----------
     Touvron et al., Fixing the train-test resolution discrepancy, NeurIPS 2019.
     """
-    tried = job.elsewhere(
-        Path(job.folder) / "ratios" / f"{ratio:g}",
-        f"{job.name} at test ratio {ratio:g}",
-        **as_trained(job),
-        test_ratio=ratio,
-        keep=["logits"],
-        keep_weights=False,
-    )
-    return tried, rows.assign(predict=rows["validate"])
+    changes = as_trained(job) | {"test_ratio": ratio}
+    return _tried(job, rows, f"ratios/{ratio:g}", f"{job.name} at test ratio {ratio:g}", changes)
 
 
 def share_job(job: Job, rows: pd.DataFrame, share: float) -> Rows:
@@ -309,13 +302,12 @@ def share_job(job: Job, rows: pd.DataFrame, share: float) -> Rows:
     """
     # A fit that keeps a share itself leaves the tuned weights beside.
     tuned = WEIGHTS if job.tuned_share == 1 else TUNED
-    tried = job.elsewhere(
-        Path(job.folder) / "shares" / f"{share:g}",
-        f"{job.name} with tuned share {share:g}",
-        fit="none",
-        trained=str(Path(job.folder) / tuned),
-        tuned_share=share,
-        keep=["logits"],
-        keep_weights=False,
-    )
+    changes = {"fit": "none", "trained": str(Path(job.folder) / tuned), "tuned_share": share}
+    return _tried(job, rows, f"shares/{share:g}", f"{job.name} with tuned share {share:g}", changes)
+
+
+def _tried(job: Job, rows: pd.DataFrame, place: str, name: str, changes: dict[str, Any]) -> Rows:
+    """The job that predicts the held-out images alone by what another one trained."""
+    kept = {"keep": ["logits"], "keep_weights": False}
+    tried = job.elsewhere(Path(job.folder) / place, name, **changes, **kept)
     return tried, rows.assign(predict=rows["validate"])

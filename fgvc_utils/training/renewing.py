@@ -10,6 +10,7 @@ from fgvc_utils.hardware.distributed import Processes
 from fgvc_utils.hardware.progress import Progress
 from fgvc_utils.jobs.records import Job
 from fgvc_utils.training.autotune import autotune, pays, shapes_of
+from fgvc_utils.training.backbones import batch_norms
 from fgvc_utils.training.feed import InTurn
 from fgvc_utils.training.held_out import evaluate, held_out_batches
 from fgvc_utils.training.loading import OnDevice, loader
@@ -75,8 +76,7 @@ def renew_statistics(
     Izmailov et al., Averaging weights leads to wider optima and better generalization, UAI 2018,
     who do so after averaging weights.
     """
-    norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    norms = [norm for norm in norms if norm.track_running_stats]
+    norms = [norm for norm in batch_norms(network) if norm.track_running_stats]
     if not norms:
         return {}
     began = time.monotonic()

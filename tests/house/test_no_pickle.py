@@ -21,7 +21,8 @@ from fgvc_utils.jobs.running import write_job
 from fgvc_utils.training.backbones import create_network
 from fgvc_utils.training.fitting import LAST, fit
 from fgvc_utils.training.material import Material
-from fgvc_utils.training.networks import load_trained, new_network
+from fgvc_utils.training.networks import new_network
+from fgvc_utils.training.starting import load_model
 
 SOURCES = [
     path
@@ -224,7 +225,7 @@ def test_a_models_weights_that_would_run_code_are_refused(tmp_path, marker):
     job, _, network = small_fit(tmp_path)
     path = plant(marker, tmp_path / "model" / "weights.safetensors")
     with pytest.raises(ValueError, match="weights.safetensors"):
-        load_trained(network, job.model_copy(update={"trained": str(path)}))
+        load_model(network, path, job)
 
 
 @pytest.mark.parametrize("form", ["pickle", "array of objects"])

@@ -472,7 +472,8 @@ def test_a_model_of_other_classes_of_another_network_or_of_no_kit_is_refused(tmp
     from safetensors.torch import save_file
 
     from fgvc_utils.training.backbones import create_network
-    from fgvc_utils.training.networks import PictureNetwork, load_trained
+    from fgvc_utils.training.networks import PictureNetwork
+    from fgvc_utils.training.starting import load_model
 
     file = tmp_path / "weights.safetensors"
     job = Job(name="j", folder="", rows="", classes=["a", "b"], fit="none", trained=str(file))
@@ -485,10 +486,10 @@ def test_a_model_of_other_classes_of_another_network_or_of_no_kit_is_refused(tmp
     ):
         save_file(state, file, metadata=told)
         with pytest.raises(ValueError, match=f"weights.safetensors .*{said}"):
-            load_trained(network, job)
+            load_model(network, file, job)
     file.write_bytes(file.read_bytes()[:-2])
     with pytest.raises(UnreadableFile, match="train the model again"):
-        load_trained(network, job)
+        load_model(network, file, job)
     with pytest.raises(UnreadableFile, match="train that model again"):
         averaging.average_weights([file], tmp_path)
 

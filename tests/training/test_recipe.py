@@ -21,7 +21,7 @@ from fgvc_utils.jobs.running import write_job
 from fgvc_utils.training import backbones
 from fgvc_utils.training.material import Material
 from fgvc_utils.training.models import taught_cleanly
-from fgvc_utils.training.networks import autocast_dtype, load_trained, new_network
+from fgvc_utils.training.networks import autocast_dtype, new_network
 from fgvc_utils.training.recipes import (
     decode,
     rate_sweeps,
@@ -30,6 +30,7 @@ from fgvc_utils.training.recipes import (
     read_rate_sweep,
     view_jobs,
 )
+from fgvc_utils.training.starting import load_model
 from fgvc_utils.training.worker import carry_out
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -277,7 +278,7 @@ def test_a_student_learns_what_its_teachers_say_of_the_very_view(rows, teacher, 
 def material_and_network(job: Job, file: str) -> tuple:
     material = Material(job)
     network = new_network(job, material)
-    load_trained(network, job.model_copy(update={"trained": file}))
+    load_model(network, Path(file), job)
     # The frozen prior is left out when a teacher speaks.
     backbones.freeze_bias(network.get_classifier(), torch.zeros(len(CLASSES)))
     return material, network.eval()

@@ -8,7 +8,7 @@ from fgvc_utils.contest.parameters import ParameterError, accumulation
 from fgvc_utils.core.naming import first_quoted
 from fgvc_utils.jobs.running import hardware
 from fgvc_utils.pipeline.checks.findings import Contest, Findings
-from fgvc_utils.pipeline.stages import STAGES
+from fgvc_utils.pipeline.stages import STAGES, is_probe
 from fgvc_utils.training import backbones, catalogue, lora
 from fgvc_utils.training.angular import set_angular
 from fgvc_utils.training.probes import frozen_networks
@@ -63,11 +63,6 @@ def networks_used(cfg: Any) -> list[Used]:
         further = [name for name in recipe.backbones if name not in known]
         named += [Used(name, cfg.weights, cfg.size) for name in further]
     return list(dict.fromkeys(named))
-
-
-def is_probe(cfg: Any) -> bool:
-    """Whether a stage's parameters ask for a probe, which is shown no picture."""
-    return getattr(cfg, "fit", "") == "probe"
 
 
 @cache
@@ -136,18 +131,10 @@ def _angular_problem(name: str) -> str:
 
 def _on_this_machine(name: str) -> bool:
     """Whether a name's own weights were downloaded before; true where that is not known."""
-    from huggingface_hub import try_to_load_from_cache
-
     source = catalogue.described(name).config.hf_hub_id
     if name.startswith(catalogue.HUB):
         source = name.removeprefix(catalogue.HUB)
-    if not source:
-        return True
-    source, _, revision = source.partition("@")
-    files = (
-        try_to_load_from_cache(source, f, revision=revision or None) for f in catalogue.WEIGHTS
-    )
-    return any(isinstance(file, str) for file in files)
+    return not source or catalogue.in_cache(source, catalogue.WEIGHTS)
 
 
 def _picture_sizes(contest: Contest, step: Any, found: Findings) -> None:

@@ -14,8 +14,8 @@ from fgvc_utils.core.files import SPARE_BYTES, in_gigabytes, nearest_existing
 from fgvc_utils.core.naming import first_few
 from fgvc_utils.core.processes import loader_workers
 from fgvc_utils.pipeline.checks.findings import Contest, Findings
-from fgvc_utils.pipeline.checks.networks import is_probe, networks_used
-from fgvc_utils.pipeline.stages import STAGES
+from fgvc_utils.pipeline.checks.networks import networks_used
+from fgvc_utils.pipeline.stages import STAGES, is_probe
 from fgvc_utils.training import backbones, catalogue
 
 # Bytes a pixel of the cache's JPEGs (quality 95, full colour) and height × width / side² of photos,
