@@ -60,7 +60,9 @@ def planted_check(
     before = learnt.predictions.of(everyone)
     before = replace(before, label_probability=before.probability_of(labels))
     # Noise that 01 left out keeps teaching that it shows no class.
-    targets = label_posterior(crossing.case(before, labels, np.where(asked, -1, count)))
+    # Real and planted labels are judged by the same measure.
+    known = np.where(asked, -1, count)
+    targets = label_posterior(crossing.case(before, labels, known, learnt.channel))
     teacher = targets_folder(crossing, "planted")
     write_targets(teacher, classes, everyone, targets)
     names = np.array(classes, object)
@@ -79,7 +81,8 @@ def planted_check(
         classes=classes,
     ).of(everyone[asked])
     nothing_known = np.full(len(planted.labels), -1)
-    value = label_posterior(crossing.case(predictions, planted.labels, nothing_known))
+    case = crossing.case(predictions, planted.labels, nothing_known, learnt.channel)
+    value = label_posterior(case)
     flipped = np.isin(np.arange(asked.sum()), planted.rows)
     by_threshold = planted_table(1 - value.of(planted.labels), flipped)
     verdict = decide(value, planted.labels, count, cfg)["verdict"].to_numpy()

@@ -10,12 +10,13 @@ import numpy as np
 import pandas as pd
 
 from fgvc_utils.cleaning import posterior, rules
+from fgvc_utils.cleaning.channel import Channel
 from fgvc_utils.cleaning.crossing import Crossing
 from fgvc_utils.cleaning.deciding import decide
 from fgvc_utils.cleaning.ledger import ledger_row
 from fgvc_utils.cleaning.params import Round
 from fgvc_utils.cleaning.posterior import SparsePosterior
-from fgvc_utils.cleaning.views import label_posterior
+from fgvc_utils.cleaning.views import judged
 from fgvc_utils.contest.tables import classes_of
 from fgvc_utils.core.files import write_json
 from fgvc_utils.jobs.predictions import ShardWriter, finish_store
@@ -35,11 +36,14 @@ class Posteriors:
         The predictions of the last round.
     rounds
         A ledger row a round.
+    channel
+        How far the last round trusted labels and networks.
     """
 
     posterior: SparsePosterior
     predictions: Reduced
     rounds: list[dict]
+    channel: Channel
 
     def of(self, image_ids: Sequence[str]) -> SparsePosterior:
         """The posterior of some images, in their order; raises KeyError naming a stranger."""
@@ -116,7 +120,7 @@ def posterior_rounds(
             label=table["given"],
             classes=classes,
         ).of(row_ids)
-        current = label_posterior(crossing.case(predictions, given, sure_numbers))
+        current, channel = judged(crossing.case(predictions, given, sure_numbers))
         # Networks that learnt from the labels as they came know less than all later ones.
         latest = [*(latest if number > 1 else []), current][-cfg.averaged_rounds :]
         together = posterior.mean(latest)
@@ -132,10 +136,12 @@ def posterior_rounds(
                 kept,
                 started,
                 relabelled=int((verdict == "relabel").sum()),
+                trust=round(channel.overall, 3),
+                sharpness=round(channel.sharpness, 2),
             )
         )
         before = kept
-    return Posteriors(together, predictions, rounds)
+    return Posteriors(together, predictions, rounds, channel)
 
 
 def recut(crossing: Crossing, number: int) -> pd.Series:

@@ -149,13 +149,13 @@ def test_the_last_rounds_are_averaged(small, after_noise, monkeypatch):
     asked, none = judged_and_none(after_noise)
     cross = small.cross(after_noise, asked, rule="posterior", averaged_rounds=2)
     nobody, each = pd.Series("", index=asked.index), []
-    real = rounds.label_posterior
-    monkeypatch.setattr(rounds, "label_posterior", lambda case: each.append(real(case)) or each[-1])
+    real = rounds.judged
+    monkeypatch.setattr(rounds, "judged", lambda case: each.append(real(case)) or each[-1])
     result = posterior_rounds(cross, tables.kept(after_noise), none, nobody)
     assert len(each) == 3
     image_ids = after_noise.loc[asked, "image_id"]
     by_hand = posterior.mean(
-        [one.rows(result.predictions.image_ids.get_indexer(image_ids)) for one in each[1:]]
+        [one.rows(result.predictions.image_ids.get_indexer(image_ids)) for one, _ in each[1:]]
     )
     got = result.of(image_ids)
     assert (got.best() == by_hand.best()).all()

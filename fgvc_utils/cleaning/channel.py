@@ -1,0 +1,252 @@
+"""How the web makes labels: how many are right, and which class is taken for which.
+
+A label is right with some probability, the trust; otherwise it is that of another class, and some
+pairs of classes are taken for each other more often than others. Networks that never saw an image
+say how likely each class is, sharpened by a power. All of it is estimated so that the labels become
+likely: no truth is read.
+
+Arrays come in, arrays go out; nothing here trains.
+
+References
+----------
+Bootkrajang and Kabán, Label-noise robust logistic regression and its applications, 2012: a channel
+between true and given labels.
+Dempster, Laird and Rubin, Maximum likelihood from incomplete data via the EM algorithm, 1977.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+
+# Neither all labels are right nor none: evidence must be able to win.
+LEAST, MOST = 0.02, 0.998
+# What is known of all classes weighs as much as so many images of one class, ...
+CLASS_PRIOR = 20.0
+# ... and labels that go astray evenly as much as so many of one class that went where they went.
+PAIR_PRIOR = 10.0
+SHARPNESSES = (0.5, 4.0)
+START, STEPS, CLOSE = 0.7, 100, 1e-4
+# So many images say as much of the sharpness as all of them.
+SAMPLE = 50_000
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """How often images of one class came under the label of another.
+
+    Parameters
+    ----------
+    keys
+        True class · number of classes + label, for the pairs that occur, ascending, int64.
+    counts
+        Expected number of images of each of these pairs, float64.
+    totals
+        Expected number of a class's images that came under another label, float64 (classes + 1,).
+    """
+
+    keys: np.ndarray
+    counts: np.ndarray
+    totals: np.ndarray
+
+    def of(self, columns: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
+        """The counts of images' pairs, float64 (images, width)."""
+        if not len(self.keys):
+            return np.zeros(columns.shape)
+        wanted = columns.astype(np.int64) * classes + labels[:, None]
+        places = np.minimum(np.searchsorted(self.keys, wanted), len(self.keys) - 1)
+        return np.where(self.keys[places] == wanted, self.counts[places], 0.0)
+
+
+@dataclass(frozen=True)
+class Channel:
+    """How the web makes a label of a class.
+
+    Parameters
+    ----------
+    trust
+        The probability that a label is right, before anything is known of the picture, float64
+        (classes,), by label.
+    sharpness
+        The power of the networks' probabilities.
+    overall
+        The trust over all classes, 0 to 1.
+    pairs
+        Which classes come under which labels; None where all wrong labels are alike.
+    """
+
+    trust: np.ndarray
+    sharpness: float
+    overall: float
+    pairs: Pairs | None = None
+
+    def of(self, columns: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """How likely each image's label is, if the image showed one of some classes.
+
+        Parameters
+        ----------
+        columns
+            Class numbers, int32 (images, width), the label first; the number of classes stands for
+            "none of them", which comes under any label. The label counts in its first column alone.
+        labels
+            The labels, int (images,).
+
+        Returns
+        -------
+        np.ndarray
+            float32 (images, width).
+        """
+        classes = len(self.trust)
+        astray = np.full(columns.shape, 1 / classes)
+        if self.pairs is not None:
+            counts = self.pairs.of(columns, labels, classes)
+            astray = _astray(counts, self.pairs.totals[columns], classes)
+        return _given_class(columns, labels, self.trust[labels], astray, classes)
+
+
+def fixed(trust: float, sharpness: float, classes: int) -> Channel:
+    """A channel that is set: the same trust in all classes, wrong labels all alike."""
+    return Channel(np.full(classes, trust), sharpness, trust)
+
+
+def estimate(
+    labels: np.ndarray,
+    columns: np.ndarray,
+    likelihood: Callable[[np.ndarray, float], np.ndarray],
+    classes: int,
+    trust: float | None = None,
+    sharpness: float | None = None,
+) -> tuple[Channel, np.ndarray]:
+    """The channel that makes the labels likely, and what it says of each image.
+
+    The trust is the mean posterior of the labels that the images came with, among the images that
+    show a class; a class has a value of its own as far as it has images. A pair of classes that
+    images were taken for in the posteriors becomes likelier, but never by the image itself that is
+    judged: a single surprise is no habit.
+
+    Parameters
+    ----------
+    labels
+        The labels, int (images,).
+    columns
+        As in `Channel.of`.
+    likelihood
+        Takes rows (image numbers) and a sharpness; returns how likely their pictures are for each
+        of their columns, not negative, float32 (rows, width), up to one factor a row.
+    classes
+        The number of classes.
+    trust, sharpness
+        What is given and not estimated; wrong labels are then all alike where trust is given.
+
+    Returns
+    -------
+    channel : Channel
+        What was given counts for all classes alike.
+    posterior : np.ndarray
+        float32 (images, width); a row adds up to 1.
+    """
+    if sharpness is None:
+        sharpness = _likeliest_sharpness(labels, columns, likelihood, classes, trust)
+    shown = _shares(likelihood(np.arange(len(labels)), sharpness), columns, labels)
+    if trust is not None:
+        channel = fixed(trust, sharpness, classes)
+        return channel, _normal(shown * channel.of(columns, labels))
+    return _expectation_maximisation(labels, columns, shown, classes, sharpness)
+
+
+def _given_class(
+    columns: np.ndarray,
+    labels: np.ndarray,
+    trust: np.ndarray,
+    astray: np.ndarray,
+    classes: int,
+) -> np.ndarray:
+    other = (1 - trust)[:, None] * astray
+    values = np.where(columns == classes, 1 / classes, other).astype(np.float32)
+    values[:, 0] = trust
+    values[:, 1:][columns[:, 1:] == labels[:, None]] = 0
+    return values
+
+
+def _astray(counts: np.ndarray, totals: np.ndarray, classes: int) -> np.ndarray:
+    """The share of a class's wrong labels that a label gets: what was seen, drawn to even ones."""
+    return (counts + PAIR_PRIOR / classes) / (totals + PAIR_PRIOR)
+
+
+def _normal(values: np.ndarray) -> np.ndarray:
+    return values / np.maximum(values.sum(axis=1, keepdims=True), 1e-30)
+
+
+def _shares(likelihood: np.ndarray, columns: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """What the pictures alone say: the classes' shares, the label counted once."""
+    values = likelihood.astype(np.float32)
+    values[:, 1:][columns[:, 1:] == labels[:, None]] = 0
+    return _normal(values)
+
+
+def _expectation_maximisation(
+    labels: np.ndarray, columns: np.ndarray, shown: np.ndarray, classes: int, sharpness: float
+) -> tuple[Channel, np.ndarray]:
+    keys, places = np.unique(
+        columns.astype(np.int64) * classes + labels[:, None], return_inverse=True
+    )
+    places = places.reshape(columns.shape)
+    true_class = keys // classes
+    none = columns == classes
+    # A label's own column is no pair, and neither is an image of none.
+    astray_columns = ~none
+    astray_columns[:, 0] = False
+    counts, totals = np.zeros(len(keys)), np.zeros(classes + 1)
+    own_part = np.zeros(columns.shape, np.float32)
+    overall = START
+    each = np.full(classes, START)
+    for _ in range(STEPS):
+        others = np.maximum(counts[places] - own_part, 0)
+        of_class = np.maximum(totals[columns] - own_part, 0)
+        given = _given_class(
+            columns, labels, each[labels], _astray(others, of_class, classes), classes
+        )
+        value = _normal(shown * given)
+        own_part = value * astray_columns
+        counts = np.bincount(places.ravel(), own_part.ravel(), minlength=len(keys))
+        totals = np.bincount(true_class, counts, minlength=classes + 1)
+        right, some = value[:, 0], 1 - (value * none).sum(axis=1)
+        before, overall = overall, float(np.clip(right.sum() / max(some.sum(), 1e-9), LEAST, MOST))
+        found = np.bincount(labels, right, minlength=classes) + CLASS_PRIOR * overall
+        images = np.bincount(labels, some, minlength=classes) + CLASS_PRIOR
+        each = np.clip(found / images, LEAST, MOST)
+        if abs(overall - before) < CLOSE:
+            break
+    seen = counts > 0
+    pairs = Pairs(keys[seen], counts[seen], totals)
+    return Channel(each, sharpness, overall, pairs), value
+
+
+def _likeliest_sharpness(
+    labels: np.ndarray,
+    columns: np.ndarray,
+    likelihood: Callable[[np.ndarray, float], np.ndarray],
+    classes: int,
+    trust: float | None,
+) -> float:
+    """The sharpness that makes the labels likeliest where all wrong ones are alike."""
+    rows = np.linspace(0, len(labels) - 1, min(len(labels), SAMPLE)).astype(int)
+    few, own_label = columns[rows], labels[rows]
+
+    def surprise(sharpness: float) -> float:
+        shown = _shares(likelihood(rows, sharpness), few, own_label)
+        own = shown[:, 0].astype(np.float64)
+        none = (shown * (few == classes)).sum(axis=1, dtype=np.float64) / classes
+        other = np.maximum(1 - own - none * classes, 0) / classes
+        found = START if trust is None else trust
+        for _ in range(STEPS if trust is None else 0):
+            total = np.maximum(found * own + (1 - found) * other + none, 1e-30)
+            before, found = found, (found * own / total).sum() / (1 - none / total).sum()
+            found = float(np.clip(found, LEAST, MOST))
+            if abs(found - before) < CLOSE:
+                break
+        return -float(np.log(found * own + (1 - found) * other + none + 1e-30).mean())
+
+    found = minimize_scalar(surprise, bounds=SHARPNESSES, method="bounded", options={"xatol": 0.02})
+    return round(float(found.x), 2)
