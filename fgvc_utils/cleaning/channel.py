@@ -22,9 +22,7 @@ from scipy.optimize import minimize_scalar
 
 # Neither all labels are right nor none: evidence must be able to win.
 LEAST, MOST = 0.02, 0.998
-# What is known of all classes weighs as much as so many images of one class, ...
-CLASS_PRIOR = 20.0
-# ... and labels that go astray evenly as much as so many of one class that went where they went.
+# Labels that go astray evenly weigh as much as so many of one class that went where they went.
 PAIR_PRIOR = 10.0
 SHARPNESSES = (0.5, 4.0)
 START, STEPS, CLOSE = 0.7, 100, 1e-4
@@ -66,20 +64,23 @@ class Channel:
     Parameters
     ----------
     trust
-        The probability that a label is right, before anything is known of the picture, float64
-        (classes,), by label.
+        The probability that an image of a class comes under that class, 0 to 1.
     sharpness
         The power of the networks' probabilities.
-    overall
-        The trust over all classes, 0 to 1.
+    classes
+        The number of classes.
     pairs
         Which classes come under which labels; None where all wrong labels are alike.
+    right
+        The mean posterior of the labels of each class, float64 (classes,), NaN where there is no
+        image; None where nothing was estimated.
     """
 
-    trust: np.ndarray
+    trust: float
     sharpness: float
-    overall: float
+    classes: int
     pairs: Pairs | None = None
+    right: np.ndarray | None = None
 
     def of(self, columns: np.ndarray, labels: np.ndarray) -> np.ndarray:
         """How likely each image's label is, if the image showed one of some classes.
@@ -97,17 +98,11 @@ class Channel:
         np.ndarray
             float32 (images, width).
         """
-        classes = len(self.trust)
-        astray = np.full(columns.shape, 1 / classes)
+        astray = np.full(columns.shape, 1 / self.classes)
         if self.pairs is not None:
-            counts = self.pairs.of(columns, labels, classes)
-            astray = _astray(counts, self.pairs.totals[columns], classes)
-        return _given_class(columns, labels, self.trust[labels], astray, classes)
-
-
-def fixed(trust: float, sharpness: float, classes: int) -> Channel:
-    """A channel that is set: the same trust in all classes, wrong labels all alike."""
-    return Channel(np.full(classes, trust), sharpness, trust)
+            counts = self.pairs.of(columns, labels, self.classes)
+            astray = _astray(counts, self.pairs.totals[columns], self.classes)
+        return _given_class(columns, labels, self.trust, astray, self.classes)
 
 
 def estimate(
@@ -121,9 +116,10 @@ def estimate(
     """The channel that makes the labels likely, and what it says of each image.
 
     The trust is the mean posterior of the labels that the images came with, among the images that
-    show a class; a class has a value of its own as far as it has images. A pair of classes that
-    images were taken for in the posteriors becomes likelier, but never by the image itself that is
-    judged: a single surprise is no habit.
+    show a class. A pair of classes that images were taken for in the posteriors becomes likelier,
+    but never by the image itself that is judged: a single surprise is no habit. One trust serves
+    all classes: with a value for each, weak networks talk themselves into classes that are all
+    right and others that are all wrong.
 
     Parameters
     ----------
@@ -142,7 +138,7 @@ def estimate(
     Returns
     -------
     channel : Channel
-        What was given counts for all classes alike.
+        With what was given.
     posterior : np.ndarray
         float32 (images, width); a row adds up to 1.
     """
@@ -150,7 +146,7 @@ def estimate(
         sharpness = _likeliest_sharpness(labels, columns, likelihood, classes, trust)
     shown = _shares(likelihood(np.arange(len(labels)), sharpness), columns, labels)
     if trust is not None:
-        channel = fixed(trust, sharpness, classes)
+        channel = Channel(trust, sharpness, classes)
         return channel, _normal(shown * channel.of(columns, labels))
     return _expectation_maximisation(labels, columns, shown, classes, sharpness)
 
@@ -158,12 +154,11 @@ def estimate(
 def _given_class(
     columns: np.ndarray,
     labels: np.ndarray,
-    trust: np.ndarray,
+    trust: float,
     astray: np.ndarray,
     classes: int,
 ) -> np.ndarray:
-    other = (1 - trust)[:, None] * astray
-    values = np.where(columns == classes, 1 / classes, other).astype(np.float32)
+    values = np.where(columns == classes, 1 / classes, (1 - trust) * astray).astype(np.float32)
     values[:, 0] = trust
     values[:, 1:][columns[:, 1:] == labels[:, None]] = 0
     return values
@@ -199,28 +194,25 @@ def _expectation_maximisation(
     astray_columns[:, 0] = False
     counts, totals = np.zeros(len(keys)), np.zeros(classes + 1)
     own_part = np.zeros(columns.shape, np.float32)
-    overall = START
-    each = np.full(classes, START)
+    trust = START
     for _ in range(STEPS):
         others = np.maximum(counts[places] - own_part, 0)
         of_class = np.maximum(totals[columns] - own_part, 0)
-        given = _given_class(
-            columns, labels, each[labels], _astray(others, of_class, classes), classes
-        )
+        given = _given_class(columns, labels, trust, _astray(others, of_class, classes), classes)
         value = _normal(shown * given)
         own_part = value * astray_columns
         counts = np.bincount(places.ravel(), own_part.ravel(), minlength=len(keys))
         totals = np.bincount(true_class, counts, minlength=classes + 1)
         right, some = value[:, 0], 1 - (value * none).sum(axis=1)
-        before, overall = overall, float(np.clip(right.sum() / max(some.sum(), 1e-9), LEAST, MOST))
-        found = np.bincount(labels, right, minlength=classes) + CLASS_PRIOR * overall
-        images = np.bincount(labels, some, minlength=classes) + CLASS_PRIOR
-        each = np.clip(found / images, LEAST, MOST)
-        if abs(overall - before) < CLOSE:
+        before, trust = trust, float(np.clip(right.sum() / max(some.sum(), 1e-9), LEAST, MOST))
+        if abs(trust - before) < CLOSE:
             break
+    images = np.bincount(labels, minlength=classes)
+    with np.errstate(invalid="ignore"):
+        of_label = np.bincount(labels, right, minlength=classes) / images
     seen = counts > 0
     pairs = Pairs(keys[seen], counts[seen], totals)
-    return Channel(each, sharpness, overall, pairs), value
+    return Channel(trust, sharpness, classes, pairs, of_label), value
 
 
 def _likeliest_sharpness(

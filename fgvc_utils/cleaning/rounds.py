@@ -136,7 +136,7 @@ def posterior_rounds(
                 kept,
                 started,
                 relabelled=int((verdict == "relabel").sum()),
-                trust=round(channel.overall, 3),
+                trust=round(channel.trust, 3),
                 sharpness=round(channel.sharpness, 2),
             )
         )

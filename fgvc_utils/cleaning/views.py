@@ -21,8 +21,7 @@ import numpy as np
 import pandas as pd
 from pydantic import Field, create_model
 
-from fgvc_utils.cleaning import channel as channels
-from fgvc_utils.cleaning.channel import Channel
+from fgvc_utils.cleaning.channel import Channel, estimate
 from fgvc_utils.cleaning.posterior import SparsePosterior
 from fgvc_utils.contest.parameters import NotNegative, Parameters
 from fgvc_utils.jobs.records import Job
@@ -191,13 +190,13 @@ def judged(case: Case) -> tuple[SparsePosterior, Channel]:
     columns = _columns(case)
     channel, found = case.channel, None
     if channel is None and cfg.trust and cfg.sharpness:
-        channel = channels.fixed(cfg.trust, cfg.sharpness, classes)
+        channel = Channel(cfg.trust, cfg.sharpness, classes)
     networks = NETWORKS.likelihood(case, columns)
     others = [view for view in views_in_use(cfg) if view is not NETWORKS]
     further = _evidence(case, columns, others)
     if channel is None:
         free = np.flatnonzero(case.known < 0)
-        channel, found = channels.estimate(
+        channel, found = estimate(
             labels[free],
             columns[free],
             lambda rows, power: networks[free[rows]] ** np.float32(power) * further[free[rows]],

@@ -16,7 +16,7 @@ from fgvc_utils.cleaning.fits import feature_jobs
 from fgvc_utils.cleaning.judging import judge_labels, once_more, only_of_their_class
 from fgvc_utils.cleaning.ledger import write_ledger
 from fgvc_utils.cleaning.params import CrossParams, NoiseParams, Round
-from fgvc_utils.cleaning.planting import planted_check
+from fgvc_utils.cleaning.planting import planted_check, planted_errors
 from fgvc_utils.cleaning.rounds import posterior_rounds, recut, write_targets
 from fgvc_utils.cleaning.verdicts import (
     apply,
@@ -164,7 +164,7 @@ def test_the_last_rounds_are_averaged(small, after_noise, monkeypatch):
 
 def test_planted_errors_are_found_and_the_share_of_wrong_labels_is_near(small, learnt):
     cross, none, result = learnt
-    figures, estimate = planted_check(cross, result, none)
+    figures, estimate = planted_check(planted_errors(cross, result, none), cross.cfg)
     assert estimate["recall"] > 0.9
     true_share = small.is_wrong.sum() / (~small.is_noise).sum()
     assert estimate["wrong_share"] == pytest.approx(true_share, abs=0.06)
