@@ -18,7 +18,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import minimize_scalar
 
 # Neither all labels are right nor none: evidence must be able to win.
 LEAST, MOST = 0.02, 0.998
@@ -223,6 +222,8 @@ def _likeliest_sharpness(
     trust: float | None,
 ) -> float:
     """The sharpness that makes the labels likeliest where all wrong ones are alike."""
+    from scipy.optimize import minimize_scalar
+
     rows = np.linspace(0, len(labels) - 1, min(len(labels), SAMPLE)).astype(int)
     few, own_label = columns[rows], labels[rows]
 
