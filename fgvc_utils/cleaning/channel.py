@@ -12,6 +12,7 @@ References
 Bootkrajang and Kabán, Label-noise robust logistic regression and its applications, 2012: a channel
 between true and given labels.
 Dempster, Laird and Rubin, Maximum likelihood from incomplete data via the EM algorithm, 1977.
+Guo et al., On calibration of modern neural networks, 2017: one power for all probabilities.
 """
 
 from collections.abc import Callable
@@ -27,6 +28,8 @@ SHARPNESSES = (0.5, 4.0)
 START, STEPS, CLOSE = 0.7, 100, 1e-4
 # So many images say as much of the sharpness as all of them.
 SAMPLE = 50_000
+# What an image that is believed to show a class beyond the columns counts.
+UNSEEN = 1e-3
 
 
 @dataclass(frozen=True)
@@ -111,8 +114,12 @@ def estimate(
     classes: int,
     trust: float | None = None,
     sharpness: float | None = None,
+    believed: np.ndarray | None = None,
 ) -> tuple[Channel, np.ndarray]:
     """The channel that makes the labels likely, and what it says of each image.
+
+    The sharpness is calibrated: with it the networks are as sure as they are right about the
+    classes that are believed so far.
 
     The trust is the mean posterior of the labels that the images came with, among the images that
     show a class. A pair of classes that images were taken for in the posteriors becomes likelier,
@@ -133,6 +140,9 @@ def estimate(
         The number of classes.
     trust, sharpness
         What is given and not estimated; wrong labels are then all alike where trust is given.
+    believed
+        The class that each image is believed to show, int (images,), -1 where none is; by default
+        its label.
 
     Returns
     -------
@@ -142,7 +152,9 @@ def estimate(
         float32 (images, width); a row adds up to 1.
     """
     if sharpness is None:
-        sharpness = _likeliest_sharpness(labels, columns, likelihood, classes, trust)
+        sharpness = _calibrated(
+            labels if believed is None else believed, columns, labels, likelihood
+        )
     shown = _shares(likelihood(np.arange(len(labels)), sharpness), columns, labels)
     if trust is not None:
         channel = Channel(trust, sharpness, classes)
@@ -214,32 +226,25 @@ def _expectation_maximisation(
     return Channel(trust, sharpness, classes, pairs, of_label), value
 
 
-def _likeliest_sharpness(
-    labels: np.ndarray,
+def _calibrated(
+    believed: np.ndarray,
     columns: np.ndarray,
+    labels: np.ndarray,
     likelihood: Callable[[np.ndarray, float], np.ndarray],
-    classes: int,
-    trust: float | None,
 ) -> float:
-    """The sharpness that makes the labels likeliest where all wrong ones are alike."""
+    """The sharpness by which the networks are as sure as they are right about what is believed."""
     from scipy.optimize import minimize_scalar
 
-    rows = np.linspace(0, len(labels) - 1, min(len(labels), SAMPLE)).astype(int)
+    judged = np.flatnonzero(believed >= 0)
+    rows = judged[np.linspace(0, len(judged) - 1, min(len(judged), SAMPLE)).astype(int)]
     few, own_label = columns[rows], labels[rows]
+    meant = few == believed[rows][:, None]
+    # The label stands in two columns, of which one counts.
+    meant[:, 1:] &= few[:, 1:] != own_label[:, None]
 
     def surprise(sharpness: float) -> float:
-        shown = _shares(likelihood(rows, sharpness), few, own_label)
-        own = shown[:, 0].astype(np.float64)
-        none = (shown * (few == classes)).sum(axis=1, dtype=np.float64) / classes
-        other = np.maximum(1 - own - none * classes, 0) / classes
-        found = START if trust is None else trust
-        for _ in range(STEPS if trust is None else 0):
-            total = np.maximum(found * own + (1 - found) * other + none, 1e-30)
-            before, found = found, (found * own / total).sum() / (1 - none / total).sum()
-            found = float(np.clip(found, LEAST, MOST))
-            if abs(found - before) < CLOSE:
-                break
-        return -float(np.log(found * own + (1 - found) * other + none + 1e-30).mean())
+        shown = (_shares(likelihood(rows, sharpness), few, own_label) * meant).sum(axis=1)
+        return -float(np.log(np.maximum(shown, UNSEEN)).mean())
 
     found = minimize_scalar(surprise, bounds=SHARPNESSES, method="bounded", options={"xatol": 0.02})
     return round(float(found.x), 2)

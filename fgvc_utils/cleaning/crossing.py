@@ -145,6 +145,7 @@ class Crossing:
         labels: np.ndarray,
         known: np.ndarray,
         channel: Channel | None = None,
+        believed: np.ndarray | None = None,
     ) -> Case:
         """What the views are asked about the images of some predictions.
 
@@ -154,12 +155,14 @@ class Crossing:
             Out-of-fold predictions, a row an image, judged under `labels`.
         labels, known
             As in `Case`, int (images,) in the order of the predictions.
-        channel
-            How far labels and networks are trusted, where that was found already.
+        channel, believed
+            As in `Case`, where they are known already.
         """
         groups = self.table.loc[predictions.image_ids, "group"].to_numpy()
         fold = self.fold.loc[predictions.image_ids].to_numpy()
-        return Case(self.cfg, predictions, labels, known, groups, fold, self.features, channel)
+        return Case(
+            self.cfg, predictions, labels, known, groups, fold, self.features, channel, believed
+        )
 
 
 def pull_back(

@@ -53,6 +53,9 @@ class Case:
         The jobs whose stores hold the images' features; none where whole networks are trained.
     channel
         How far labels and networks are trusted; None where that is to be found for these images.
+    believed
+        The class that each image was believed to show before these predictions, int (images,), -1
+        where none was; None where nothing is known but the labels.
     """
 
     cfg: "ViewParams"
@@ -63,6 +66,7 @@ class Case:
     fold: np.ndarray
     features: Sequence[Job]
     channel: Channel | None = None
+    believed: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -203,6 +207,7 @@ def judged(case: Case) -> tuple[SparsePosterior, Channel]:
             classes,
             cfg.trust or None,
             cfg.sharpness or None,
+            None if case.believed is None else case.believed[free],
         )
     values = channel.of(columns, labels)
     values *= networks ** np.float32(channel.sharpness) * further

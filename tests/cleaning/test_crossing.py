@@ -409,3 +409,58 @@ def test_a_further_network_is_a_name_or_has_its_own_weights_and_size(tmp_path):
     ):
         with pytest.raises(ParameterError, match="further_backbones"):
             CrossParams(**given, **(CROSS | {"further_backbones": [wrong]}))
+
+
+def test_a_round_takes_the_mean_of_its_cuts(small, after_noise, monkeypatch):
+    asked, none = judged_and_none(after_noise)
+    cross = small.cross(after_noise, asked, rule="posterior", cuts=2, posterior_rounds=0)
+    each, real = [], rounds.judged
+    monkeypatch.setattr(rounds, "judged", lambda case: each.append(real(case)) or each[-1])
+    nobody = pd.Series("", index=asked.index)
+    result = posterior_rounds(cross, tables.kept(after_noise), none, nobody)
+    assert len(each) == 2 and len(result.rounds) == 1
+    by_hand = posterior.mean([one for one, _ in each])
+    np.testing.assert_allclose(result.posterior.values, by_hand.values, rtol=1e-5)
+    assert not (recut(cross, 0, 0) == recut(cross, 0, 1)).all()
+    assert (each[0][0].values != each[1][0].values).any()
+
+
+def test_rounds_end_where_nothing_changes_any_more_and_say_so(small, after_noise):
+    asked, none = judged_and_none(after_noise)
+    nobody = pd.Series("", index=asked.index)
+    settings = {"rule": "posterior", "posterior_rounds": 6, "averaged_rounds": 2}
+    cross = small.cross(after_noise, asked, settled=0.05, **settings)
+    result = posterior_rounds(cross, tables.kept(after_noise), none, nobody)
+    changed = [row["changed"] for row in result.rounds]
+    assert len(changed) < 7 and changed[-1] < 0.05 and np.isnan(changed[0])
+    assert all(share >= 0.05 for share in changed[2:-1])
+    assert "the rounds have settled" in rounds.settled_text(result.rounds, 0.05)
+    assert "have not settled" in rounds.settled_text([{"changed": 0.2}], 0.05)
+    assert "says nothing" in rounds.settled_text(result.rounds[:1], 0.05)
+    assert (
+        rounds.settled_text([{"changed": 0.2}], 0.0)
+        == "The last round changed 20.0% of the verdicts."
+    )
+
+
+def test_what_is_estimated_is_in_the_ledger(small, after_noise):
+    asked, none = judged_and_none(after_noise)
+    nobody = pd.Series("", index=asked.index)
+    cross = small.cross(after_noise, asked, rule="posterior", trust=0.0, sharpness=0.0)
+    result = posterior_rounds(cross, tables.kept(after_noise), none, nobody)
+    right = 1 - small.is_wrong.sum() / (~small.is_noise).sum()
+    assert result.rounds[-1]["trust"] == pytest.approx(right, abs=0.05)
+    assert result.channel.trust == pytest.approx(result.rounds[-1]["trust"], abs=1e-3)
+
+
+def test_bars_by_planted_errors_catch_the_wrong_labels(small, after_noise):
+    asked, none = judged_and_none(after_noise)
+    changes = {"rule": "posterior", "bars": "planted", "trust": 0.0, "sharpness": 0.0}
+    cross = small.cross(after_noise, asked, **changes)
+    judgement = judge_labels(cross, none, pd.Series("", after_noise.index))
+    assert set(judgement.bars) == {"keep_bar", "relabel_bar"} and judgement.errors is not None
+    wrong = after_noise.loc[asked & small.is_wrong, "image_id"]
+    changed = judgement.verdict["verdict"] != "keep"
+    assert changed[wrong].mean() > 0.9 and changed.drop(wrong).mean() < 0.05
+    again = judge_labels(cross, none, pd.Series("", after_noise.index), judgement)
+    assert again.bars == judgement.bars and again.errors is judgement.errors
