@@ -24,8 +24,10 @@ import numpy as np
 import pandas as pd
 from pydantic import Field, create_model
 
+from fgvc_utils.cleaning import near_views
 from fgvc_utils.cleaning.posterior import SparsePosterior
-from fgvc_utils.contest.parameters import Parameters, Positive
+from fgvc_utils.cleaning.vectors import stored_vectors
+from fgvc_utils.contest.parameters import Count, NotNegative, Parameters, Positive
 from fgvc_utils.jobs.records import Job
 from fgvc_utils.jobs.reduction import Reduced
 
@@ -62,6 +64,16 @@ class Case:
     groups: np.ndarray
     fold: np.ndarray
     features: Sequence[Job]
+
+    @property
+    def classes(self) -> int:
+        """How many classes there are; as a class number it stands for "none of them"."""
+        return len(self.predictions.classes) - 1
+
+    @property
+    def taught(self) -> np.ndarray:
+        """The class that each image teaches: what is known, else its label; int (images,)."""
+        return np.where(self.known >= 0, self.known, self.labels)
 
 
 @dataclass(frozen=True)
@@ -110,11 +122,70 @@ def predicted(case: Case, columns: np.ndarray) -> np.ndarray:
     return np.concatenate([own.astype(np.float32), top.astype(np.float32)], axis=1)
 
 
+def neighbours(case: Case, columns: np.ndarray) -> np.ndarray:
+    """The nearest images in the features of all networks.
+
+    Each votes for its class, and what 01 left out as noise for none. An image has no vote on
+    itself or its copies, so nothing is learnt from its own label.
+    """
+    near = near_views.near_images(
+        case.features, case.predictions.image_ids, case.groups, case.cfg.neighbour_count
+    )
+    return near_views.votes(near, case.taught, columns, case.classes)
+
+
+def prototypes(case: Case, columns: np.ndarray) -> np.ndarray:
+    """The cosine to the mean of each class, of the images of other folds.
+
+    Images that are unlike their class count little for its mean. The likelihood is the softmax of
+    the cosines at the temperature that fits the labels best.
+    """
+    vectors = stored_vectors(case.features, case.predictions.image_ids, centred=True)
+    cosines = near_views.cosines_to_means(vectors, case.taught, case.fold, case.classes)
+    return near_views.calibrated(cosines, case.taught, columns, case.classes)
+
+
 VIEWS = (
     View(
         weight="sharpness",
         parameters={"sharpness": (Positive, ...)},
         likelihood=predicted,
+    ),
+    View(
+        weight="neighbour_votes",
+        parameters={
+            "neighbour_votes": (
+                Annotated[
+                    NotNegative,
+                    Field(description="posterior: power of the nearest images' votes; 0: off"),
+                ],
+                0.0,
+            ),
+            "neighbour_count": (
+                Annotated[
+                    Count, Field(description="posterior: how many of the nearest images vote")
+                ],
+                10,
+            ),
+        },
+        likelihood=neighbours,
+        needs_features=True,
+    ),
+    View(
+        weight="prototypes",
+        parameters={
+            "prototypes": (
+                Annotated[
+                    NotNegative,
+                    Field(
+                        description="posterior: power of the cosines to the classes' means; 0: off"
+                    ),
+                ],
+                0.0,
+            ),
+        },
+        likelihood=prototypes,
+        needs_features=True,
     ),
 )
 
