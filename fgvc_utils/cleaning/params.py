@@ -57,6 +57,7 @@ class NoiseParams(Shared, Features):
     id_column: str
     cache_side: Pixels
     copy_distance: Annotated[int, Field(ge=0, le=16)]
+    deep_copy_similarity: Share
     folds: Annotated[int, Field(ge=2)]
     threshold: Share
     normal_threshold: Share
