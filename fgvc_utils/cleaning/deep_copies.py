@@ -1,6 +1,6 @@
 """Near copies that hashes miss: images whose features are nearly the same, joined into groups."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import pandas as pd
@@ -10,8 +10,9 @@ from fgvc_utils.cleaning.vectors import Rows, in_blocks, stored_vectors
 from fgvc_utils.jobs.predictions import Store
 from fgvc_utils.jobs.records import Job
 
-# The share of near copies that is to be compared.
+# The share of near copies that is to be compared, and the fewest cells: a sample holds few of them.
 ENOUGH = 0.99
+FEWEST_CELLS = 4
 
 
 def with_deep_copies(table: pd.DataFrame, features: Job, least: float) -> pd.Series:
@@ -34,20 +35,37 @@ def with_deep_copies(table: pd.DataFrame, features: Job, least: float) -> pd.Ser
         The group of each row: the image_id of its first image, or that of the group it had where
         nothing was joined to it. With the table's index.
     """
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
     known = table["image_id"].isin(Store(features.store).image_ids)
     codes, names = pd.factorize(table["group"])
     vectors = stored_vectors([features], table.loc[known, "image_id"])
-    pairs = np.concatenate(
-        [np.zeros((2, 0), np.int64), *linked(vectors, codes[known.to_numpy()], least)], axis=1
-    )
-    graph = coo_array((np.ones(pairs.shape[1], bool), pairs), shape=(len(names), len(names)))
-    _, component = connected_components(graph, directed=False)
-    # The first group of each component, in the order of the table, gives all of them its name.
-    first = pd.Series(names).groupby(component).transform("first").to_numpy()
-    return pd.Series(first[codes], index=table.index, dtype=object, name="group")
+    first = joined(len(names), linked(vectors, codes[known.to_numpy()], least))
+    return pd.Series(np.asarray(names)[first[codes]], index=table.index, dtype=object, name="group")
+
+
+def joined(count: int, pairs: Iterable[np.ndarray]) -> np.ndarray:
+    """The first of all groups that each group is joined to, itself where it is joined to none.
+
+    Parameters
+    ----------
+    count
+        How many groups there are.
+    pairs
+        int (2, pairs) of group numbers.
+
+    Returns
+    -------
+    np.ndarray
+        int64 (groups,) of group numbers.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    places = np.concatenate([np.zeros((2, 0), np.int64), *pairs], axis=1)
+    graph = coo_array((np.ones(places.shape[1], bool), places), shape=(count, count))
+    components, component = connected_components(graph, directed=False)
+    first = np.full(components, count)
+    np.minimum.at(first, component, np.arange(count))
+    return first[component]
 
 
 def linked(
@@ -95,6 +113,7 @@ def _cells_enough(cells: Cells, vectors: Rows, least: float) -> int:
     one, other = np.concatenate(found, axis=1)
     apart = one != other
     number, share = cells.enough(one[apart], other[apart], ENOUGH)
+    number = min(max(number, FEWEST_CELLS), cells.nearest.shape[1])
     print(
         f"near copies among {len(vectors)} images: each is compared with {number} of {len(cells)} "
         f"cells, which hold {share:.1%} of the {apart.sum()} near copies of {len(sample)} images"
@@ -104,14 +123,6 @@ def _cells_enough(cells: Cells, vectors: Rows, least: float) -> int:
 
 def _spanning(pairs: np.ndarray) -> np.ndarray:
     """Fewer pairs that join the same: each number with the first of all that it is joined to."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
     numbers, places = np.unique(pairs, return_inverse=True)
-    places = places.reshape(pairs.shape)
-    ones = np.ones(places.shape[1], bool)
-    graph = coo_array((ones, places), shape=(len(numbers), len(numbers)))
-    count, component = connected_components(graph, directed=False)
-    first = np.full(count, len(numbers))
-    np.minimum.at(first, component, np.arange(len(numbers)))
-    return np.stack([numbers, numbers[first[component]]])
+    first = joined(len(numbers), [places.reshape(pairs.shape)])
+    return np.stack([numbers, numbers[first]])

@@ -12,6 +12,7 @@ from fgvc_utils.cleaning.search import Near, search
 from fgvc_utils.cleaning.vectors import UnitVectors, in_blocks, stored_vectors
 from fgvc_utils.jobs.predictions import BLOCK, INDEX
 from fgvc_utils.jobs.records import Job
+from fgvc_utils.jobs.reduction import Reduced
 
 # By how much a neighbour's cosine must be lower for its vote to count e times less.
 FADING = 0.2
@@ -20,6 +21,8 @@ IN_ADVANCE = 1.0
 # How often the members of a class are weighed anew, and the images a temperature is fitted to.
 WEIGHINGS = 3
 FITTED_TO = 4096
+# What a network leaves to a class at least: half precision rounds to nothing.
+LEAST_PROBABILITY = 1e-5
 
 
 def near_images(
@@ -227,6 +230,34 @@ def calibrated(
         together = np.concatenate([probability, none], axis=1)
         found[block] = np.take_along_axis(together, wanted, axis=1)
     return found
+
+
+def pooled(apart: Sequence[Reduced], columns: np.ndarray) -> np.ndarray:
+    """The geometric mean of the probabilities of several networks.
+
+    A class that one of them finds unlikely has little left, so they must agree on it.
+
+    Parameters
+    ----------
+    apart
+        The predictions of each network, of the same images.
+    columns
+        Class numbers, int32 (images, width).
+
+    Returns
+    -------
+    np.ndarray
+        float32 (images, width), 0 to 1.
+
+    References
+    ----------
+    Genest and Zidek, Combining probability distributions, 1986: the logarithmic opinion pool.
+    """
+    total = np.zeros(columns.shape, np.float32)
+    for each in apart:
+        own = np.stack([each.probability_of(column) for column in columns.T], axis=1)
+        total += np.log(np.maximum(own, LEAST_PROBABILITY), dtype=np.float32)
+    return np.exp(total / len(apart))
 
 
 def fitted_temperature(scores: np.ndarray, labels: np.ndarray) -> float:

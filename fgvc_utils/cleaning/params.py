@@ -132,6 +132,8 @@ class CrossParams(Shared, Features, ViewParams, DecisionParams):
         for view in views_in_use(self):
             if self.fit == "full" and view.needs_features:
                 raise ValueError(f"{view.weight} reads features, which fit: full has none of")
+            if problem := view.problem(self):
+                raise ValueError(problem)
         return self
 
 

@@ -18,6 +18,7 @@ symmetric noise channel.
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
@@ -26,8 +27,13 @@ from pydantic import Field, create_model
 
 from fgvc_utils.cleaning import near_views
 from fgvc_utils.cleaning.posterior import SparsePosterior
-from fgvc_utils.cleaning.vectors import stored_vectors
+from fgvc_utils.cleaning.texts import read_texts
+from fgvc_utils.cleaning.vectors import StoredRows, stored_vectors
+from fgvc_utils.contest.config import networks_of
+from fgvc_utils.contest.listing import inside
 from fgvc_utils.contest.parameters import Count, NotNegative, Parameters, Positive
+from fgvc_utils.contest.places import data_root
+from fgvc_utils.jobs.predictions import Store
 from fgvc_utils.jobs.records import Job
 from fgvc_utils.jobs.reduction import Reduced
 
@@ -55,6 +61,9 @@ class Case:
         other folds.
     features
         The jobs whose stores hold the images' features; none where whole networks are trained.
+    apart
+        Predictions of the images by each network alone, made as `predictions` were; none where no
+        view asks for them.
     """
 
     cfg: "ViewParams"
@@ -64,6 +73,7 @@ class Case:
     groups: np.ndarray
     fold: np.ndarray
     features: Sequence[Job]
+    apart: Sequence[Reduced] = ()
 
     @property
     def classes(self) -> int:
@@ -96,6 +106,8 @@ class View:
         Whether it reads `Case.features`.
     held_bytes
         Memory that it takes, in bytes for each value of a feature.
+    problem
+        Takes a stage's parameters; says what is wrong with those of the view, or nothing.
     """
 
     weight: str
@@ -103,6 +115,7 @@ class View:
     likelihood: Callable[[Case, np.ndarray], np.ndarray]
     needs_features: bool = False
     held_bytes: int = 0
+    problem: Callable[[Any], str] = lambda cfg: ""
 
     @property
     def caption(self) -> str:
@@ -145,6 +158,60 @@ def prototypes(case: Case, columns: np.ndarray) -> np.ndarray:
     return near_views.calibrated(cosines, case.taught, columns, case.classes)
 
 
+def networks_apart(case: Case, columns: np.ndarray) -> np.ndarray:
+    """The heads of each network alone, where they agree.
+
+    The head on the features of all networks may follow one of them; these were fitted apart, on
+    the same folds.
+    """
+    return near_views.pooled(case.apart, columns)
+
+
+def _lacks_networks(cfg: Any) -> str:
+    several = len({network.backbone for network in networks_of(cfg)}) > 1
+    return "" if several else "networks_apart needs more than one network; name further_backbones"
+
+
+def text_scores(case: Case, columns: np.ndarray) -> np.ndarray:
+    """The cosine to a text about each class, by a network that knows pictures and texts.
+
+    Nothing is learnt from the labels but one temperature, so a class that is mislabelled
+    throughout is seen as what it is.
+    """
+    features = _of_texts(case.cfg, case.features)
+    rows = StoredRows(Store(features.store), case.predictions.image_ids)
+    classes = case.predictions.classes[:-1]
+    texts = read_texts(text_place(case.cfg), classes, rows[np.arange(1)].shape[1])
+    return near_views.calibrated(texts.cosines_to(rows), case.taught, columns, case.classes)
+
+
+def text_place(cfg: Any) -> Path:
+    """Where the file of texts lies."""
+    return inside(data_root(cfg.data_root), cfg.text_file)
+
+
+def _of_texts(cfg: Any, features: Sequence[Job]) -> Job:
+    """The job whose features are compared with the texts."""
+    wanted = cfg.text_backbone or cfg.backbone
+    return next(job for job in features if job.backbone == wanted)
+
+
+def _lacks_texts(cfg: Any) -> str:
+    if not cfg.text_file:
+        return "text_scores needs text_file, a file of vectors of the classes' texts"
+    names = [network.backbone for network in networks_of(cfg)]
+    if cfg.text_backbone and cfg.text_backbone not in names:
+        return (
+            f"text_backbone {cfg.text_backbone!r} is neither backbone nor among further_backbones"
+        )
+    return ""
+
+
+def _power(text: str) -> Any:
+    """The type of a weight that is 0 where the view is off, with its help."""
+    return Annotated[NotNegative, Field(description=f"posterior: power of {text}; 0: off")]
+
+
 VIEWS = (
     View(
         weight="sharpness",
@@ -154,13 +221,7 @@ VIEWS = (
     View(
         weight="neighbour_votes",
         parameters={
-            "neighbour_votes": (
-                Annotated[
-                    NotNegative,
-                    Field(description="posterior: power of the nearest images' votes; 0: off"),
-                ],
-                0.0,
-            ),
+            "neighbour_votes": (_power("the nearest images' votes"), 0.0),
             "neighbour_count": (
                 Annotated[
                     Count, Field(description="posterior: how many of the nearest images vote")
@@ -173,19 +234,41 @@ VIEWS = (
     ),
     View(
         weight="prototypes",
-        parameters={
-            "prototypes": (
-                Annotated[
-                    NotNegative,
-                    Field(
-                        description="posterior: power of the cosines to the classes' means; 0: off"
-                    ),
-                ],
-                0.0,
-            ),
-        },
+        parameters={"prototypes": (_power("the cosines to the classes' means"), 0.0)},
         likelihood=prototypes,
         needs_features=True,
+    ),
+    View(
+        weight="networks_apart",
+        parameters={"networks_apart": (_power("what each network's own head finds"), 0.0)},
+        likelihood=networks_apart,
+        needs_features=True,
+        problem=_lacks_networks,
+    ),
+    View(
+        weight="text_scores",
+        parameters={
+            "text_scores": (_power("the cosines to texts about the classes"), 0.0),
+            "text_file": (
+                Annotated[
+                    str,
+                    Field(description="posterior: npz file of the classes' texts, in data_root"),
+                ],
+                "",
+            ),
+            "text_backbone": (
+                Annotated[
+                    str,
+                    Field(
+                        description="posterior: the network that knows the texts; empty: backbone"
+                    ),
+                ],
+                "",
+            ),
+        },
+        likelihood=text_scores,
+        needs_features=True,
+        problem=_lacks_texts,
     ),
 )
 

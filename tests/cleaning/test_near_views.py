@@ -8,10 +8,16 @@ import pytest
 from small_crossing import CROSS, SETTINGS, Small
 
 from fgvc_utils.cleaning import near_views, views
-from fgvc_utils.cleaning.params import CrossParams
+from fgvc_utils.cleaning.crossing import recipes_apart
+from fgvc_utils.cleaning.judging import judge_labels
+from fgvc_utils.cleaning.params import CrossParams, Round
+from fgvc_utils.cleaning.planting import planted_check
 from fgvc_utils.cleaning.search import Near
 from fgvc_utils.cleaning.vectors import UnitVectors, stored_vectors
+from fgvc_utils.cleaning.verdicts import judged_and_none
+from fgvc_utils.contest import tables
 from fgvc_utils.contest.parameters import ParameterError
+from fgvc_utils.jobs import predictions
 from fgvc_utils.jobs.reduction import Reduced
 
 CLASSES = 4
@@ -31,7 +37,7 @@ def case_of(small, **changes):
     table, count = small.table, len(small.table)
     names = ["ant", "bee", "cat", "dog", "none"]
     even = np.full((count, 5), 0.2, np.float16)
-    predictions = Reduced(
+    evenly = Reduced(
         pd.Index(table["image_id"], dtype=object),
         names,
         np.tile(np.arange(5, dtype=np.int32), (count, 1)),
@@ -43,9 +49,7 @@ def case_of(small, **changes):
     known = np.where(small.is_noise, CLASSES, -1)
     cfg = CrossParams(**SETTINGS | CROSS | {"outputs": "nowhere"} | changes)
     groups = table["image_id"].to_numpy()
-    return views.Case(
-        cfg, predictions, labels, known, groups, np.arange(count) % 3, [small.features]
-    )
+    return views.Case(cfg, evenly, labels, known, groups, np.arange(count) % 3, [small.features])
 
 
 def true_of(small):
@@ -176,3 +180,79 @@ def test_views_of_features_need_heads(changes):
     whole = {"fit": "full", "optimiser": "radam", "rounds": [{"optimiser": "radam"}]}
     with pytest.raises(ParameterError, match=f"{next(iter(changes))} reads features"):
         CrossParams(**SETTINGS | CROSS | whole | changes, outputs="nowhere")
+
+
+def test_networks_apart_must_agree():
+    names = ["ant", "bee", "cat", "none"]
+
+    def network(*top):
+        classes, shares = zip(*top, strict=True)
+        return Reduced(
+            pd.Index(["one"]),
+            names,
+            np.array([classes], np.int32),
+            np.array([shares], np.float16),
+            np.zeros(1, np.int32),
+            np.zeros(1, np.float16),
+        )
+
+    columns = np.array([[2, 0, 1, 3]], np.int32)
+    apart = [network((0, 0.5), (1, 0.25)), network((1, 0.5), (2, 0.5))]
+    found = near_views.pooled(apart, columns)
+    # The first leaves 0.25 to two classes, the second nothing to two.
+    least = near_views.LEAST_PROBABILITY
+    shares = [[0.125, 0.5], [0.5, least], [0.25, 0.5], [0.125, least]]
+    np.testing.assert_allclose(found[0], np.sqrt(np.prod(shares, axis=1)), rtol=1e-3)
+    np.testing.assert_allclose(near_views.pooled(apart[:1], columns)[0, 1], 0.5, rtol=1e-3)
+
+
+def second_network(small, folder):
+    """Another network's features of the same images: of them the first two clusters are one."""
+    rows = np.load(small.features.store / "shard-00000" / "features.npy").astype(np.float32)
+    true = true_of(small)
+    rows[true == 1] += rows[true == 0].mean(axis=0) - rows[true == 1].mean(axis=0)
+    ids = small.table["image_id"].tolist()
+    job = small.features.model_copy(update={"backbone": "second", "folder": str(folder)})
+    writer = predictions.ShardWriter(job.store, 0, ids)
+    for kind in ("features", "mirror"):
+        writer.write(kind, 0, rows.astype(np.float16))
+    writer.close()
+    predictions.finish_store(job.store, [], 1)
+    return job
+
+
+def test_each_network_alone_judges_in_the_rounds_and_in_the_planted_check(small, monkeypatch):
+    table = tables.leave_out(small.table, small.is_noise, "01_noise", "noise")
+    asked, none = judged_and_none(table)
+    given = {"rule": "posterior", "posterior_rounds": 1, "further_backbones": ["second"]}
+    cases, real = [], near_views.pooled
+    monkeypatch.setattr(
+        near_views, "pooled", lambda apart, columns: cases.append(apart) or real(apart, columns)
+    )
+    cross = small.cross(table, asked, **given, networks_apart=0.5)
+    cross.features.append(second_network(small, small.outputs / "second"))
+    judgement = judge_labels(cross, none, pd.Series("", table.index))
+    planted_check(cross, judgement.learnt, none)
+    sizes = [[len(one) for one in apart] for apart in cases]
+    assert sizes == [[144, 144]] * 3 + [[120, 120]]
+    # Fits of both networks and of each, in three folds, and no more names than fits.
+    folders = sorted(path.name for path in (small.outputs / "small" / "work" / "03_fine").iterdir())
+    assert "posterior-0-fold-0-drawn" in folders and "posterior-0-fold-0-second" in folders
+    drawn, second = cases[0]
+    true = true_of(small)[drawn.image_ids.astype(int)]
+    alike = true < 2
+    sure = [one.top_probabilities[alike, 0].astype(float).mean() for one in (drawn, second)]
+    assert sure[0] > sure[1] + 0.1
+    verdict, image = judgement.verdict, judgement.verdict.index
+    right = verdict["suggested"].to_numpy() == small.true[image].to_numpy()
+    assert right.mean() > 0.9
+
+
+def test_without_the_view_no_network_is_fitted_alone(small):
+    table = tables.leave_out(small.table, small.is_noise, "01_noise", "noise")
+    asked, none = judged_and_none(table)
+    cross = small.cross(table, asked, rule="posterior", posterior_rounds=1)
+    judge_labels(cross, none, pd.Series("", table.index))
+    assert cross.apart == []
+    by_rank = cross.cfg.model_copy(update={"rule": "rank", "networks_apart": 1.0})
+    assert recipes_apart(by_rank, Round()) == {}
