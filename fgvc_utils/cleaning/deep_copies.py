@@ -35,9 +35,10 @@ def with_deep_copies(table: pd.DataFrame, features: Job, least: float) -> pd.Ser
         The group of each row: the image_id of its first image, or that of the group it had where
         nothing was joined to it. With the table's index.
     """
-    known = table["image_id"].isin(Store(features.store).image_ids)
+    store = Store(features.store)
+    known = table["image_id"].isin(store.image_ids)
     codes, names = pd.factorize(table["group"])
-    vectors = stored_vectors([features], table.loc[known, "image_id"])
+    vectors = stored_vectors([store], table.loc[known, "image_id"])
     first = joined(len(names), linked(vectors, codes[known.to_numpy()], least))
     return pd.Series(np.asarray(names)[first[codes]], index=table.index, dtype=object, name="group")
 

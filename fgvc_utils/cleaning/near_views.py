@@ -5,12 +5,13 @@ Functions of arrays; the views that call them are entries of `views.VIEWS`.
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 
 from fgvc_utils.cleaning.search import Near, search
 from fgvc_utils.cleaning.vectors import UnitVectors, in_blocks, stored_vectors
-from fgvc_utils.jobs.predictions import BLOCK, INDEX
+from fgvc_utils.jobs.predictions import BLOCK, INDEX, Store
 from fgvc_utils.jobs.records import Job
 from fgvc_utils.jobs.reduction import Reduced
 
@@ -43,30 +44,18 @@ def near_images(
     count
         How many neighbours an image gets, fewer where there are not so many other images.
     """
-    written = tuple((str(job.store), (job.store / INDEX).stat().st_mtime_ns) for job in jobs)
+    stores = tuple((job.store, (job.store / INDEX).stat().st_mtime_ns) for job in jobs)
     count = min(count, len(image_ids) - 1)
-    return _near_images(written, tuple(image_ids), tuple(groups), count, _Unhashed(jobs))
-
-
-class _Unhashed:
-    """Jobs beside the arguments that tell one search from another."""
-
-    def __init__(self, jobs: Sequence[Job]) -> None:
-        self.jobs = jobs
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Unhashed)
-
-    def __hash__(self) -> int:
-        return 0
+    return _near_images(stores, tuple(image_ids), tuple(groups), count)
 
 
 # The rounds ask about one set of images, the planted check about another.
 @lru_cache(maxsize=2)
 def _near_images(
-    written: tuple, image_ids: tuple, groups: tuple, count: int, features: _Unhashed
+    stores: tuple[tuple[Path, int], ...], image_ids: tuple, groups: tuple, count: int
 ) -> Near:
-    vectors = stored_vectors(features.jobs, list(image_ids))
+    """The same by what tells one search from another: stores, each with the time of its writing."""
+    vectors = stored_vectors([Store(folder) for folder, _ in stores], list(image_ids))
     return search(vectors, np.array(groups, dtype=object), count)
 
 

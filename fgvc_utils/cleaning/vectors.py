@@ -6,7 +6,6 @@ from typing import Protocol
 import numpy as np
 
 from fgvc_utils.jobs.predictions import BLOCK, Store
-from fgvc_utils.jobs.records import Job
 
 
 class Rows(Protocol):
@@ -79,10 +78,10 @@ class UnitVectors:
 
 
 def stored_vectors(
-    jobs: Sequence[Job], image_ids: Sequence[str], centred: bool = False
+    stores: Sequence[Store], image_ids: Sequence[str], centred: bool = False
 ) -> UnitVectors:
-    """The features that some jobs stored of images, as unit vectors in the images' order."""
-    return UnitVectors([StoredRows(Store(job.store), image_ids) for job in jobs], centred)
+    """The features of images in the stores of some networks, as unit vectors in their order."""
+    return UnitVectors([StoredRows(store, image_ids) for store in stores], centred)
 
 
 def mean_row(rows: Rows) -> np.ndarray:

@@ -153,7 +153,8 @@ def prototypes(case: Case, columns: np.ndarray) -> np.ndarray:
     Images that are unlike their class count little for its mean. The likelihood is the softmax of
     the cosines at the temperature that fits the labels best.
     """
-    vectors = stored_vectors(case.features, case.predictions.image_ids, centred=True)
+    stores = [Store(job.store) for job in case.features]
+    vectors = stored_vectors(stores, case.predictions.image_ids, centred=True)
     cosines = near_views.cosines_to_means(vectors, case.taught, case.fold, case.classes)
     return near_views.calibrated(cosines, case.taught, columns, case.classes)
 

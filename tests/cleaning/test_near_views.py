@@ -110,7 +110,8 @@ def test_no_image_and_no_copy_of_it_votes_on_it(small):
 
 def test_a_class_mean_is_of_other_folds(small):
     case = case_of(small, prototypes=1.0)
-    vectors = stored_vectors(case.features, case.predictions.image_ids, centred=True)
+    stores = [predictions.Store(job.store) for job in case.features]
+    vectors = stored_vectors(stores, case.predictions.image_ids, centred=True)
     rows, other = np.arange(len(case.labels)), case.labels.copy()
     mine = case.fold == 1
     other[mine] = 3 - other[mine]
