@@ -76,8 +76,9 @@ def search(vectors: Rows, groups: np.ndarray, count: int, exact: int = EXACT) ->
         return _of_all_pairs(vectors[:], codes, count)
     cells = cut_cells(vectors)
     sample = sample_rows(len(vectors))
-    true = _nearest_of(vectors, sample, codes, count)
-    number, recall = cells.enough(np.repeat(sample, count), true.rows.ravel())
+    true = _nearest_of(vectors, sample, codes, count).rows.ravel()
+    one = np.repeat(sample, count)
+    number, recall = cells.enough(one[true >= 0], true[true >= 0])
     best = _Best(len(vectors), count)
     for members, chunks in cells.visits(number):
         block = vectors[members]
