@@ -1,10 +1,11 @@
 """The cleaning of 01 to 03 beside the original's loop, cleanlab's filters and the truth.
 
-`python benchmarks/cleaning.py [--contests demo grocery-web] [--seeds 0 1 2]` runs the kit's own
-rounds in this process, lets cleanlab judge the same out-of-fold probabilities, and scores what each
-keeps: precision, recall and F1 of flagging (a positive is an image whose `kind` is not ok, an
-image whose label is changed counts as flagged), recall by kind, the share of good images lost, and
-the test top-1 of one small model trained on what is kept, a logistic regression on frozen features.
+`python benchmarks/cleaning.py [--contests demo grocery-web] [--seeds 0 1 2] [--views
+neighbour_votes=1 prototypes=0.5]` runs the kit's own rounds in this process, lets cleanlab judge
+the same out-of-fold probabilities, and scores what each keeps: precision, recall and F1 of flagging
+(a positive is an image whose `kind` is not ok, an image whose label is changed counts as flagged),
+recall by kind, the share of good images lost, and the test top-1 of one small model trained on what
+is kept, a logistic regression on frozen features. `--views` sets parameters of 01 to 03.
 
 Truth scores, and it answers for the reviewer when an image is put before one; nothing else reads
 it. A seed of the demo draws another demo; on grocery-web it cuts other folds. Last line: JSON.
@@ -28,6 +29,7 @@ from fgvc_utils.cleaning import neighbours, noise, rules
 from fgvc_utils.cleaning import posterior as posteriors
 from fgvc_utils.cleaning.asking import review_order
 from fgvc_utils.cleaning.crossing import Crossing, pull_back, within
+from fgvc_utils.cleaning.deep_copies import with_deep_copies
 from fgvc_utils.cleaning.fits import feature_jobs
 from fgvc_utils.cleaning.params import CrossParams, NoiseParams, Round
 from fgvc_utils.cleaning.planting import planted_check, planted_errors
@@ -95,10 +97,13 @@ class Contest:
     frozen: Job
 
 
-def stage_parameters(name: str, outputs: Path, seed: int, data: Path) -> dict[str, Shared]:
+def stage_parameters(
+    name: str, outputs: Path, seed: int, data: Path, views: dict[str, str]
+) -> dict[str, Shared]:
     """The contest file's own parameters, with another seed and place for results.
 
-    What the demo's file saves for the time, networks and rounds, is as in the notebooks.
+    What the demo's file saves for the time, networks and rounds, is as in the notebooks. `views`
+    holds further parameters, each for the stages that have it.
     """
     steps = read_contest(PROJECT / "params" / f"{name}.yaml")
     # Only the demo has other images with another seed; the others share their features.
@@ -110,15 +115,20 @@ def stage_parameters(name: str, outputs: Path, seed: int, data: Path) -> dict[st
         usual = notebook_defaults(name)
         saved = {key: usual[key] for key in ("further_backbones", "max_rounds")}
         made[name] = made[name].model_copy(update=saved)
+    if strangers := set(views) - {*NoiseParams.model_fields, *CrossParams.model_fields}:
+        raise ValueError(f"--views: neither 01, 02 nor 03 has {', '.join(sorted(strangers))}")
+    for name in ("01_noise", "02_coarse", "03_fine"):
+        own = {key: value for key, value in views.items() if key in type(made[name]).model_fields}
+        made[name] = type(made[name])(**made[name].model_dump() | own)
     return made
 
 
-def prepare(name: str, seed: int, work: Path) -> Contest:
+def prepare(name: str, seed: int, work: Path, views: dict[str, str]) -> Contest:
     """Draw or find the images, compute their features, and run 01 without a human."""
     data = work / f"demo-{seed}" if name == "demo" else data_root(name)
     if name == "demo" and not data.is_dir():
         drawing.draw_demo(data, seed=seed)
-    cfg = stage_parameters(name, work, seed, data)
+    cfg = stage_parameters(name, work, seed, data, views)
     first, coarse, fine = cfg["01_noise"], cfg["02_coarse"], cfg["03_fine"]
     listed = listing.list_images(data, first.train, first.test)
     inventory = tables.by_image_id(
@@ -133,6 +143,8 @@ def prepare(name: str, seed: int, work: Path) -> Contest:
     frozen = feature_job(first, inventory)
     small = feature_job(first.model_copy(update={"size": 224}), inventory)
     in_this_process([*features, frozen, small], first, "features")
+    if first.deep_copy_similarity:
+        table["group"] = with_deep_copies(table, frozen[0], first.deep_copy_similarity)
     came = table.copy()
     truth = pd.read_csv(data / "truth/train.csv", dtype=str, keep_default_na=False)
     tests = pd.read_csv(data / "truth/test.csv", dtype=str, keep_default_na=False)
@@ -440,6 +452,9 @@ def arguments(description: str) -> argparse.Namespace:
     parser.add_argument("--contests", nargs="+", default=["demo", "grocery-web"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--work", type=Path, help="keep the work there, to go on later")
+    parser.add_argument(
+        "--views", nargs="+", default=[], type=lambda text: text.split("=", 1), help="name=value"
+    )
     return parser.parse_args()
 
 
@@ -451,7 +466,7 @@ def contests(given: argparse.Namespace) -> Iterator[Contest]:
         for name in given.contests:
             for seed in given.seeds:
                 started = time.monotonic()
-                yield prepare(name, seed, work)
+                yield prepare(name, seed, work, dict(given.views))
                 print(f"{name}, seed {seed}: {time.monotonic() - started:.0f} s", flush=True)
 
 

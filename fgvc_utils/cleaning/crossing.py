@@ -17,6 +17,8 @@ from fgvc_utils.cleaning.fits import cleaning_job
 from fgvc_utils.cleaning.ledger import ledger_row
 from fgvc_utils.cleaning.params import CrossParams, Round
 from fgvc_utils.cleaning.views import Case
+from fgvc_utils.contest.config import networks_of
+from fgvc_utils.contest.places import as_folder_name
 from fgvc_utils.contest.tables import classes_of
 from fgvc_utils.jobs.predictions import Store
 from fgvc_utils.jobs.records import Job
@@ -49,6 +51,9 @@ class Crossing:
         Carries jobs out; by default it launches them.
     top
         How many of the largest probabilities of an image are kept.
+    apart
+        The predictions of each network alone that belong to the latest ones, where a view asks for
+        them.
     """
 
     cfg: CrossParams
@@ -60,6 +65,7 @@ class Crossing:
     features: list[Job] = field(default_factory=list)
     run: Callable[[list[Rows], CrossParams, str], None] = run_jobs
     top: int = TOP
+    apart: list[Reduced] = field(default_factory=list)
 
     def judge(
         self,
@@ -111,33 +117,39 @@ class Crossing:
             pieces = [
                 (f"-fold-{k}", fit & (self.fold != k), predict & (self.fold == k)) for k in numbers
             ]
-        jobs = [
-            (
-                cleaning_job(
-                    self.cfg,
-                    self.name,
-                    name + suffix,
-                    list(classes or classes_of(self.table)),
-                    self.features,
-                    recipe=recipe,
-                    teacher=teacher,
-                    seed=self.cfg.seed + recipe.seed,
-                    reduce_to=self.top,
-                ),
-                job_rows(
-                    self.inventory,
-                    target=target,
-                    label=self.table["label"] if label is None else label,
-                    fit=learnt_from,
-                    predict=judged,
-                ),
-            )
-            for suffix, learnt_from, judged in pieces
+        parts = [
+            [
+                (
+                    cleaning_job(
+                        self.cfg,
+                        self.name,
+                        name + suffix + alone,
+                        list(classes or classes_of(self.table)),
+                        self.features,
+                        recipe=each,
+                        teacher=teacher,
+                        seed=self.cfg.seed + recipe.seed,
+                        reduce_to=self.top,
+                    ),
+                    job_rows(
+                        self.inventory,
+                        target=target,
+                        label=self.table["label"] if label is None else label,
+                        fit=learnt_from,
+                        predict=judged,
+                    ),
+                )
+                for suffix, learnt_from, judged in pieces
+            ]
+            for alone, each in [("", recipe), *recipes_apart(self.cfg, recipe).items()]
         ]
-        self.run(jobs, self.cfg, self.name)
+        self.run([job for part in parts for job in part], self.cfg, self.name)
         judged = pd.concat([each[each].index.to_series() for _, _, each in pieces])
         image_ids = self.table["image_id"][self.table["image_id"].isin(judged)]
-        return read_reduced([Store(job.store) for job, _ in jobs], image_ids)
+        together, *self.apart = [
+            read_reduced([Store(job.store) for job, _ in part], image_ids) for part in parts
+        ]
+        return together
 
     def case(
         self,
@@ -160,9 +172,30 @@ class Crossing:
         """
         groups = self.table.loc[predictions.image_ids, "group"].to_numpy()
         fold = self.fold.loc[predictions.image_ids].to_numpy()
+        apart = [alone.of(predictions.image_ids) for alone in self.apart]
         return Case(
-            self.cfg, predictions, labels, known, groups, fold, self.features, channel, believed
+            self.cfg,
+            predictions,
+            labels,
+            known,
+            groups,
+            fold,
+            self.features,
+            apart,
+            channel,
+            believed,
         )
+
+
+def recipes_apart(cfg: CrossParams, recipe: Round) -> dict[str, Round]:
+    """A recipe for each network alone, by the end of its jobs' names; none where no view asks."""
+    if cfg.rule != "posterior" or not cfg.networks_apart:
+        return {}
+    names = {network.backbone for network in networks_of(cfg)}
+    return {
+        f"-{as_folder_name(name)}": recipe.model_copy(update={"backbones": [name]})
+        for name in sorted(names)
+    }
 
 
 def pull_back(

@@ -3,13 +3,14 @@
 import numpy as np
 import pandas as pd
 
-# Rows whose similarities are computed at once, and the most similarities, which bound the memory.
-BLOCK = 2048
-SIMILARITIES = 2**26
+from fgvc_utils.cleaning.search import search
+from fgvc_utils.cleaning.vectors import UnitVectors
 
 
 def nearest(features: np.ndarray, groups: np.ndarray, count: int) -> np.ndarray:
     """The nearest images of each image by cosine similarity, copies of itself left out.
+
+    Of many images the true neighbours are found but for a share that is printed; see `search`.
 
     Parameters
     ----------
@@ -30,21 +31,7 @@ def nearest(features: np.ndarray, groups: np.ndarray, count: int) -> np.ndarray:
     ValueError
         There are not more images than neighbours.
     """
-    if count >= len(features):
-        raise ValueError(f"neighbours {count} needs more than {len(features)} images; lower it")
-    unit = features.astype(np.float32)
-    unit /= np.maximum(np.linalg.norm(unit, axis=1, keepdims=True), 1e-12)
-    codes = pd.factorize(groups)[0]
-    found = []
-    rows = max(1, min(BLOCK, SIMILARITIES // len(unit)))
-    for start in range(0, len(unit), rows):
-        block = slice(start, start + rows)
-        likeness = unit[block] @ unit.T
-        likeness[codes[block][:, None] == codes[None, :]] = -np.inf
-        top = np.argpartition(-likeness, count - 1, axis=1)[:, :count]
-        order = np.argsort(-np.take_along_axis(likeness, top, axis=1), axis=1, kind="stable")
-        found.append(np.take_along_axis(top, order, axis=1))
-    return np.concatenate(found)
+    return search(UnitVectors([features]), groups, count).rows
 
 
 def label_disorder(neighbours: np.ndarray, labels: np.ndarray) -> np.ndarray:

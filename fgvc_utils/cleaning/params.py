@@ -57,6 +57,7 @@ class NoiseParams(Shared, Features):
     id_column: str
     cache_side: Pixels
     copy_distance: Annotated[int, Field(ge=0, le=16)]
+    deep_copy_similarity: Share
     folds: Annotated[int, Field(ge=2)]
     threshold: Share
     normal_threshold: Share
@@ -133,6 +134,8 @@ class CrossParams(Shared, Features, ViewParams, DecisionParams):
         for view in views_in_use(self):
             if self.fit == "full" and view.needs_features:
                 raise ValueError(f"{view.weight} reads features, which fit: full has none of")
+            if problem := view.problem(self):
+                raise ValueError(problem)
         return self
 
 

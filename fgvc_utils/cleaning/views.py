@@ -15,15 +15,23 @@ How far a label is trusted, and the networks, is a setting or estimated: see `ch
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
 from pydantic import Field, create_model
 
+from fgvc_utils.cleaning import near_views
 from fgvc_utils.cleaning.channel import Channel, estimate
 from fgvc_utils.cleaning.posterior import SparsePosterior
-from fgvc_utils.contest.parameters import NotNegative, Parameters
+from fgvc_utils.cleaning.texts import read_texts
+from fgvc_utils.cleaning.vectors import StoredRows, stored_vectors
+from fgvc_utils.contest.config import networks_of
+from fgvc_utils.contest.listing import inside
+from fgvc_utils.contest.parameters import Count, NotNegative, Parameters
+from fgvc_utils.contest.places import data_root
+from fgvc_utils.jobs.predictions import Store
 from fgvc_utils.jobs.records import Job
 from fgvc_utils.jobs.reduction import Reduced
 
@@ -51,6 +59,9 @@ class Case:
         other folds.
     features
         The jobs whose stores hold the images' features; none where whole networks are trained.
+    apart
+        Predictions of the images by each network alone, made as `predictions` were; none where no
+        view asks for them.
     channel
         How far labels and networks are trusted; None where that is to be found for these images.
     believed
@@ -65,8 +76,19 @@ class Case:
     groups: np.ndarray
     fold: np.ndarray
     features: Sequence[Job]
+    apart: Sequence[Reduced] = ()
     channel: Channel | None = None
     believed: np.ndarray | None = None
+
+    @property
+    def classes(self) -> int:
+        """How many classes there are; as a class number it stands for "none of them"."""
+        return len(self.predictions.classes) - 1
+
+    @property
+    def taught(self) -> np.ndarray:
+        """The class that each image teaches: what is known, else its label; int (images,)."""
+        return np.where(self.known >= 0, self.known, self.labels)
 
 
 @dataclass(frozen=True)
@@ -90,6 +112,8 @@ class View:
         Whether it reads `Case.features`.
     held_bytes
         Memory that it takes, in bytes for each value of a feature.
+    problem
+        Takes a stage's parameters; says what is wrong with those of the view, or nothing.
     """
 
     weight: str
@@ -97,6 +121,7 @@ class View:
     likelihood: Callable[[Case, np.ndarray], np.ndarray]
     needs_features: bool = False
     held_bytes: int = 0
+    problem: Callable[[Any], str] = lambda cfg: ""
 
     @property
     def caption(self) -> str:
@@ -116,12 +141,144 @@ def predicted(case: Case, columns: np.ndarray) -> np.ndarray:
     return np.concatenate([own.astype(np.float32), top.astype(np.float32)], axis=1)
 
 
+def neighbours(case: Case, columns: np.ndarray) -> np.ndarray:
+    """The nearest images in the features of all networks.
+
+    Each votes for its class, and what 01 left out as noise for none. An image has no vote on
+    itself or its copies, so nothing is learnt from its own label.
+    """
+    near = near_views.near_images(
+        case.features, case.predictions.image_ids, case.groups, case.cfg.neighbour_count
+    )
+    return near_views.votes(near, case.taught, columns, case.classes)
+
+
+def prototypes(case: Case, columns: np.ndarray) -> np.ndarray:
+    """The cosine to the mean of each class, of the images of other folds.
+
+    Images that are unlike their class count little for its mean. The likelihood is the softmax of
+    the cosines at the temperature that fits the labels best.
+    """
+    stores = [Store(job.store) for job in case.features]
+    vectors = stored_vectors(stores, case.predictions.image_ids, centred=True)
+    cosines = near_views.cosines_to_means(vectors, case.taught, case.fold, case.classes)
+    return near_views.calibrated(cosines, case.taught, columns, case.classes)
+
+
+def networks_apart(case: Case, columns: np.ndarray) -> np.ndarray:
+    """The heads of each network alone, where they agree.
+
+    The head on the features of all networks may follow one of them; these were fitted apart, on
+    the same folds.
+    """
+    return near_views.pooled(case.apart, columns)
+
+
+def _lacks_networks(cfg: Any) -> str:
+    several = len({network.backbone for network in networks_of(cfg)}) > 1
+    return "" if several else "networks_apart needs more than one network; name further_backbones"
+
+
+def text_scores(case: Case, columns: np.ndarray) -> np.ndarray:
+    """The cosine to a text about each class, by a network that knows pictures and texts.
+
+    Nothing is learnt from the labels but one temperature, so a class that is mislabelled
+    throughout is seen as what it is.
+    """
+    features = _of_texts(case.cfg, case.features)
+    rows = StoredRows(Store(features.store), case.predictions.image_ids)
+    classes = case.predictions.classes[:-1]
+    texts = read_texts(text_place(case.cfg), classes, rows[np.arange(1)].shape[1])
+    return near_views.calibrated(texts.cosines_to(rows), case.taught, columns, case.classes)
+
+
+def text_place(cfg: Any) -> Path:
+    """Where the file of texts lies."""
+    return inside(data_root(cfg.data_root), cfg.text_file)
+
+
+def _of_texts(cfg: Any, features: Sequence[Job]) -> Job:
+    """The job whose features are compared with the texts."""
+    wanted = cfg.text_backbone or cfg.backbone
+    return next(job for job in features if job.backbone == wanted)
+
+
+def _lacks_texts(cfg: Any) -> str:
+    if not cfg.text_file:
+        return "text_scores needs text_file, a file of vectors of the classes' texts"
+    names = [network.backbone for network in networks_of(cfg)]
+    if cfg.text_backbone and cfg.text_backbone not in names:
+        return (
+            f"text_backbone {cfg.text_backbone!r} is neither backbone nor among further_backbones"
+        )
+    return ""
+
+
+def _power(text: str) -> Any:
+    """The type of a weight that is 0 where the view is off, with its help."""
+    return Annotated[NotNegative, Field(description=f"posterior: power of {text}; 0: off")]
+
+
 NETWORKS = View(
     weight="sharpness",
     parameters={"sharpness": (NotNegative, ...)},
     likelihood=predicted,
 )
-VIEWS = (NETWORKS,)
+VIEWS = (
+    NETWORKS,
+    View(
+        weight="neighbour_votes",
+        parameters={
+            "neighbour_votes": (_power("the nearest images' votes"), 0.0),
+            "neighbour_count": (
+                Annotated[
+                    Count, Field(description="posterior: how many of the nearest images vote")
+                ],
+                10,
+            ),
+        },
+        likelihood=neighbours,
+        needs_features=True,
+    ),
+    View(
+        weight="prototypes",
+        parameters={"prototypes": (_power("the cosines to the classes' means"), 0.0)},
+        likelihood=prototypes,
+        needs_features=True,
+    ),
+    View(
+        weight="networks_apart",
+        parameters={"networks_apart": (_power("what each network's own head finds"), 0.0)},
+        likelihood=networks_apart,
+        needs_features=True,
+        problem=_lacks_networks,
+    ),
+    View(
+        weight="text_scores",
+        parameters={
+            "text_scores": (_power("the cosines to texts about the classes"), 0.0),
+            "text_file": (
+                Annotated[
+                    str,
+                    Field(description="posterior: npz file of the classes' texts, in data_root"),
+                ],
+                "",
+            ),
+            "text_backbone": (
+                Annotated[
+                    str,
+                    Field(
+                        description="posterior: the network that knows the texts; empty: backbone"
+                    ),
+                ],
+                "",
+            ),
+        },
+        likelihood=text_scores,
+        needs_features=True,
+        problem=_lacks_texts,
+    ),
+)
 
 
 class _LabelParams(Parameters):

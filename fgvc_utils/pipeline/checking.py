@@ -25,6 +25,7 @@ from fgvc_utils.pipeline.checks.networks import (
 from fgvc_utils.pipeline.checks.room import check_memory, check_room, check_shared_memory
 from fgvc_utils.pipeline.checks.stages import check_journals, check_made_before
 from fgvc_utils.pipeline.checks.submission import check_prior, check_submission
+from fgvc_utils.pipeline.checks.texts import check_texts
 
 
 def check(steps: Sequence[Any], sample_seconds: float = SAMPLE_SECONDS) -> Findings:
@@ -57,6 +58,7 @@ def check(steps: Sequence[Any], sample_seconds: float = SAMPLE_SECONDS) -> Findi
         check_journals,
         check_submission,
         check_prior,
+        check_texts,
         check_room,
         check_memory,
         check_shared_memory,

@@ -131,6 +131,7 @@ STAGES: dict[str, Stage] = {
         table="01_noise",
         journals=("02_coarse",),
         decides_on="images",
+        file_parameters=("text_file",),
     ),
     "03_fine": Stage(
         CrossParams,
@@ -139,6 +140,7 @@ STAGES: dict[str, Stage] = {
         table="02_coarse",
         journals=("03_fine",),
         decides_on="images",
+        file_parameters=("text_file",),
     ),
     "04_lowq": Stage(
         LowQualityParams,

@@ -5,12 +5,12 @@ import pandas as pd
 import pytest
 from scipy.stats import entropy
 
-from fgvc_utils.cleaning import audit, neighbours, rules
+from fgvc_utils.cleaning import audit, neighbours, rules, search
 from fgvc_utils.contest import tables
 
 
 def test_nearest_is_brute_force_without_copies(monkeypatch):
-    monkeypatch.setattr(neighbours, "BLOCK", 7)
+    monkeypatch.setattr(search, "BLOCK", 7)
     random = np.random.default_rng(0)
     features, groups = random.normal(size=(40, 6)), random.integers(0, 25, 40).astype(str)
     unit = features / np.linalg.norm(features, axis=1, keepdims=True)

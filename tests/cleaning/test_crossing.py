@@ -320,7 +320,8 @@ def test_the_noise_model_learns_from_fewer_picks_than_a_batch(small):
     params = {
         "train": "train", "test": "test", "path_column": "path", "label_column": "label",
         "id_column": "", "cache_side": 64, "folds": 3, "threshold": 0.9, "normal_threshold": 0.1,
-        "max_rounds": 3, "stop_share": 0.001, "copy_distance": 6, "bootstrap_least": 20,
+        "max_rounds": 3, "stop_share": 0.001, "copy_distance": 6, "deep_copy_similarity": 0.0,
+        "bootstrap_least": 20,
         "noise_agreement": 0.5,
         "propose_noise": 0.2, "propose_normal": 0.4,
         "neighbours": 5, "audit_looks": 9, "audit_bound": 0.01, "require_review": False,

@@ -110,11 +110,10 @@ def test_a_views_likelihood_counts_to_the_power_of_its_weight(small, neighbours)
 
 
 def test_what_the_notebook_shows_of_the_views(neighbours):
-    cfg = SimpleNamespace(trust=0.2, sharpness=1.5, nearest_weight=0.5)
+    cfg = Weighed(**SETTINGS | CROSS, outputs="nowhere", nearest_weight=0.5)
     assert views.described(cfg)["parameter"].tolist() == ["trust", "sharpness", "nearest_weight"]
     assert views.described(cfg).index[-1] == "The labels of the nearest images"
-    cfg.nearest_weight = 0.0
-    assert len(views.described(cfg)) == 2
+    assert len(views.described(cfg.model_copy(update={"nearest_weight": 0.0}))) == 2
 
 
 def test_a_view_that_reads_features_needs_heads(neighbours):

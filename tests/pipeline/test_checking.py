@@ -8,6 +8,7 @@ import time
 import unicodedata
 from collections import namedtuple
 
+import numpy as np
 import pandas as pd
 import psutil
 import pytest
@@ -414,6 +415,26 @@ def test_a_journal_of_another_contest_or_that_is_none_is_an_error(found, tmp_pat
     journal.path.unlink()
     Journal(journal.path.with_name("04_lowq.csv")).append("gnu", "drop", reviewer="a")
     only(found().errors, "decides on the class 'gnu'")
+
+
+# The texts of the cleaning.
+
+
+def test_texts_that_do_not_fit_are_an_error(found, root, tmp_path):
+    given = {"s03_fine": {"text_scores": 0.5, "text_file": "texts.npz"}}
+    only(found(**given).errors, "03_fine", "texts.npz is not there", "text_tower makes such a file")
+    vectors = np.ones((3, 1280), np.float32)
+    np.savez(root / "texts.npz", names=np.array(["ant", "bee", "gnu"]), vectors=vectors)
+    only(found(**given).errors, "texts.npz lacks 1 of 3 classes: cat")
+    np.savez(root / "texts.npz", names=np.array(CLASSES), vectors=vectors[:, :512])
+    only(found(**given).errors, "vectors of 512 values", "text_backbone has 1280", "projection")
+    np.savez(root / "texts.npz", names=np.array(CLASSES), vectors=vectors)
+    assert found(**given).errors == []
+    np.savez(tmp_path / "elsewhere.npz", names=np.array(CLASSES), vectors=vectors)
+    elsewhere = {"s03_fine": {"text_scores": 0.5, "text_file": str(tmp_path / "elsewhere.npz")}}
+    only(found(**elsewhere).errors, "outside the data root")
+    off = {"s03_fine": {"text_file": "gone.npz"}}
+    assert found(**off).errors == []
 
 
 # The submission.

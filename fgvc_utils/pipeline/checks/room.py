@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import psutil
 
+from fgvc_utils.cleaning.search import EXACT
 from fgvc_utils.cleaning.views import held_bytes
 from fgvc_utils.core import shared_memory
 from fgvc_utils.core.files import SPARE_BYTES, in_gigabytes, nearest_existing
@@ -122,9 +123,10 @@ def memory_needed(contest: Contest) -> dict[str, int]:
             held = 0 if is_probe(step.cfg) else held_bytes(step.cfg)
             needed[step.name] = max(fitting, total * width * held)
         if hasattr(step.cfg, "neighbours"):
-            # All features of the first network, in half precision and in full.
+            # All features of the first network in half precision, those that are compared in full.
             first = feature_width(step.cfg.backbone)
-            needed[step.name] = max(needed.get(step.name, 0), total * first * (2 + 4))
+            compared = min(total, EXACT) * first * 4
+            needed[step.name] = max(needed.get(step.name, 0), total * first * 2 + compared)
         if STAGES[step.stage].makes == "submission":
             # Scores, and their copy while they are balanced.
             needed[step.name] = 2 * 4 * test * len(contest.classes)
