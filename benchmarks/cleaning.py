@@ -1,11 +1,11 @@
 """The cleaning of 01 to 03 beside the original's loop, cleanlab's filters and the truth.
 
-`python benchmarks/cleaning.py [--contests demo grocery-web] [--seeds 0 1 2] [--views
+`python benchmarks/cleaning.py [--contests demo grocery-web] [--seeds 0 1 2] [--set
 neighbour_votes=1 prototypes=0.5]` runs the kit's own rounds in this process, lets cleanlab judge
 the same out-of-fold probabilities, and scores what each keeps: precision, recall and F1 of flagging
 (a positive is an image whose `kind` is not ok, an image whose label is changed counts as flagged),
 recall by kind, the share of good images lost, and the test top-1 of one small model trained on what
-is kept, a logistic regression on frozen features. `--views` sets parameters of 01 to 03.
+is kept, a logistic regression on frozen features. `--set` sets parameters of 01 to 03.
 
 Truth scores, and it answers for the reviewer when an image is put before one; nothing else reads
 it. A seed of the demo draws another demo; on grocery-web it cuts other folds. Last line: JSON.
@@ -31,6 +31,7 @@ from fgvc_utils.cleaning.asking import review_order
 from fgvc_utils.cleaning.crossing import Crossing, pull_back, within
 from fgvc_utils.cleaning.deep_copies import with_deep_copies
 from fgvc_utils.cleaning.fits import feature_jobs
+from fgvc_utils.cleaning.judging import chosen_bars
 from fgvc_utils.cleaning.params import CrossParams, NoiseParams, Round
 from fgvc_utils.cleaning.planting import planted_check, planted_errors
 from fgvc_utils.cleaning.rounds import Posteriors, posterior_rounds
@@ -116,7 +117,7 @@ def stage_parameters(
         saved = {key: usual[key] for key in ("further_backbones", "max_rounds")}
         made[name] = made[name].model_copy(update=saved)
     if strangers := set(views) - {*NoiseParams.model_fields, *CrossParams.model_fields}:
-        raise ValueError(f"--views: neither 01, 02 nor 03 has {', '.join(sorted(strangers))}")
+        raise ValueError(f"--set: neither 01, 02 nor 03 has {', '.join(sorted(strangers))}")
     for name in ("01_noise", "02_coarse", "03_fine"):
         own = {key: value for key, value in views.items() if key in type(made[name]).model_fields}
         made[name] = type(made[name])(**made[name].model_dump() | own)
@@ -217,7 +218,10 @@ def posterior_stage(
     asked, none = judged_and_none(table)
     cross = crossing_of(contest, contest.fine, name, table, asked)
     learnt = posterior_rounds(cross, tables.kept(table), none, known)
-    decided = decisions(cross, learnt)
+    cfg = contest.fine
+    if cfg.bars == "planted":
+        cfg = cfg.model_copy(update=chosen_bars(planted_errors(cross, learnt, none)))
+    decided = decisions(cross, learnt, cfg)
     return apply(table, decided, name, contest.fine.relabel), decided, cross, learnt, none
 
 
@@ -358,15 +362,21 @@ def run_contest(contest: Contest) -> list[dict]:
     return rows
 
 
-def on_right_labels(contest: Contest) -> dict:
-    """The share of images left out or relabelled where every label is right, by 01 and by 01 to 03.
-
-    The data set is the part that truth calls ok; the test images stay as they are.
-    """
+def right_part(contest: Contest) -> Contest:
+    """The part of a contest that truth calls ok; the test images stay as they are."""
     kind = contest.truth["kind"].reindex(contest.came["path"]).to_numpy()
     right = (contest.came["split"] == "test").to_numpy() | (kind == "ok")
     came = contest.came[right]
-    part = replace(contest, inventory=contest.inventory.loc[came["image_id"]], came=came)
+    inventory = contest.inventory.loc[came["image_id"]]
+    return replace(contest, inventory=inventory, came=came, table=came)
+
+
+def on_right_labels(contest: Contest) -> dict:
+    """The share of images left out or relabelled where every label is right, by 01 and by 01 to 03.
+
+    See `right_part`.
+    """
+    part = right_part(contest)
     part.table = without_noise(part, part.came)
     coarse, _ = rank_stage(part, part.coarse, "clean_02", part.table)
     by_rank, _ = rank_stage(part, part.fine, "clean_03", coarse)
@@ -453,7 +463,7 @@ def arguments(description: str) -> argparse.Namespace:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--work", type=Path, help="keep the work there, to go on later")
     parser.add_argument(
-        "--views", nargs="+", default=[], type=lambda text: text.split("=", 1), help="name=value"
+        "--set", nargs="+", default=[], type=lambda text: text.split("=", 1), help="name=value"
     )
     return parser.parse_args()
 
@@ -466,7 +476,7 @@ def contests(given: argparse.Namespace) -> Iterator[Contest]:
         for name in given.contests:
             for seed in given.seeds:
                 started = time.monotonic()
-                yield prepare(name, seed, work, dict(given.views))
+                yield prepare(name, seed, work, dict(given.set))
                 print(f"{name}, seed {seed}: {time.monotonic() - started:.0f} s", flush=True)
 
 
