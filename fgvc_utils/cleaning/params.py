@@ -19,11 +19,20 @@ from fgvc_utils.contest.parameters import (
     CountOrZero,
     NetworkName,
     NotNegative,
+    Parameters,
     Pixels,
     Positive,
     Ratio,
     Share,
 )
+
+
+class Looks(Parameters):
+    """What a look in a gallery of images counts for."""
+
+    decide_copies: bool = Field(
+        default=False, description="a decision on an image counts for its copies too"
+    )
 
 
 class Features(Network):
@@ -47,7 +56,7 @@ class Features(Network):
         return self
 
 
-class NoiseParams(Shared, Features):
+class NoiseParams(Shared, Features, Looks):
     """01_noise."""
 
     train: str
@@ -96,7 +105,7 @@ class Round(BaseModel):
         return ", ".join(parts)
 
 
-class CrossParams(Shared, Features, ViewParams, DecisionParams):
+class CrossParams(Shared, Features, ViewParams, DecisionParams, Looks):
     """02_coarse and 03_fine."""
 
     further_backbones: list[NetworkName | FurtherNetwork]

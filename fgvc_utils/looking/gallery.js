@@ -209,15 +209,16 @@ function render({ model, el }) {
     tile.setAttribute("aria-selected", String(picked.has(place) || place === cursor));
     const sent = known.get(place);
     if (!sent || !tile.querySelector(".fgvc-mark")) return;
-    const { decision, label, disputed } = sent.now;
+    const { decision, label, disputed, follows } = sent.now;
     tile.classList.toggle("fgvc-decided", decision !== "");
     tile.classList.toggle("fgvc-disputed", disputed !== "");
     const colour = decision ? (colours.get(decision) ?? "#888") : disputed ? "#b00020" : "";
     tile.style.setProperty("--fgvc-colour", colour);
-    const text = label ? `${decision} → ${label}` : decision;
+    const own = label ? `${decision} → ${label}` : decision;
+    const text = follows && own ? `↳ ${own}` : own;
     const marked = disputed ? `${text || "disputed"} ≠` : text;
     tile.querySelector(".fgvc-mark").textContent = marked;
-    tile.querySelector(".fgvc-mark").title = disputed;
+    tile.querySelector(".fgvc-mark").title = disputed || (follows && `as its copy ${follows}`);
     const read = [sent.caption, sent.suggested, sent.scores, marked || "undecided"];
     tile.setAttribute("aria-label", read.filter(Boolean).join(", "));
   }

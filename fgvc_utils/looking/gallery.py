@@ -15,10 +15,12 @@ import traitlets
 from IPython import get_ipython
 from IPython.display import DisplayHandle, display
 
+from fgvc_utils.contest.following import Copies
 from fgvc_utils.contest.journal import UNDO, Journal
 from fgvc_utils.looking import gallery_messages as messages
+from fgvc_utils.looking.candidates import is_rows, under_photo
 from fgvc_utils.looking.gallery_answers import SUGGESTIONS, Answers
-from fgvc_utils.looking.review import EVERYTHING, ORDER, RELABEL, Review, is_rows, under_photo
+from fgvc_utils.looking.review import DISPUTED, DISPUTES, EVERYTHING, ORDER, RELABEL, Review
 from fgvc_utils.looking.sheets import contact_sheet, decision_colour
 from fgvc_utils.looking.thumbnails import Thumbnails
 
@@ -64,8 +66,8 @@ class Gallery:
     Parameters
     ----------
     candidates
-        As `review.check_candidates` wants them: item, image, caption; optional label, suggestions,
-        full, shown.
+        As `candidates.check_candidates` wants them: item, image, caption; optional label,
+        suggestions, full, shown.
     journal
         Where decisions are written, and where earlier ones are read.
     choices
@@ -88,6 +90,8 @@ class Gallery:
         Makes the line under the gallery from the decisions so far (item → decision).
     thumbnail_side
         The longer side of a thumbnail, in pixels.
+    copies
+        The images whose copies a decision counts for too; none by default.
     folders
         Photos are read from these folders alone, symbolic links followed; one that lies elsewhere,
         whatever a listing says, is shown as a placeholder. By default from anywhere.
@@ -112,6 +116,7 @@ class Gallery:
         asked: int | None = None,
         summary: Callable[[dict[str, str]], str] | None = None,
         thumbnail_side: int = 128,
+        copies: Copies | None = None,
         folders: Sequence[Path] | None = None,
     ):
         _check_choices(choices)
@@ -125,6 +130,7 @@ class Gallery:
             classes=classes,
             sorts=sorts,
             asked=asked,
+            copies=copies,
         )
         self._candidates = self.review.candidates
         self._rows = is_rows(self._candidates)
@@ -138,11 +144,12 @@ class Gallery:
         self._answers = Answers(self.review, photos, exemplars or {}, thumbnail_side)
         # JupyterLab may hand messages over on another thread while a cell runs.
         self._lock = RLock()
-        self._arranged = {"sort": ORDER, "descending": False, "show": EVERYTHING, "text": ""}
-        self._places = self.review.arranged()
+        # Disputes wait for a third person.
+        places = range(len(self.review.items))
+        sort = DISPUTES if any(map(self.review.can_settle, places)) else ORDER
         self._view = 0
         self._time = 0
-        self._cursor = self.review.next_undecided(self._places, 0)
+        self._arrange(sort, False, EVERYTHING, "")
         self._grid: Grid | None = None
         self._fallback: DisplayHandle | None = None
 
@@ -244,13 +251,18 @@ class Gallery:
         self.review.decide(places, decision, label, suggestion)
         seen = {place: number for number, place in enumerate(self._places)}
         last = max((seen[place] for place in places if place in seen), default=self._cursor)
-        self._cursor = self.review.next_undecided(self._places, last)
+        self._cursor = self._next(last)
 
     def _arrange(self, sort: str, descending: bool, show: str, text: str) -> None:
         self._places = self.review.arranged(sort, descending, show, text)
         self._arranged = {"sort": sort, "descending": descending, "show": show, "text": text}
         self._view += 1
-        self._cursor = self.review.next_undecided(self._places, 0)
+        self._cursor = self._next(0)
+
+    def _next(self, start: int) -> int:
+        """The next place to decide on: where disputes are shown, those that others have too."""
+        disputes = self._arranged["sort"] == DISPUTES or self._arranged["show"] == DISPUTED
+        return self.review.next_undecided(self._places, start, disputes)
 
     def _move_to(self, places: list[int]) -> None:
         if places[0] in self._places:
@@ -317,7 +329,7 @@ class Gallery:
         elif message.type in ("undo", "redo"):
             self._move_to(getattr(self.review, message.type)())
         elif isinstance(message, messages.Seek):
-            self._cursor = self.review.next_undecided(self._places, message.cursor)
+            self._cursor = self._next(message.cursor)
         else:
             self._arrange(message.sort, message.descending, message.show, message.text)
 

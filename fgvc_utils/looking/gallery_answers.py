@@ -10,7 +10,8 @@ from typing import Any
 import pandas as pd
 
 from fgvc_utils.looking import gallery_messages as messages
-from fgvc_utils.looking.review import Review, is_rows, under_photo
+from fgvc_utils.looking.candidates import is_rows, under_photo
+from fgvc_utils.looking.review import Review
 from fgvc_utils.looking.thumbnails import Thumbnails
 
 # So many suggestions of a candidate are shown, each with the key of its number.
