@@ -35,6 +35,14 @@ class Looks(Parameters):
     )
 
 
+class LikeLooks(Looks):
+    """The looks of 02 and 03, where images of one label and verdict are like cases."""
+
+    like_cases: CountOrZero = Field(
+        default=0, description="nearest like images offered after a decision; 0: none"
+    )
+
+
 class Features(Network):
     """The network of a cleaning stage and how it is fitted, whole or as a head on its features."""
 
@@ -105,7 +113,7 @@ class Round(BaseModel):
         return ", ".join(parts)
 
 
-class CrossParams(Shared, Features, ViewParams, DecisionParams, Looks):
+class CrossParams(Shared, Features, ViewParams, DecisionParams, LikeLooks):
     """02_coarse and 03_fine."""
 
     further_backbones: list[NetworkName | FurtherNetwork]

@@ -50,12 +50,13 @@ def of_images(
         image_id → (class, score) pairs, the likeliest first, in place of the table's `suggested`.
     verdict
         What a rule decides so far, indexed by image_id; the journal notes it with what was shown.
+        Images of one label, verdict and likeliest class are of one kind.
 
     Returns
     -------
     pd.DataFrame
         Columns item, image, caption (a line for the label, a line for the score), label, score,
-        suggested or suggestions, and as asked full and shown.
+        suggested or suggestions, and as asked full, shown and kind.
     """
     first = scores.iloc[:limit]
     rows = table.set_index("image_id").loc[first.index]
@@ -78,8 +79,15 @@ def of_images(
     else:
         shown["suggestions"] = [list(suggestions.get(image, [])) for image in first.index]
     if verdict is not None:
-        shown["shown"] = _as_seen(shown, verdict.reindex(first.index).fillna("").to_numpy())
+        verdicts = verdict.reindex(first.index).fillna("").to_numpy()
+        shown["shown"] = _as_seen(shown, verdicts)
+        likeliest = shown["suggested"] if suggestions is None else _likeliest(shown["suggestions"])
+        shown["kind"] = shown["label"] + "\n" + verdicts + "\n" + likeliest
     return shown
+
+
+def _likeliest(suggestions: pd.Series) -> pd.Series:
+    return suggestions.map(lambda pairs: pairs[0][0] if pairs else "")
 
 
 def _as_seen(shown: pd.DataFrame, verdict: Sequence[str]) -> list[str]:
@@ -184,8 +192,9 @@ def check_candidates(candidates: pd.DataFrame) -> pd.DataFrame:
         reads; or a list of paths, then an item is a row of photos that is decided as one) and
         `caption` (one or two lines). Optional: `label` (the class), `suggestions` (a list of
         (class, score), the likeliest first) or `suggested` (one class), `full` (the path that
-        zooming in shows; by default `image`) and `shown` (what the journal notes as shown; by
-        default caption and suggestions).
+        zooming in shows; by default `image`), `shown` (what the journal notes as shown; by default
+        caption and suggestions) and `kind` (candidates of one kind may be decided alike; by default
+        all).
 
     Raises
     ------
@@ -196,10 +205,10 @@ def check_candidates(candidates: pd.DataFrame) -> pd.DataFrame:
     if missing:
         raise ValueError(f"candidates has no column {missing}; it has {list(candidates.columns)}")
     table = candidates.reset_index(drop=True)
-    for name in ("suggested", "shown", "label"):
+    for name in ("suggested", "shown", "label", "kind"):
         given = table[name].astype(object) if name in table else pd.Series("", table.index)
         table[name] = given.where(given.notna(), "")
-    for name in ("item", "caption", "suggested", "shown", "label"):
+    for name in ("item", "caption", "suggested", "shown", "label", "kind"):
         wrong = [value for value in table[name] if not isinstance(value, str)]
         if wrong:
             raise ValueError(

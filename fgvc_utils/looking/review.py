@@ -106,6 +106,7 @@ class Review:
         self._undone: list[list[Decision]] = []
         self._votes: dict[str, list[Vote]] = {}
         self._copies = copies
+        self._kinds: dict[str, np.ndarray] | None = None
         self._size = -1
         self._changed: set[int] = set()
         self.changes()
@@ -114,12 +115,13 @@ class Review:
 
     def changes(self) -> list[int]:
         """Positions whose decisions have changed since the last call, those of others included."""
-        self._refresh()
+        self.refresh()
         changed = sorted(self._changed)
         self._changed.clear()
         return changed
 
-    def _refresh(self) -> None:
+    def refresh(self) -> None:
+        """Take up what others have decided meanwhile."""
         size = self.journal.size()
         if size == self._size:
             return
@@ -199,6 +201,18 @@ class Review:
         self._made.append((time.monotonic(), len(made)))
         return list(places)
 
+    @property
+    def made(self) -> list[Decision]:
+        """The decisions of the latest action that was not taken back."""
+        return self._done[-1] if self._done else []
+
+    def like(self, place: int) -> list[str]:
+        """The undecided items of an item's kind, in the order of the candidates."""
+        if self._kinds is None:
+            self._kinds = self.candidates.groupby("kind").indices
+        kind = self._kinds[self.candidates["kind"].iloc[place]]
+        return [self.items[n] for n in kind if n != place and not self.is_decided(n)]
+
     def undo(self) -> list[int]:
         """Take back the latest action of this review; returns its positions.
 
@@ -214,7 +228,7 @@ class Review:
         made = self._done[-1]
         self.journal.append_all([Decision(one.item, UNDO) for one in made], self.reviewer)
         self._undone.append(self._done.pop())
-        self._refresh()
+        self.refresh()
         return [self.position[one.item] for one in made]
 
     def redo(self) -> list[int]:
@@ -254,7 +268,7 @@ class Review:
         before, after = self.journal.append_all([*made, *following], self.reviewer)
         # Asked for under the journal's lock: else a line that came just before would never be read.
         if before != self._size or self._copies and any(map(self._copies.of, _items(made))):
-            self._refresh()
+            self.refresh()
             return
         for one in made:
             votes = self._votes.get(one.item, [])

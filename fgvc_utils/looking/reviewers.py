@@ -48,8 +48,8 @@ def cohens_kappa(counts: np.ndarray, confidence: float = 0.95) -> Kappa:
     Kappa
         -1 to 1; NaN where both gave one and the same answer to everything, since chance would then
         do so too, and where there are no items. Where they always agree the large-sample error is
-        0, whatever the number of items; then the low end is that of Wilson's interval of the share of
-        agreement.
+        0, whatever the number of items; then the low end is that of Wilson's interval of the share
+        of agreement.
 
     References
     ----------
@@ -86,8 +86,8 @@ def agreement(journal: Journal) -> pd.DataFrame:
     -------
     pd.DataFrame
         A row each two reviewers who decided on an item in common, those with most in common first:
-        in common (a count), alike (a share, 0 to 1), kappa, low and high (as from `cohens_kappa`). A
-        relabelling is alike where the class is too.
+        in common (a count), alike (a share, 0 to 1), kappa, low and high (as from `cohens_kappa`).
+        A relabelling is alike where the class is too.
     """
     by_reviewer: dict[str, dict[str, tuple[str, str]]] = {}
     for item, votes in journal.votes().items():
