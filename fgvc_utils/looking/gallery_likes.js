@@ -23,6 +23,8 @@ function makeLikes(g, bar) {
       ...tile,
       jpegs: tile.images.map(() => jpegs.shift()),
     }));
+    // What cannot be seen is decided by nobody who did not tick it.
+    for (const tile of offered) if (tile.images[0].problem) left.add(tile.item);
     draw();
   }
 
