@@ -389,7 +389,7 @@ class Gallery:
 
     def _like_cases(self, number: int) -> list[int]:
         """Positions of what is offered; nothing where something else was decided meanwhile."""
-        if number != self._offer.number:
+        if number != self._offer.number or self._offer == NO_OFFER:
             return []
         place = self.review.position[self._offer.item]
         found = self._likes.nearest(self._offer.item, self.review.like(place))

@@ -389,7 +389,8 @@ class Review:
             parts.append(f"{rate:.0f} a minute")
             if self.left:
                 parts.append(f"{self.left / rate:.0f} min left")
-        if disputed := sum(map(differ, self._votes.values())):
+        # Asked for with each decision: most items have one vote.
+        if disputed := sum(len(votes) > 1 and differ(votes) for votes in self._votes.values()):
             parts.append(f"{disputed} disputed")
         return " · ".join(parts)
 
