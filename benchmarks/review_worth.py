@@ -11,15 +11,16 @@ decided in one of these ways is not looked at again, so that as many looks go fu
 Counted are the images that were decided, the decisions that changed what an image teaches, and the
 copies whose own answer is another. After the decisions the rounds go on, as in the notebook; the
 score is the test top-1 of the small model of `cleaning.py`, trained on what is then kept. Gains
-are paired differences, with 95 % intervals over seeds (Student's t) in each contest and, as `all`,
-over all of them.
+are paired differences in each contest and, as `all`, over all of them, with two 95 % intervals:
+over seeds (`±`, Student's t), and over test images (`low`, `high`; bootstrap of the same images on
+both sides, those of another seed resampled alike where they are the same images).
 
 With `--work` each row is kept in `FOLDER/review_worth.jsonl` and not made again. Last line: JSON.
 """
 
+import argparse
 import json
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,17 +28,16 @@ from pathlib import Path
 import cleaning as benchmark
 import numpy as np
 import pandas as pd
-import torch
 
 from fgvc_utils.cleaning.asking import review_order
 from fgvc_utils.cleaning.rounds import Posteriors
 from fgvc_utils.contest.following import Copies
 from fgvc_utils.contest.journal import Decision
-from fgvc_utils.core.processes import processors
 from fgvc_utils.looking.likes import Likes
 
 SHARES = (0.05, 0.10, 0.20)
 LIKE_CASES = 6
+RESAMPLES = 2000
 OURS, RANDOM, CLEANLAB = "our order", "random order", "cleanlab's order"
 COPIES, LIKES = "our order, copies", "our order, copies, like cases"
 WAYS = (OURS, RANDOM, CLEANLAB, COPIES, LIKES)
@@ -202,38 +202,72 @@ def scored(
     changed: int,
 ) -> dict:
     row = benchmark.scored(contest, way, table, looked.looks)
-    kept = {key: row[key] for key in ("contest", "seed", "looks", "f1", "top1")}
+    kept = {key: row[key] for key in ("contest", "seed", "looks", "f1", "top1", "right")}
     counts = {"decided": len(looked.answers), "changed": changed, "wrong_copies": looked.wrong}
     return {"way": way, "share": share, **kept, **counts}
 
 
 def with_gains(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows of looks, each with its gain in top-1 over nobody's, and with `all` contests."""
-    nobody = rows[rows["way"] == "nobody"].set_index(["contest", "seed"])["top1"]
+    """The rows of looks, each with its gain in top-1 over nobody's and that of each test image."""
+    keys = ["contest", "seed"]
+    nobody = rows[rows["way"] == "nobody"].set_index(keys)
     looked = rows[rows["way"] != "nobody"]
-    before = nobody[pd.MultiIndex.from_frame(looked[["contest", "seed"]])].to_numpy()
-    looked = looked.assign(gain=looked["top1"] - before)
-    together = looked.assign(seed=looked["contest"] + looked["seed"].astype(str), contest="all")
-    return pd.concat([looked, together] if looked["contest"].nunique() > 1 else [looked])
+    before = nobody.loc[pd.MultiIndex.from_frame(looked[keys])]
+    looked = looked.assign(gain=looked["top1"].to_numpy() - before["top1"].to_numpy())
+    pairs = zip(looked["right"], before["right"], strict=True)
+    return looked.assign(images=[digits(one) - digits(other) for one, other in pairs])
+
+
+def digits(text: str) -> np.ndarray:
+    """The digits of a text, a number each."""
+    return np.array(list(text), dtype=np.int64)
+
+
+def with_all(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows once more as a contest `all`, where there are several contests."""
+    rows = rows.assign(set=rows["contest"])
+    return pd.concat([rows, rows.assign(contest="all")] if rows["set"].nunique() > 1 else [rows])
+
+
+def over_images(rows: pd.DataFrame) -> pd.Series:
+    """The 95 % interval over test images of the mean of `images`, each seed of one weight."""
+    parts = []
+    for name, of_set in rows.groupby("set"):
+        each = list(of_set["images"])
+        # A seed of the demo draws other test images; those of other sets are the same.
+        parts += [(1, one) for one in each] if name == "demo" else [(len(each), np.mean(each, 0))]
+    draw = np.random.default_rng(0).integers
+    means = [
+        weight * one[draw(0, len(one), (RESAMPLES, len(one)))].mean(axis=1) for weight, one in parts
+    ]
+    low, high = np.quantile(np.sum(means, axis=0) / len(rows), [0.025, 0.975])
+    return pd.Series({"low": low, "high": high})
 
 
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
-    """Means by contest, way and share, with half-widths of 95 % intervals of top-1 and gain."""
-    groups = with_gains(rows).groupby(["contest", "way", "share"], sort=False)
+    """Means by contest, way and share; `low` and `high` are of the gain."""
+    keys = ["contest", "way", "share"]
+    groups = with_all(with_gains(rows)).groupby(keys, sort=False)
     means = groups[["looks", "decided", "changed", "wrong_copies", "f1", "top1", "gain"]].mean()
     means["changed/look"] = means["changed"] / means["looks"]
-    return means.join(benchmark.half_widths(groups[["top1", "gain"]]))
+    means = means.join(benchmark.half_widths(groups[["top1", "gain"]]))
+    return means.join(groups[["set", "images"]].apply(over_images))
 
 
 def differences(rows: pd.DataFrame) -> pd.DataFrame:
-    """Paired differences between ways, with half-widths of 95 % intervals of their means."""
+    """Mean paired differences between ways; `low` and `high` are of top-1."""
     looked = with_gains(rows).set_index(["contest", "seed", "share", "way"])
     parts = []
     for one, other in PAIRS:
-        sides = [looked.xs(way, level="way")[["top1", "changed"]] for way in (one, other)]
-        parts.append((sides[0] - sides[1]).assign(pair=f"{one} less {other}"))
-    groups = pd.concat(parts).groupby(["contest", "pair", "share"], sort=False)
-    return groups.mean().join(benchmark.half_widths(groups[["top1", "changed"]]))
+        sides = [looked.xs(way, level="way") for way in (one, other)]
+        apart = sides[0][["top1", "changed"]] - sides[1][["top1", "changed"]]
+        apart["images"] = sides[0]["images"] - sides[1]["images"]
+        parts.append(apart.reset_index().assign(pair=f"{one} less {other}"))
+    keys = ["contest", "pair", "share"]
+    groups = with_all(pd.concat(parts)).groupby(keys, sort=False)
+    figures = groups[["top1", "changed"]]
+    means = figures.mean().join(benchmark.half_widths(figures))
+    return means.join(groups[["set", "images"]].apply(over_images))
 
 
 def closing(means: pd.DataFrame, pairs: pd.DataFrame) -> dict:
@@ -242,10 +276,11 @@ def closing(means: pd.DataFrame, pairs: pd.DataFrame) -> dict:
     for (contest, way, share), row in means.iterrows():
         part = line.setdefault(contest, {}).setdefault(way, {})
         names = ("looks", "decided", "changed", "wrong_copies", "top1", "gain", "gain±")
+        names += ("low", "high")
         part[f"{share:.2f}"] = {name: rounded(row[name]) for name in names}
     for (contest, pair, share), row in pairs.iterrows():
         part = line.setdefault(contest, {}).setdefault(pair, {})
-        part[f"{share:.2f}"] = {name: rounded(row[name]) for name in ("top1", "top1±", "changed")}
+        part[f"{share:.2f}"] = {name: rounded(value) for name, value in row.items()}
     return line
 
 
@@ -259,32 +294,37 @@ def kept_rows(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
 
 
-def all_rows(contests: Sequence[str], seeds: Sequence[int], work: Path) -> list[dict]:
+def all_rows(given: argparse.Namespace, work: Path) -> list[dict]:
     """The rows of all data sets and seeds, those of earlier runs in this folder among them."""
     path = work / "review_worth.jsonl"
     rows = kept_rows(path)
     done = {tuple(row[key] for key in KEYS) for row in rows}
-    for name in contests:
-        for seed in seeds:
-            wanted = {(name, seed, way, share) for way in WAYS for share in SHARES}
-            if wanted | {(name, seed, "nobody", 0.0)} <= done:
-                continue
-            started = time.monotonic()
-            for row in run(benchmark.prepare(name, seed, work), done):
+    for name in given.contests:
+        wanted = {seed: wanted_rows(name, seed) - done for seed in given.seeds}
+        seeds = [seed for seed in given.seeds if wanted[seed]]
+        part = argparse.Namespace(
+            **vars(given) | {"contests": [name], "seeds": seeds, "work": work}
+        )
+        for contest in benchmark.contests(part):
+            for row in run(contest, done):
                 rows.append(row)
                 with open(path, "a", encoding="utf-8") as file:
                     file.write(json.dumps(row) + "\n")
-            print(f"{name}, seed {seed}: {time.monotonic() - started:.0f} s", flush=True)
-    return [row for row in rows if row["contest"] in contests and row["seed"] in seeds]
+    return [row for row in rows if row["contest"] in given.contests and row["seed"] in given.seeds]
+
+
+def wanted_rows(name: str, seed: int) -> set[tuple]:
+    """The keys of the rows of one data set and seed."""
+    ways = {(name, seed, way, share) for way in WAYS for share in SHARES}
+    return ways | {(name, seed, "nobody", 0.0)}
 
 
 def main() -> None:
     given = benchmark.arguments(__doc__)
-    torch.set_num_threads(processors())
     with tempfile.TemporaryDirectory() as temporary:
         work = (given.work or Path(temporary)).resolve()
         work.mkdir(parents=True, exist_ok=True)
-        rows = pd.DataFrame(all_rows(given.contests, given.seeds, work))
+        rows = pd.DataFrame(all_rows(given, work))
     means, pairs = summary(rows), differences(rows)
     with pd.option_context("display.width", 200, "display.max_rows", 199):
         print(means.round(4).to_string())

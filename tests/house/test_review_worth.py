@@ -1,6 +1,7 @@
 """The reviewer of the benchmark of looks, on a table whose counts can be made by hand."""
 
 import sys
+from argparse import Namespace
 from pathlib import Path
 
 import pandas as pd
@@ -64,16 +65,16 @@ def test_like_cases_are_ticked_where_the_answer_is_the_same():
 
 
 def rows():
-    """Two contests and three seeds; ours gains .1, .2 and .3 over nobody, the others nothing."""
+    """Two sets of ten test images and three seeds; ours gets 1, 2 and 3 more right than nobody."""
     made = []
-    for contest, top1 in (("demo", 0.5), ("web", 0.6)):
+    for contest, right in (("demo", 5), ("web", 6)):
         for seed in range(3):
             base = {"contest": contest, "seed": seed, "f1": 0.0, "looks": 10, "decided": 12}
-            base |= {"changed": 5, "wrong_copies": 0, "top1": top1}
-            made.append(base | {"way": "nobody", "share": 0.0})
-            for way in worth.WAYS:
-                gain = 0.1 * (seed + 1) if way == worth.OURS else 0
-                made.append(base | {"way": way, "share": 0.05, "top1": top1 + gain})
+            base |= {"changed": 5, "wrong_copies": 0}
+            for way in ("nobody", *worth.WAYS):
+                count = right + (seed + 1) * (way == worth.OURS)
+                row = {"way": way, "share": 0.0 if way == "nobody" else 0.05, "top1": count / 10}
+                made.append(base | row | {"right": "1" * count + "0" * (10 - count)})
     return pd.DataFrame(made)
 
 
@@ -91,16 +92,35 @@ def test_gains_are_paired_by_contest_and_seed():
     assert line["demo"][f"{worth.LIKES} less {worth.OURS}"]["0.05"]["top1"] == -0.2
 
 
+def test_the_interval_over_images_takes_the_same_images_as_one():
+    """On the web the seeds share their images: means 1, 2/3, 1/3 and seven times 0."""
+    means = worth.summary(rows())
+    for contest, variance in (("demo", 0.09 + 0.16 + 0.21), ("web", 9 * (1.5556 / 10 - 0.04))):
+        low, high = means.loc[(contest, worth.OURS, 0.05), ["low", "high"]]
+        assert low < 0.2 < high
+        # Of a normal distribution; a bootstrap of ten images is near it.
+        assert high - low == pytest.approx(2 * 1.96 * (variance / 90) ** 0.5, rel=0.15)
+    same = worth.differences(rows()).loc[("all", f"{worth.COPIES} less {worth.OURS}", 0.05)]
+    assert same["low"] < -0.2 < same["high"] < 0
+
+
 def test_rows_that_are_there_are_not_made_again(tmp_path, monkeypatch):
+    def contests(given):
+        yield from [(name, seed) for name in given.contests for seed in given.seeds]
+
     def run(contest, done):
         calls.append((contest, len(done)))
-        yield from rows_of_seed
+        name, seed = contest
+        yield from table[(table["contest"] == name) & (table["seed"] == seed)].to_dict("records")
 
     calls, table = [], rows()
-    rows_of_seed = table[(table["contest"] == "demo") & (table["seed"] == 1)].to_dict("records")
     monkeypatch.setattr(worth, "SHARES", (0.05,))
     monkeypatch.setattr(worth, "run", run)
-    monkeypatch.setattr(worth.benchmark, "prepare", lambda name, seed, work: (name, seed))
-    first = worth.all_rows(["demo"], [1], tmp_path)
-    again = worth.all_rows(["demo"], [1], tmp_path)
+    monkeypatch.setattr(worth.benchmark, "contests", contests)
+    given = Namespace(contests=["demo"], seeds=[1], work=None)
+    first = worth.all_rows(given, tmp_path)
+    again = worth.all_rows(given, tmp_path)
     assert calls == [(("demo", 1), 0)] and first == again and len(first) == 1 + len(worth.WAYS)
+    given.seeds = [1, 2]
+    assert len(worth.all_rows(given, tmp_path)) == 2 * len(first)
+    assert calls[1:] == [(("demo", 2), len(first))]
