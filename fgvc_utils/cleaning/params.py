@@ -19,11 +19,28 @@ from fgvc_utils.contest.parameters import (
     CountOrZero,
     NetworkName,
     NotNegative,
+    Parameters,
     Pixels,
     Positive,
     Ratio,
     Share,
 )
+
+
+class Looks(Parameters):
+    """What a look in a gallery of images counts for."""
+
+    decide_copies: bool = Field(
+        default=False, description="a decision on an image counts for its copies too"
+    )
+
+
+class LikeLooks(Looks):
+    """The looks of 02 and 03, where images of one label and verdict are like cases."""
+
+    like_cases: CountOrZero = Field(
+        default=0, description="nearest like images offered after a decision; 0: none"
+    )
 
 
 class Features(Network):
@@ -47,7 +64,7 @@ class Features(Network):
         return self
 
 
-class NoiseParams(Shared, Features):
+class NoiseParams(Shared, Features, Looks):
     """01_noise."""
 
     train: str
@@ -97,7 +114,7 @@ class Round(BaseModel):
         return ", ".join(parts)
 
 
-class CrossParams(Shared, Features, ViewParams, DecisionParams):
+class CrossParams(Shared, Features, ViewParams, DecisionParams, LikeLooks):
     """02_coarse and 03_fine."""
 
     further_backbones: list[NetworkName | FurtherNetwork]

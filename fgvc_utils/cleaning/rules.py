@@ -6,7 +6,7 @@ Nothing here trains or shows anything.
 import numpy as np
 import pandas as pd
 
-from fgvc_utils.contest.journal import read_shown
+from fgvc_utils.contest.journal import followed_from, read_shown
 from fgvc_utils.contest.tables import HUMAN, KEPT
 
 # A person's decision → the code of its cause in the table, and the same in words.
@@ -160,13 +160,15 @@ def cut_folds(labels: pd.Series, groups: pd.Series, folds: int, seed: int) -> pd
 def apply_decisions(table: pd.DataFrame, decisions: pd.DataFrame, stage: str) -> pd.DataFrame:
     """Put a person's decisions into the table; they beat every rule.
 
+    What followed from a copy does not beat what a person decided in an earlier stage.
+
     Parameters
     ----------
     table
         The label table; it stays as it is.
     decisions
-        By image_id: columns decision (`keep`, `drop`, `relabel`, `noise`, `normal`) and label.
-        Those on test images do not count.
+        By image_id: columns decision (`keep`, `drop`, `relabel`, `noise`, `normal`), label and,
+        where they come from a journal, shown. Those on test images do not count.
     stage
         The stage that the person decided in.
 
@@ -190,12 +192,16 @@ def apply_decisions(table: pd.DataFrame, decisions: pd.DataFrame, stage: str) ->
         if not train[row] or decision["decision"] not in HUMAN_CAUSES:
             continue
         what, label = decision["decision"], decision["label"]
+        source = followed_from(decision.get("shown", ""))
+        if source and table.loc[row, "by"] == HUMAN and table.loc[row, "stage"] != stage:
+            continue
         if what == "relabel" and label not in classes:
             raise ValueError(
                 f"the journal of {stage} gives image {image_id!r} the label {label!r}, "
                 "which is no class of this contest"
             )
         cause, reason = HUMAN_CAUSES[what]
+        reason += f", as its copy {source}" if source else ""
         status = "keep" if cause in KEPT else "drop"
         columns = ["status", "stage", "by", "cause", "reason"]
         table.loc[row, columns] = [status, stage, HUMAN, cause, reason]

@@ -3,7 +3,8 @@
 A journal is source, kept by git: a stage reads it before it decides anything itself, and a human
 decision beats a rule. The lines stay in the order in which they were made, so a changed mind is
 a further line and never a rewritten one. Several people may decide in one journal, also at the
-same time: each has a vote on each item, and nobody's vote replaces another's.
+same time: each has a vote on each item, and nobody's vote replaces another's. A decision may follow
+from one on a copy of the image, and may settle what others disagree on.
 """
 
 import csv
@@ -26,6 +27,9 @@ COLUMNS = ["item", "decision", "label", "reviewer", "time", "shown"]
 HEADER = ",".join(COLUMNS) + "\n"
 UNDO = "undo"
 REVIEWER = "FGVC_REVIEWER"
+# In the column `shown`: of a line that follows from a decision on a copy, and of one that settles.
+COPY_OF = "↳ copy of "
+SETTLES = " ⚖ settles "
 
 
 class Decision(NamedTuple):
@@ -35,6 +39,19 @@ class Decision(NamedTuple):
     decision: str
     label: str = ""
     shown: str = ""
+
+
+class Vote(NamedTuple):
+    """What stands of one reviewer on one item.
+
+    `follows` is the copy whose decision this one followed from, else empty. `settles` says that
+    the reviewer knew of a disagreement of others and settled it.
+    """
+
+    reviewer: str
+    answer: tuple[str, str]
+    follows: str
+    settles: bool
 
 
 class CutLine(NamedTuple):
@@ -121,7 +138,7 @@ class Journal:
         for item, decision, label, shown in decisions:
             values = {"item": item, "decision": decision, "label": label, "reviewer": who}
             values["time"] = time
-            values["shown"] = " ".join(shown.split()) if isinstance(shown, str) else shown
+            values["shown"] = _in_one_line(shown) if isinstance(shown, str) else shown
             _check_values(values, self.path)
             lines.append(_csv_line(list(values.values())))
         if not lines:
@@ -174,7 +191,9 @@ class Journal:
         Of a reviewer's lines on an item the last one counts; `undo` takes back their decision
         before it, so that the one before that counts again. Where reviewers differ, what most of
         them decided is in force; where no decision has the most votes, none is, and the item is
-        in `disagreements`.
+        in `disagreements`. A decision that settles is in force until somebody decides otherwise
+        after it. What followed from a copy counts as long as that decision stands and nobody has
+        decided on the item itself.
 
         Returns
         -------
@@ -182,47 +201,50 @@ class Journal:
             Index `item`, the other `COLUMNS`, all text: the latest line with the decision that is
             in force.
         """
-        in_force = []
-        for rows in self._votes().values():
-            chosen = majority([_answer(row) for row in rows])
-            in_force += [row for row in rows if _answer(row) == chosen][-1:]
-        return pd.DataFrame(in_force, columns=COLUMNS, dtype=str).set_index("item")
+        standing = []
+        for votes in self._lines().values():
+            chosen = in_force(list(votes))
+            standing += [row for vote, row in votes.items() if vote.answer == chosen][-1:]
+        return pd.DataFrame(standing, columns=COLUMNS, dtype=str).set_index("item")
 
     def disagreements(self) -> pd.DataFrame:
-        """Where reviewers differ: each one's decision, a row an item and reviewer, `COLUMNS`."""
-        apart = [
-            vote
-            for votes in self._votes().values()
-            if len({_answer(vote) for vote in votes}) > 1
-            for vote in votes
-        ]
+        """Where reviewers differ: each one's decision, a row an item and reviewer, `COLUMNS`.
+
+        What was settled is no longer among them.
+        """
+        lines = self._lines().values()
+        apart = [row for votes in lines if differ(list(votes)) for row in votes.values()]
         return pd.DataFrame(apart, columns=COLUMNS, dtype=str)
 
     def voices(self) -> dict[str, dict[str, tuple[str, str]]]:
-        """Item → reviewer → (decision, label) for what is in force, in the order of writing."""
+        """Item → reviewer → (decision, label) for what stands, in the order of writing."""
         return {
-            item: {row[3]: _answer(row) for row in rows} for item, rows in self._votes().items()
+            item: {vote.reviewer: vote.answer for vote in votes}
+            for item, votes in self.votes().items()
         }
+
+    def votes(self) -> dict[str, list[Vote]]:
+        """Each item's standing votes, one a reviewer, in the order in which they were written."""
+        return {item: list(votes) for item, votes in self._lines().items()}
+
+    def _lines(self) -> dict[str, dict[Vote, list[str]]]:
+        """Each item's standing votes with their lines."""
+        rows, _ = self._parse()
+        own, followed = _lines_by_item(rows)
+        found: dict[str, dict[Vote, list[str]]] = {}
+        for item in dict.fromkeys(row[0] for row in rows):
+            lines = {who: (made[-1], made[-1], "") for who, made in own[item].items() if made}
+            if not lines:
+                lines = _standing_copies(followed.get(item, {}), own)
+            for number, cause, source in sorted(lines.values()):
+                row, settles = rows[number], SETTLES in rows[cause][5]
+                vote = Vote(row[3], _answer(row), source, settles)
+                found.setdefault(item, {})[vote] = row
+        return found
 
     def size(self) -> int:
         """Bytes on the disk; a size that one did not write oneself means that others decided."""
         return self.path.stat().st_size if self.path.exists() else 0
-
-    def _votes(self) -> dict[str, list[list[str]]]:
-        """Each item's standing lines, one a reviewer, in the order in which they were written."""
-        rows, _ = self._parse()
-        histories: dict[str, dict[str, list[tuple[int, list[str]]]]] = {}
-        for number, row in enumerate(rows):
-            history = histories.setdefault(row[0], {}).setdefault(row[3], [])
-            if row[1] != UNDO:
-                history.append((number, row))
-            elif history:
-                history.pop()
-        standing = {
-            item: sorted(history[-1] for history in of_item.values() if history)
-            for item, of_item in histories.items()
-        }
-        return {item: [row for _, row in lines] for item, lines in standing.items() if lines}
 
     def cut_lines(self) -> list[CutLine]:
         """The lines that were ignored, with their number in the file and why."""
@@ -252,6 +274,38 @@ class Journal:
         return rows, cut
 
 
+# Item → reviewer → the numbers of their lines that were not taken back.
+_Own = dict[str, dict[str, list[int]]]
+# (reviewer, copy, number of the decision on it) → the number of the line that followed.
+_Followed = dict[tuple[str, str, int], int]
+
+
+def _lines_by_item(rows: Sequence[list[str]]) -> tuple[_Own, dict[str, _Followed]]:
+    """The lines on each item itself, and those that followed from copies of it."""
+    own: _Own = {}
+    followed: dict[str, _Followed] = {}
+    for number, (item, decision, _, who, _, shown) in enumerate(rows):
+        lines = own.setdefault(item, {})
+        if source := followed_from(shown):
+            # Without its source, cut off by a crash, a line says nothing.
+            if cause := own.get(source, {}).get(who):
+                followed.setdefault(item, {})[who, source, cause[-1]] = number
+        elif decision != UNDO:
+            lines.setdefault(who, []).append(number)
+        elif lines.get(who):
+            lines[who].pop()
+    return own, followed
+
+
+def _standing_copies(followed: _Followed, own: _Own) -> dict[str, tuple[int, int, str]]:
+    """Reviewer → line, its cause and the copy: the latest whose cause is still in force."""
+    lines: dict[str, tuple[int, int, str]] = {}
+    for (who, source, cause), number in followed.items():
+        if own[source][who][-1:] == [cause] and (number,) > lines.get(who, ()):
+            lines[who] = (number, cause, source)
+    return lines
+
+
 def _answer(row: list[str]) -> tuple[str, str]:
     """A line's decision and label."""
     return row[1], row[2]
@@ -263,6 +317,23 @@ def majority(answers: Sequence[tuple[str, str]]) -> tuple[str, str] | None:
     if not counted or (len(counted) > 1 and counted[0][1] == counted[1][1]):
         return None
     return counted[0][0]
+
+
+def in_force(votes: Sequence[Vote]) -> tuple[str, str] | None:
+    """The answer (decision, label) that counts: what settled, else what most decided, or None."""
+    return _settled(votes) or majority([vote.answer for vote in votes])
+
+
+def differ(votes: Sequence[Vote]) -> bool:
+    """Whether reviewers decided differently, and nobody has settled it since."""
+    return len({vote.answer for vote in votes}) > 1 and _settled(votes) is None
+
+
+def _settled(votes: Sequence[Vote]) -> tuple[str, str] | None:
+    """The answer of the latest vote that settles, unless a later one differs from it."""
+    settling = [place for place, vote in enumerate(votes) if vote.settles]
+    since = {vote.answer for vote in votes[settling[-1] :]} if settling else set()
+    return since.pop() if len(since) == 1 else None
 
 
 def shown_text(verdict: str, caption: str, likely: str) -> str:
@@ -283,7 +354,13 @@ def shown_text(verdict: str, caption: str, likely: str) -> str:
 
 def read_shown(text: str) -> tuple[str, str]:
     """The verdict and the suggested classes of a `shown_text`; empty where it has none."""
-    return text.partition(":")[0], text.partition("→ ")[2]
+    seen = text.partition(SETTLES)[0]
+    return seen.partition(":")[0], seen.partition("→ ")[2]
+
+
+def followed_from(shown: str) -> str:
+    """The copy whose decision a line followed from; empty where somebody decided on the item."""
+    return shown[len(COPY_OF) :] if shown.startswith(COPY_OF) else ""
 
 
 def reviewer_name() -> str:
@@ -306,6 +383,11 @@ def _check_values(values: dict[str, str], path: Path) -> None:
     for name in ("item", "decision"):
         if not values[name].strip():
             raise ValueError(f"{path}: `{name}` is empty; give one")
+
+
+def _in_one_line(shown: str) -> str:
+    # The id of an image may hold several spaces.
+    return shown if followed_from(shown) else " ".join(shown.split())
 
 
 def _csv_line(fields: list[str]) -> str:

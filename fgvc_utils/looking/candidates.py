@@ -1,12 +1,19 @@
-"""What galleries and contact sheets show: candidates made of the label table and the inventory."""
+"""What galleries and contact sheets show: candidates made of the label table and the inventory.
+
+`check_candidates` says what a table of candidates is.
+"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
 from fgvc_utils.contest.journal import shown_text
-from fgvc_utils.looking.review import in_one_line
+
+UNSURE = "unsure"
+# So many letters fit under the smallest photo: two scores must never be cut.
+WIDEST_SCORES = 15
 
 
 def of_images(
@@ -43,12 +50,13 @@ def of_images(
         image_id → (class, score) pairs, the likeliest first, in place of the table's `suggested`.
     verdict
         What a rule decides so far, indexed by image_id; the journal notes it with what was shown.
+        Images of one label, verdict and likeliest class are of one kind.
 
     Returns
     -------
     pd.DataFrame
         Columns item, image, caption (a line for the label, a line for the score), label, score,
-        suggested or suggestions, and as asked full and shown.
+        suggested or suggestions, and as asked full, shown and kind.
     """
     first = scores.iloc[:limit]
     rows = table.set_index("image_id").loc[first.index]
@@ -71,8 +79,15 @@ def of_images(
     else:
         shown["suggestions"] = [list(suggestions.get(image, [])) for image in first.index]
     if verdict is not None:
-        shown["shown"] = _as_seen(shown, verdict.reindex(first.index).fillna("").to_numpy())
+        verdicts = verdict.reindex(first.index).fillna("").to_numpy()
+        shown["shown"] = _as_seen(shown, verdicts)
+        likeliest = shown["suggested"] if suggestions is None else _likeliest(shown["suggestions"])
+        shown["kind"] = shown["label"] + "\n" + verdicts + "\n" + likeliest
     return shown
+
+
+def _likeliest(suggestions: pd.Series) -> pd.Series:
+    return suggestions.map(lambda pairs: pairs[0][0] if pairs else "")
 
 
 def _as_seen(shown: pd.DataFrame, verdict: Sequence[str]) -> list[str]:
@@ -165,3 +180,128 @@ def of_classes(table: pd.DataFrame, inventory: pd.DataFrame, judged: pd.DataFram
         for label, row in judged.iterrows()
     ]
     return pd.DataFrame(rows, columns=["item", "image", "caption", "images", "agreement"])
+
+
+def check_candidates(candidates: pd.DataFrame) -> pd.DataFrame:
+    """The candidates of a gallery or a sheet with all columns filled in.
+
+    Parameters
+    ----------
+    candidates
+        One row an item. Required: `item` (string, unique), `image` (the path of a file that Pillow
+        reads; or a list of paths, then an item is a row of photos that is decided as one) and
+        `caption` (one or two lines). Optional: `label` (the class), `suggestions` (a list of
+        (class, score), the likeliest first) or `suggested` (one class), `full` (the path that
+        zooming in shows; by default `image`), `shown` (what the journal notes as shown; by default
+        caption and suggestions) and `kind` (candidates of one kind may be decided alike; by default
+        all).
+
+    Raises
+    ------
+    ValueError
+        A column is missing or holds wrong values; the message names it.
+    """
+    missing = [name for name in ("item", "image", "caption") if name not in candidates.columns]
+    if missing:
+        raise ValueError(f"candidates has no column {missing}; it has {list(candidates.columns)}")
+    table = candidates.reset_index(drop=True)
+    for name in ("suggested", "shown", "label", "kind"):
+        given = table[name].astype(object) if name in table else pd.Series("", table.index)
+        table[name] = given.where(given.notna(), "")
+    for name in ("item", "caption", "suggested", "shown", "label", "kind"):
+        wrong = [value for value in table[name] if not isinstance(value, str)]
+        if wrong:
+            raise ValueError(
+                f"candidates: column `{name}` must hold strings, not {wrong[0]!r}; "
+                "convert it where it is made"
+            )
+    if (table["item"] == "").any():
+        raise ValueError("candidates: column `item` holds an empty string")
+    twice = table["item"][table["item"].duplicated()]
+    if len(twice):
+        raise ValueError(f"candidates: {twice.iloc[0]!r} appears twice in column `item`")
+    _check_paths(table["image"])
+    if "full" not in table:
+        table["full"] = table["image"]
+    table["suggestions"] = _suggestions(table)
+    table["suggested"] = [found[0][0] if found else "" for found in table["suggestions"]]
+    noted = [
+        in_one_line(caption) + ", ".join(f" → {name}" for name, _ in found)
+        for caption, found in zip(table["caption"], table["suggestions"], strict=True)
+    ]
+    table["shown"] = table["shown"].where(table["shown"] != "", pd.Series(noted, table.index))
+    return table
+
+
+def in_one_line(caption: str) -> str:
+    """A caption of several lines as one, for a journal or a log."""
+    return caption.replace("\n", "  ")
+
+
+class UnderPhoto(NamedTuple):
+    """The lines under a photo: its caption, the likeliest other class, and both scores."""
+
+    caption: str
+    suggested: str
+    scores: str
+
+
+def under_photo(caption: str, label: str, suggestions: Sequence[tuple[str, float]]) -> UnderPhoto:
+    """The lines under a photo; empty strings for what there is not.
+
+    Names and scores are on lines of their own, so that a long name takes no score's place. Where
+    the likeliest class is the given label itself, the networks name no other one: `unsure`.
+
+    Parameters
+    ----------
+    caption
+        The first line is a name, further ones hold its score.
+    label
+        The class that the image came with, or empty.
+    suggestions
+        (class, score) pairs, the likeliest first; a score may be NaN.
+    """
+    first, *others = caption.split("\n")
+    scores = "  ".join(others)
+    if not suggestions:
+        return UnderPhoto(first, "", scores)
+    name, score = suggestions[0]
+    if name == label:
+        return UnderPhoto(first, UNSURE, scores)
+    # The score of the caption may be the likeliest class's own, which need not be there twice.
+    if score == score and not scores.endswith(f"{score:.2f}"):
+        scores = f"{scores} → {score:.2f}".strip()
+        if len(scores) > WIDEST_SCORES:
+            # The number alone, without what it is called.
+            scores = f"{others[-1].split()[-1]} → {score:.2f}"
+    return UnderPhoto(first, f"→ {name}", scores)
+
+
+def is_rows(candidates: pd.DataFrame) -> bool:
+    """Whether an item of checked candidates is a row of photos."""
+    return len(candidates) > 0 and isinstance(candidates["image"].iloc[0], list | tuple)
+
+
+def _check_paths(images: pd.Series) -> None:
+    kinds = {isinstance(value, list | tuple) for value in images}
+    if len(kinds) > 1:
+        raise ValueError("candidates: column `image` holds both paths and lists of paths")
+    for value in images:
+        for path in value if isinstance(value, list | tuple) else [value]:
+            if not isinstance(path, str | Path):
+                raise ValueError(f"candidates: column `image` must hold paths, not {path!r}")
+
+
+def _suggestions(table: pd.DataFrame) -> pd.Series:
+    """(class, score) pairs of each row, the likeliest first; a lone suggestion has no score."""
+    if "suggestions" not in table:
+        lone = [[(name, float("nan"))] if name else [] for name in table["suggested"]]
+        return pd.Series(lone, table.index, dtype=object)
+    for pairs in table["suggestions"]:
+        for pair in pairs if isinstance(pairs, list | tuple) else [pairs]:
+            if not (isinstance(pair, list | tuple) and len(pair) == 2 and isinstance(pair[0], str)):
+                raise ValueError(
+                    f"candidates: column `suggestions` must hold lists of (class, score), not "
+                    f"{pairs!r}"
+                )
+    return table["suggestions"]

@@ -11,8 +11,8 @@ function render({ model, el }) {
   const tileWidth = setup.side + TILE_EDGE;
   const tileHeight = setup.side + TILE_EDGE + setup.lines * TEXT_LINE;
 
-  const { root, progress, done, keys, status, order, scroller, canvas, nothing, beside, note } =
-    skeleton(setup);
+  const parts = skeleton(setup);
+  const { root, progress, done, keys, status, order, scroller, canvas, nothing, beside } = parts;
   el.append(root);
 
   let now = model.get("now");
@@ -43,6 +43,8 @@ function render({ model, el }) {
     picked,
     anchor: 0, // where a range that is chosen begins
     ask,
+    act,
+    tell,
     press,
     decide,
     select,
@@ -57,6 +59,7 @@ function render({ model, el }) {
       if (waitingFor !== null) wanted = arrangement;
       else act({ type: "arrange", ...arrangement });
     },
+    colourOf: (decision) => colours.get(decision) ?? "#888",
     classesOf: (...shown) => panel.classesOf(...shown),
     toggleZoom: () => overlays.toggleZoom(),
     get cursor() {
@@ -75,6 +78,7 @@ function render({ model, el }) {
   const overlays = makeOverlays(g);
   const panel = makePanel(g, beside);
   const arrangedAs = makeOrder(g, order);
+  const likes = makeLikes(g, parts.likeness);
 
   // What goes to the kernel.
 
@@ -209,15 +213,16 @@ function render({ model, el }) {
     tile.setAttribute("aria-selected", String(picked.has(place) || place === cursor));
     const sent = known.get(place);
     if (!sent || !tile.querySelector(".fgvc-mark")) return;
-    const { decision, label, disputed } = sent.now;
+    const { decision, label, disputed, follows } = sent.now;
     tile.classList.toggle("fgvc-decided", decision !== "");
     tile.classList.toggle("fgvc-disputed", disputed !== "");
     const colour = decision ? (colours.get(decision) ?? "#888") : disputed ? "#b00020" : "";
     tile.style.setProperty("--fgvc-colour", colour);
-    const text = label ? `${decision} → ${label}` : decision;
+    const own = label ? `${decision} → ${label}` : decision;
+    const text = follows && own ? `↳ ${own}` : own;
     const marked = disputed ? `${text || "disputed"} ≠` : text;
     tile.querySelector(".fgvc-mark").textContent = marked;
-    tile.querySelector(".fgvc-mark").title = disputed;
+    tile.querySelector(".fgvc-mark").title = disputed || (follows && `as its copy ${follows}`);
     const read = [sent.caption, sent.suggested, sent.scores, marked || "undecided"];
     tile.setAttribute("aria-label", read.filter(Boolean).join(", "));
   }
@@ -314,6 +319,7 @@ function render({ model, el }) {
     if (small === "u") return () => act({ type: shift ? "redo" : "undo" });
     if (key === "Enter") return () => act({ type: "seek" });
     if (key === "/" && setup.searches) return overlays.openSearch;
+    if (small === "a" && setup.likes) return likes.take;
     if (small === "z" || (small === "l" && setup.rows)) return overlays.toggleZoom;
     if (key === "?") return overlays.openHelp;
     if (key === " ") {
@@ -395,6 +401,7 @@ function render({ model, el }) {
     else if (sent.type === "look") panel.onLook(sent, buffers[0]);
     else if (sent.type === "zoom") overlays.onZoom(sent, buffers[0]);
     else if (sent.type === "search") overlays.onSearch(sent, buffers[0]);
+    else if (sent.type === "likes") likes.onLikes(sent, buffers[0]);
   }
 
   function onTiles(sent, buffer) {
@@ -417,7 +424,7 @@ function render({ model, el }) {
     now = model.get("now");
     progress.textContent = now.progress;
     done.style.width = `${100 * now.share}%`;
-    note.textContent = now.note;
+    parts.note.textContent = now.note;
     // After an answer the menus show what was chosen here, perhaps newer than what is answered.
     if (now.answer === "") arrangedAs(now.arranged);
     const fresh = now.view !== view;
@@ -442,6 +449,7 @@ function render({ model, el }) {
     }
     if (now.error) waitingKeys = [];
     if (answered) waitingFor = null;
+    likes.onNow(now.offer);
     // Another view of this gallery may have decided: then the cursor here stays.
     layOut();
     if (fresh || answered || now.answer === "") select(now.cursor);

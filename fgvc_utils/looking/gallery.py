@@ -7,7 +7,7 @@ decided, in which order candidates are shown and what a key decides is settled h
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from threading import RLock
-from typing import Any
+from typing import Any, NamedTuple
 
 import anywidget
 import pandas as pd
@@ -15,19 +15,44 @@ import traitlets
 from IPython import get_ipython
 from IPython.display import DisplayHandle, display
 
+from fgvc_utils.contest.following import Copies
 from fgvc_utils.contest.journal import UNDO, Journal
 from fgvc_utils.looking import gallery_messages as messages
+from fgvc_utils.looking.candidates import is_rows, under_photo
 from fgvc_utils.looking.gallery_answers import SUGGESTIONS, Answers
-from fgvc_utils.looking.review import EVERYTHING, ORDER, RELABEL, Review, is_rows, under_photo
+from fgvc_utils.looking.likes import Likes
+from fgvc_utils.looking.review import DISPUTED, DISPUTES, EVERYTHING, ORDER, RELABEL, Review
 from fgvc_utils.looking.sheets import contact_sheet, decision_colour
 from fgvc_utils.looking.thumbnails import Thumbnails
 
 # Keys with a meaning of their own; `bindings` in gallery.js says what they do.
 TAKEN_KEYS = {"u": "undo", "/": "search", "z": "zoom", "?": "the list of keys"}
 TAKEN_KEYS |= {str(number): "suggest" for number in range(1, SUGGESTIONS + 1)}
+LIKE_KEY = "a"
 SHEET_LIMIT, SHEET_ROWS = 60, 20
-SCRIPTS = [f"gallery_{part}" for part in ("parts", "keys", "order", "mouse", "panel", "overlays")]
+SCRIPTS = [
+    f"gallery_{part}" for part in ("parts", "keys", "order", "mouse", "panel", "overlays", "likes")
+]
 SCRIPTS.append("gallery")
+
+
+class Offer(NamedTuple):
+    """A decision whose like cases may be decided alike, and those that were shown for it."""
+
+    number: int
+    item: str
+    decision: str
+    label: str
+    shown: tuple[str, ...] = ()
+
+    def content(self) -> dict[str, Any]:
+        """What the browser is told of it; empty where nothing is offered."""
+        if not self.number:
+            return {}
+        return {"id": self.number, "decision": self.decision, "label": self.label}
+
+
+NO_OFFER = Offer(0, "", "", "")
 
 
 class Grid(anywidget.AnyWidget):
@@ -36,7 +61,8 @@ class Grid(anywidget.AnyWidget):
     `setup` never changes: title, keys, orders, the side of a thumbnail in pixels. `now` changes
     with each decision: `view` (the number of the arrangement), `count` (its tiles), `cursor` (a
     place in it), `changes` (item → its decision), `progress`, `share` (decided, 0 to 1), `note`,
-    `arranged`, `time` (a counter), `answer` (the id of the message that led to it) and `error`.
+    `arranged`, `offer` (the decision whose like cases can be asked for), `time` (a counter),
+    `answer` (the id of the message that led to it) and `error`.
     Tiles, photos and classes go as messages, so that nothing heavy stays in the widget's state.
 
     `reading` is the state as one sentence, for whatever cannot draw a widget.
@@ -64,8 +90,8 @@ class Gallery:
     Parameters
     ----------
     candidates
-        As `review.check_candidates` wants them: item, image, caption; optional label, suggestions,
-        full, shown.
+        As `candidates.check_candidates` wants them: item, image, caption; optional label,
+        suggestions, full, shown.
     journal
         Where decisions are written, and where earlier ones are read.
     choices
@@ -88,6 +114,11 @@ class Gallery:
         Makes the line under the gallery from the decisions so far (item → decision).
     thumbnail_side
         The longer side of a thumbnail, in pixels.
+    copies
+        The images whose copies a decision counts for too; none by default.
+    likes
+        Finds like cases: after a decision on one image the nearest undecided ones of its kind are
+        shown, to be decided alike by key `a` or a click. None by default.
     folders
         Photos are read from these folders alone, symbolic links followed; one that lies elsewhere,
         whatever a listing says, is shown as a placeholder. By default from anywhere.
@@ -112,9 +143,13 @@ class Gallery:
         asked: int | None = None,
         summary: Callable[[dict[str, str]], str] | None = None,
         thumbnail_side: int = 128,
+        copies: Copies | None = None,
+        likes: Likes | None = None,
         folders: Sequence[Path] | None = None,
     ):
         _check_choices(choices)
+        if likes and LIKE_KEY in choices:
+            raise ValueError(f"choices: the key {LIKE_KEY!r} is taken by like cases")
         self.title = title
         self._choices = dict(choices)
         self.review = Review(
@@ -125,6 +160,7 @@ class Gallery:
             classes=classes,
             sorts=sorts,
             asked=asked,
+            copies=copies,
         )
         self._candidates = self.review.candidates
         self._rows = is_rows(self._candidates)
@@ -133,16 +169,19 @@ class Gallery:
             self.review.choices.remove(RELABEL)
         self._summary = summary
         self._side = thumbnail_side
+        self._likes = likes
+        self._offer = NO_OFFER
         self._panel = bool(exemplars) or self._suggests
         photos = Thumbnails(folders=folders)
         self._answers = Answers(self.review, photos, exemplars or {}, thumbnail_side)
         # JupyterLab may hand messages over on another thread while a cell runs.
         self._lock = RLock()
-        self._arranged = {"sort": ORDER, "descending": False, "show": EVERYTHING, "text": ""}
-        self._places = self.review.arranged()
+        # Disputes wait for a third person.
+        places = range(len(self.review.items))
+        sort = DISPUTES if any(map(self.review.can_settle, places)) else ORDER
         self._view = 0
         self._time = 0
-        self._cursor = self.review.next_undecided(self._places, 0)
+        self._arrange(sort, False, EVERYTHING, "")
         self._grid: Grid | None = None
         self._fallback: DisplayHandle | None = None
 
@@ -223,6 +262,7 @@ class Gallery:
                 "suggests": self._suggests,
                 "searches": len(review.classes),
                 "panel": self._panel,
+                "likes": self._likes is not None,
                 "lines": self._lines(),
                 "sorts": review.sorts,
                 "shows": review.shows,
@@ -244,13 +284,18 @@ class Gallery:
         self.review.decide(places, decision, label, suggestion)
         seen = {place: number for number, place in enumerate(self._places)}
         last = max((seen[place] for place in places if place in seen), default=self._cursor)
-        self._cursor = self.review.next_undecided(self._places, last)
+        self._cursor = self._next(last)
 
     def _arrange(self, sort: str, descending: bool, show: str, text: str) -> None:
         self._places = self.review.arranged(sort, descending, show, text)
         self._arranged = {"sort": sort, "descending": descending, "show": show, "text": text}
         self._view += 1
-        self._cursor = self.review.next_undecided(self._places, 0)
+        self._cursor = self._next(0)
+
+    def _next(self, start: int) -> int:
+        """The next place to decide on: where disputes are shown, those that others have too."""
+        disputes = self._arranged["sort"] == DISPUTES or self._arranged["show"] == DISPUTED
+        return self.review.next_undecided(self._places, start, disputes)
 
     def _move_to(self, places: list[int]) -> None:
         if places[0] in self._places:
@@ -271,6 +316,7 @@ class Gallery:
             "cursor": self._cursor,
             "changes": {review.items[place]: self._standing(place) for place in changed},
             "arranged": self._arranged,
+            "offer": self._offer.content(),
             "progress": review.progress,
             "share": min(review.decided / max(review.asked, 1), 1.0),
             "note": self._summary(self.decisions) if self._summary else "",
@@ -314,12 +360,17 @@ class Gallery:
         if isinstance(message, messages.Decide):
             more = message.label, message.suggestion
             self._decide(self._chosen(message), message.decision, *more)
+        elif isinstance(message, messages.Alike):
+            self.review.decide(self._ticked(message), self._offer.decision, self._offer.label)
+            self._cursor = self._next(message.cursor)
         elif message.type in ("undo", "redo"):
             self._move_to(getattr(self.review, message.type)())
         elif isinstance(message, messages.Seek):
-            self._cursor = self.review.next_undecided(self._places, message.cursor)
+            self._cursor = self._next(message.cursor)
         else:
             self._arrange(message.sort, message.descending, message.show, message.text)
+        if message.type != "seek":
+            self._offer = self._new_offer(message)
 
     def _chosen(self, message: messages.Decide) -> list[int]:
         """Positions of what the browser means; it names places in the arrangement it saw."""
@@ -329,14 +380,46 @@ class Gallery:
             raise ValueError("there is no such candidate; nothing was decided")
         return [self._places[number] for number in dict.fromkeys(message.places)]
 
+    def _new_offer(self, message: Any) -> Offer:
+        """What may be decided alike after an action: a decision on one image."""
+        made = self.review.made if isinstance(message, messages.Decide) else []
+        if self._likes is None or len(made) != 1:
+            return NO_OFFER
+        return Offer(self._time + 1, made[0].item, made[0].decision, made[0].label)
+
+    def _like_cases(self, number: int) -> list[int]:
+        """Positions of what is offered; nothing where something else was decided meanwhile."""
+        if number != self._offer.number or self._offer == NO_OFFER:
+            return []
+        place = self.review.position[self._offer.item]
+        found = self._likes.nearest(self._offer.item, self.review.like(place))
+        self._offer = self._offer._replace(shown=tuple(found))
+        return [self.review.position[item] for item in found]
+
+    def _ticked(self, message: messages.Alike) -> list[int]:
+        """Positions of the like cases that were ticked, but for those decided on meanwhile."""
+        shown = self._offer.shown if message.offer == self._offer.number else ()
+        if not set(message.items) <= set(shown):
+            raise ValueError("these like cases are no longer offered; nothing was decided")
+        self.review.refresh()
+        places = [self.review.position[item] for item in dict.fromkeys(message.items)]
+        places = [place for place in places if not self.review.is_decided(place)]
+        if not places:
+            raise ValueError("somebody has decided on these meanwhile; nothing was decided")
+        return places
+
     def _answer(self, message: Any) -> None:
         """Send what the browser asks for, unless the order has changed meanwhile.
 
         JPEGs go one after another in one buffer, with the sizes that take them apart.
         """
-        if message.view != self._view and not isinstance(message, messages.Search):
+        in_places = not isinstance(message, messages.Search | messages.LikeCases)
+        if in_places and message.view != self._view:
             return
-        answer = self._answers.to(message, self._places)
+        places = self._places
+        if isinstance(message, messages.LikeCases):
+            places = self._like_cases(message.offer)
+        answer = self._answers.to(message, places)
         if answer is not None:
             content, jpegs = answer
             sizes = [len(jpeg) for jpeg in jpegs]

@@ -10,7 +10,8 @@ from typing import Any
 import pandas as pd
 
 from fgvc_utils.looking import gallery_messages as messages
-from fgvc_utils.looking.review import Review, is_rows, under_photo
+from fgvc_utils.looking.candidates import is_rows, under_photo
+from fgvc_utils.looking.review import Review
 from fgvc_utils.looking.thumbnails import Thumbnails
 
 # So many suggestions of a candidate are shown, each with the key of its number.
@@ -59,13 +60,17 @@ class Answers:
     ) -> tuple[Content, list[bytes]] | None:
         """The answer to a question; None where it asks for a candidate that is not there.
 
-        `places` are the positions of the candidates in the order that the browser shows.
+        `places` are the positions of the candidates in the order that the browser shows, or those
+        of the like cases.
         """
         jpegs: list[bytes] = []
         if isinstance(message, messages.Tiles):
             return self._tiles(jpegs, message, places), jpegs
         if isinstance(message, messages.Search):
             return self._found(jpegs, message.text), jpegs
+        if isinstance(message, messages.LikeCases):
+            tiles = [self._tile(jpegs, place) for place in places]
+            return {"offer": message.offer, "tiles": tiles}, jpegs
         if message.place >= len(places):
             return None
         row = self._candidates.iloc[places[message.place]]

@@ -24,6 +24,7 @@ function bindingsOf(setup) {
       colour: setup.relabel_colour,
       press: ["/", false],
     },
+    setup.likes && { keys: "a", text: "decide like cases alike", press: ["a", false] },
     setup.rows
       ? { keys: "l", text: "look closer", press: ["l", false] }
       : { keys: "z", text: "zoom", press: ["z", false] },

@@ -69,6 +69,13 @@ class Search(Question):
     text: Text
 
 
+class LikeCases(Question):
+    """The like cases of what was just decided, with their photos."""
+
+    type: Literal["likes"]
+    offer: Number
+
+
 class _Action(_Message):
     """Changes something; the answer carries `id`. `cursor` is where the browser's cursor is."""
 
@@ -85,6 +92,14 @@ class Decide(_Action):
     decision: Text
     label: Text = ""
     suggestion: Number = 0
+
+
+class Alike(_Action):
+    """Decide on like cases as it was decided on what they are like."""
+
+    type: Literal["alike"]
+    offer: Number
+    items: Annotated[list[Text], Field(min_length=1, max_length=LONGEST_TEXT)]
 
 
 class Undo(_Action):
@@ -115,7 +130,8 @@ class Arrange(_Action):
     text: Text
 
 
-Message = Drawn | Tiles | Look | Zoom | Search | Decide | Undo | Redo | Seek | Arrange
+Message = Drawn | Tiles | Look | Zoom | Search | LikeCases
+Message |= Decide | Alike | Undo | Redo | Seek | Arrange
 _READER = TypeAdapter(Annotated[Message, Field(discriminator="type")])
 
 

@@ -86,6 +86,7 @@ function skeleton(setup) {
   const status = element("span", "fgvc-status");
   status.setAttribute("role", "status");
   const order = element("div", "fgvc-order");
+  const likeness = element("div", "fgvc-likes");
   const body = element("div", "fgvc-body");
   const scroller = element("div", "fgvc-scroller");
   const canvas = element("div", setup.rows ? "fgvc-canvas fgvc-rows" : "fgvc-canvas");
@@ -99,8 +100,9 @@ function skeleton(setup) {
   if (setup.panel) body.append(beside);
   body.classList.toggle("fgvc-with-panel", setup.panel);
   const note = element("div", "fgvc-note");
-  root.append(top, bar, keys, order, body, note);
-  return { root, progress, done, keys, status, order, scroller, canvas, nothing, beside, note };
+  root.append(top, bar, keys, order, ...(setup.likes ? [likeness] : []), body, note);
+  const seen = { scroller, canvas, nothing, beside, likeness, note };
+  return { root, progress, done, keys, status, order, ...seen };
 }
 
 // Something kept for a while, the oldest thrown away first.

@@ -1,25 +1,33 @@
 """A reviewer's work on a list of candidates, without a screen: order, decisions, undo, progress.
 
-`check_candidates` says what a list of candidates is. A `Review` is a view over a journal: nothing
-is decided before its line is on the disk, and what others decide meanwhile is taken up.
+`candidates.check_candidates` says what a list of candidates is. A `Review` is a view over a
+journal: nothing is decided before its line is on the disk, and what others decide meanwhile is
+taken up.
 """
 
 import time
 import unicodedata
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from fgvc_utils.contest.journal import UNDO, Decision, Journal, majority, reviewer_name
+from fgvc_utils.contest.following import Copies
+from fgvc_utils.contest.journal import (
+    SETTLES,
+    UNDO,
+    Decision,
+    Journal,
+    Vote,
+    differ,
+    in_force,
+    reviewer_name,
+)
+from fgvc_utils.looking.candidates import check_candidates
 
 RELABEL = "relabel"
-UNSURE = "unsure"
-# So many letters fit under the smallest photo: two scores must never be cut.
-WIDEST_SCORES = 15
-ORDER, CLASS = "order", "class"
+ORDER, DISPUTES, CLASS = "order", "disputes first", "class"
 EVERYTHING, UNDECIDED, DECIDED = "all", "undecided", "decided"
 DISPUTED, NOT_MINE = "disputed", "not yet by me"
 # A gap longer than this is a pause.
@@ -30,12 +38,14 @@ DECISIONS_FOR_A_RATE = 5
 class Standing(NamedTuple):
     """The decision that is shown for an item, or empty strings.
 
-    `disputed` lists every reviewer's decision where they differ, else it is empty.
+    `disputed` lists every reviewer's decision where they differ and nobody has settled it, else it
+    is empty. `follows` names the copy that was decided on where nobody decided on the item itself.
     """
 
     decision: str = ""
     label: str = ""
     disputed: str = ""
+    follows: str = ""
 
 
 class Review:
@@ -59,6 +69,8 @@ class Review:
         Name → numeric column: orders besides the given one and the one by class.
     asked
         So many candidates, from the first on, are to be decided; the others are optional.
+    copies
+        The images whose copies a decision counts for too; none by default.
 
     Raises
     ------
@@ -76,6 +88,7 @@ class Review:
         classes: Sequence[str] = (),
         sorts: Mapping[str, str] | None = None,
         asked: int | None = None,
+        copies: Copies | None = None,
     ):
         self.candidates = check_candidates(candidates)
         self.journal = journal
@@ -91,7 +104,9 @@ class Review:
         self._made: list[tuple[float, int]] = []
         self._done: list[list[Decision]] = []
         self._undone: list[list[Decision]] = []
-        self._voices: dict[str, dict[str, tuple[str, str]]] = {}
+        self._votes: dict[str, list[Vote]] = {}
+        self._copies = copies
+        self._kinds: dict[str, np.ndarray] | None = None
         self._size = -1
         self._changed: set[int] = set()
         self.changes()
@@ -100,40 +115,49 @@ class Review:
 
     def changes(self) -> list[int]:
         """Positions whose decisions have changed since the last call, those of others included."""
-        self._refresh()
+        self.refresh()
         changed = sorted(self._changed)
         self._changed.clear()
         return changed
 
-    def _refresh(self) -> None:
+    def refresh(self) -> None:
+        """Take up what others have decided meanwhile."""
         size = self.journal.size()
         if size == self._size:
             return
-        before, voices = self._voices, self.journal.voices()
-        self._voices = {item: voices[item] for item in voices if item in self.position}
+        before, votes = self._votes, self.journal.votes()
+        self._votes = {item: votes[item] for item in votes if item in self.position}
         self._size = size
-        for item in before.keys() | self._voices.keys():
-            if before.get(item) != self._voices.get(item):
+        for item in before.keys() | self._votes.keys():
+            if before.get(item) != self._votes.get(item):
                 self._changed.add(self.position[item])
 
     def standing(self, place: int) -> Standing:
         """The decision shown for an item: the reviewer's own, else the one in force."""
-        voices = self._voices.get(self.items[place], {})
-        if not voices:
+        votes = self._votes.get(self.items[place], [])
+        if not votes:
             return Standing()
-        shown = voices.get(self.reviewer) or majority(list(voices.values())) or ("", "")
-        differ = len(set(voices.values())) > 1
-        each = [f"{who}: {' → '.join(filter(None, answer))}" for who, answer in voices.items()]
-        return Standing(*shown, ", ".join(each) if differ else "")
+        mine = [vote.answer for vote in votes if vote.reviewer == self.reviewer]
+        shown = mine[0] if mine and differ(votes) else in_force(votes) or ("", "")
+        return Standing(*shown, _each(votes) if differ(votes) else "", votes[0].follows)
+
+    def is_disputed(self, place: int) -> bool:
+        """Whether reviewers differ on an item and nobody has settled it."""
+        return differ(self._votes.get(self.items[place], []))
+
+    def can_settle(self, place: int) -> bool:
+        """Whether an item is disputed by others: then this reviewer's decision settles it."""
+        votes = self._votes.get(self.items[place], [])
+        return differ(votes) and self.reviewer not in {vote.reviewer for vote in votes}
 
     def is_decided(self, place: int) -> bool:
         """Whether anybody has decided on an item."""
-        return self.items[place] in self._voices
+        return self.items[place] in self._votes
 
     @property
     def decided(self) -> int:
         """How many of the candidates somebody has decided on."""
-        return len(self._voices)
+        return len(self._votes)
 
     @property
     def left(self) -> int:
@@ -177,6 +201,18 @@ class Review:
         self._made.append((time.monotonic(), len(made)))
         return list(places)
 
+    @property
+    def made(self) -> list[Decision]:
+        """The decisions of the latest action that was not taken back."""
+        return self._done[-1] if self._done else []
+
+    def like(self, place: int) -> list[str]:
+        """The undecided items of an item's kind, in the order of the candidates."""
+        if self._kinds is None:
+            self._kinds = self.candidates.groupby("kind").indices
+        kind = self._kinds[self.candidates["kind"].iloc[place]]
+        return [self.items[n] for n in kind if n != place and not self.is_decided(n)]
+
     def undo(self) -> list[int]:
         """Take back the latest action of this review; returns its positions.
 
@@ -192,7 +228,7 @@ class Review:
         made = self._done[-1]
         self.journal.append_all([Decision(one.item, UNDO) for one in made], self.reviewer)
         self._undone.append(self._done.pop())
-        self._refresh()
+        self.refresh()
         return [self.position[one.item] for one in made]
 
     def redo(self) -> list[int]:
@@ -212,8 +248,11 @@ class Review:
 
     def _decision(self, place: int, decision: str, label: str, suggestion: int) -> Decision:
         row = self.candidates.iloc[place]
+        shown = row["shown"]
+        if self.can_settle(place):
+            shown += SETTLES + _each(self._votes[row["item"]])
         if decision != RELABEL:
-            return Decision(row["item"], decision, "", row["shown"])
+            return Decision(row["item"], decision, "", shown)
         if not label:
             names = [name for name, _ in row["suggestions"]]
             if max(suggestion, 1) > len(names):
@@ -222,18 +261,20 @@ class Review:
             label = names[max(suggestion, 1) - 1]
         if self.classes and label not in self._known_classes:
             raise ValueError(f"{label!r} is no class of this contest")
-        return Decision(row["item"], decision, label, row["shown"])
+        return Decision(row["item"], decision, label, shown)
 
     def _write(self, made: list[Decision]) -> None:
-        before, after = self.journal.append_all(made, self.reviewer)
+        following = self._copies.following(made) if self._copies else []
+        before, after = self.journal.append_all([*made, *following], self.reviewer)
         # Asked for under the journal's lock: else a line that came just before would never be read.
-        if before != self._size:
-            self._refresh()
+        if before != self._size or self._copies and any(map(self._copies.of, _items(made))):
+            self.refresh()
             return
         for one in made:
-            voices = self._voices.setdefault(one.item, {})
-            voices.pop(self.reviewer, None)
-            voices[self.reviewer] = (one.decision, one.label)
+            votes = self._votes.get(one.item, [])
+            others = [v for v in votes if v.reviewer != self.reviewer and not v.follows]
+            answer, settles = (one.decision, one.label), SETTLES in one.shown
+            self._votes[one.item] = [*others, Vote(self.reviewer, answer, "", settles)]
             self._changed.add(self.position[one.item])
         self._size = after
 
@@ -243,7 +284,7 @@ class Review:
     def sorts(self) -> list[str]:
         """The names of the orders that `arranged` knows, the given one first."""
         by_class = [CLASS] if (self.candidates["label"] != "").any() else []
-        return [ORDER, *self._sorts, *by_class]
+        return [ORDER, *self._sorts, *by_class, DISPUTES]
 
     @property
     def shows(self) -> list[str]:
@@ -266,7 +307,10 @@ class Review:
         if sort not in self.sorts or show not in self.shows:
             raise ValueError(f"sort by one of {self.sorts} and show one of {self.shows}")
         places = np.arange(len(self.items))
-        if sort == CLASS:
+        if sort == DISPUTES:
+            settled = [not self.is_disputed(place) for place in places]
+            places = np.argsort(settled, kind="stable")
+        elif sort == CLASS:
             places = np.argsort(self.candidates["label"].to_numpy().astype(str), kind="stable")
         elif sort != ORDER:
             places = np.argsort(self.candidates[self._sorts[sort]].to_numpy(), kind="stable")
@@ -278,13 +322,15 @@ class Review:
             chosen = [place for place in chosen if found[place]]
         return chosen
 
-    def next_undecided(self, places: Sequence[int], start: int) -> int:
+    def next_undecided(self, places: Sequence[int], start: int, disputes: bool = False) -> int:
         """The first undecided one of `places` from number `start` on, then from the beginning.
 
-        Where all are decided, `start`.
+        With `disputes` what this reviewer can settle counts as undecided. Where all are decided,
+        `start`.
         """
         for number in [*range(start, len(places)), *range(min(start, len(places)))]:
-            if not self.is_decided(places[number]):
+            place = places[number]
+            if not self.is_decided(place) or (disputes and self.can_settle(place)):
                 return number
         return min(start, max(len(places) - 1, 0))
 
@@ -309,9 +355,12 @@ class Review:
         if show == DECIDED:
             return self.is_decided(place)
         if show == NOT_MINE:
-            return self.reviewer not in self._voices.get(self.items[place], {})
-        standing = self.standing(place)
-        return bool(standing.disputed) if show == DISPUTED else standing.decision == show
+            return all(
+                vote.reviewer != self.reviewer for vote in self._votes.get(self.items[place], [])
+            )
+        if show == DISPUTED:
+            return self.is_disputed(place)
+        return self.standing(place).decision == show
 
     def _found(self, text: str) -> np.ndarray:
         wanted, table = _folded(text), self.candidates
@@ -340,131 +389,19 @@ class Review:
             parts.append(f"{rate:.0f} a minute")
             if self.left:
                 parts.append(f"{self.left / rate:.0f} min left")
+        # Asked for with each decision: most items have one vote.
+        if disputed := sum(len(votes) > 1 and differ(votes) for votes in self._votes.values()):
+            parts.append(f"{disputed} disputed")
         return " · ".join(parts)
 
 
-def check_candidates(candidates: pd.DataFrame) -> pd.DataFrame:
-    """The candidates of a gallery or a sheet with all columns filled in.
-
-    Parameters
-    ----------
-    candidates
-        One row an item. Required: `item` (string, unique), `image` (the path of a file that Pillow
-        reads; or a list of paths, then an item is a row of photos that is decided as one) and
-        `caption` (one or two lines). Optional: `label` (the class), `suggestions` (a list of
-        (class, score), the likeliest first) or `suggested` (one class), `full` (the path that
-        zooming in shows; by default `image`) and `shown` (what the journal notes as shown; by
-        default caption and suggestions).
-
-    Raises
-    ------
-    ValueError
-        A column is missing or holds wrong values; the message names it.
-    """
-    missing = [name for name in ("item", "image", "caption") if name not in candidates.columns]
-    if missing:
-        raise ValueError(f"candidates has no column {missing}; it has {list(candidates.columns)}")
-    table = candidates.reset_index(drop=True)
-    for name in ("suggested", "shown", "label"):
-        given = table[name].astype(object) if name in table else pd.Series("", table.index)
-        table[name] = given.where(given.notna(), "")
-    for name in ("item", "caption", "suggested", "shown", "label"):
-        wrong = [value for value in table[name] if not isinstance(value, str)]
-        if wrong:
-            raise ValueError(
-                f"candidates: column `{name}` must hold strings, not {wrong[0]!r}; "
-                "convert it where it is made"
-            )
-    if (table["item"] == "").any():
-        raise ValueError("candidates: column `item` holds an empty string")
-    twice = table["item"][table["item"].duplicated()]
-    if len(twice):
-        raise ValueError(f"candidates: {twice.iloc[0]!r} appears twice in column `item`")
-    _check_paths(table["image"])
-    if "full" not in table:
-        table["full"] = table["image"]
-    table["suggestions"] = _suggestions(table)
-    table["suggested"] = [found[0][0] if found else "" for found in table["suggestions"]]
-    noted = [
-        in_one_line(caption) + ", ".join(f" → {name}" for name, _ in found)
-        for caption, found in zip(table["caption"], table["suggestions"], strict=True)
-    ]
-    table["shown"] = table["shown"].where(table["shown"] != "", pd.Series(noted, table.index))
-    return table
+def _items(made: Sequence[Decision]) -> list[str]:
+    return [one.item for one in made]
 
 
-def in_one_line(caption: str) -> str:
-    """A caption of several lines as one, for a journal or a log."""
-    return caption.replace("\n", "  ")
-
-
-class UnderPhoto(NamedTuple):
-    """The lines under a photo: its caption, the likeliest other class, and both scores."""
-
-    caption: str
-    suggested: str
-    scores: str
-
-
-def under_photo(caption: str, label: str, suggestions: Sequence[tuple[str, float]]) -> UnderPhoto:
-    """The lines under a photo; empty strings for what there is not.
-
-    Names and scores are on lines of their own, so that a long name takes no score's place. Where
-    the likeliest class is the given label itself, the networks name no other one: `unsure`.
-
-    Parameters
-    ----------
-    caption
-        The first line is a name, further ones hold its score.
-    label
-        The class that the image came with, or empty.
-    suggestions
-        (class, score) pairs, the likeliest first; a score may be NaN.
-    """
-    first, *others = caption.split("\n")
-    scores = "  ".join(others)
-    if not suggestions:
-        return UnderPhoto(first, "", scores)
-    name, score = suggestions[0]
-    if name == label:
-        return UnderPhoto(first, UNSURE, scores)
-    # The score of the caption may be the likeliest class's own, which need not be there twice.
-    if score == score and not scores.endswith(f"{score:.2f}"):
-        scores = f"{scores} → {score:.2f}".strip()
-        if len(scores) > WIDEST_SCORES:
-            # The number alone, without what it is called.
-            scores = f"{others[-1].split()[-1]} → {score:.2f}"
-    return UnderPhoto(first, f"→ {name}", scores)
-
-
-def is_rows(candidates: pd.DataFrame) -> bool:
-    """Whether an item of checked candidates is a row of photos."""
-    return len(candidates) > 0 and isinstance(candidates["image"].iloc[0], list | tuple)
-
-
-def _check_paths(images: pd.Series) -> None:
-    kinds = {isinstance(value, list | tuple) for value in images}
-    if len(kinds) > 1:
-        raise ValueError("candidates: column `image` holds both paths and lists of paths")
-    for value in images:
-        for path in value if isinstance(value, list | tuple) else [value]:
-            if not isinstance(path, str | Path):
-                raise ValueError(f"candidates: column `image` must hold paths, not {path!r}")
-
-
-def _suggestions(table: pd.DataFrame) -> pd.Series:
-    """(class, score) pairs of each row, the likeliest first; a lone suggestion has no score."""
-    if "suggestions" not in table:
-        lone = [[(name, float("nan"))] if name else [] for name in table["suggested"]]
-        return pd.Series(lone, table.index, dtype=object)
-    for pairs in table["suggestions"]:
-        for pair in pairs if isinstance(pairs, list | tuple) else [pairs]:
-            if not (isinstance(pair, list | tuple) and len(pair) == 2 and isinstance(pair[0], str)):
-                raise ValueError(
-                    f"candidates: column `suggestions` must hold lists of (class, score), not "
-                    f"{pairs!r}"
-                )
-    return table["suggestions"]
+def _each(votes: Sequence[Vote]) -> str:
+    """What each reviewer decided, such as `ann: keep, bob: relabel → viola`."""
+    return ", ".join(f"{vote.reviewer}: {' → '.join(filter(None, vote.answer))}" for vote in votes)
 
 
 def _checked_sorts(candidates: pd.DataFrame, sorts: Mapping[str, str]) -> dict[str, str]:

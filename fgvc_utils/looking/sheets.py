@@ -7,7 +7,7 @@ import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
 
 from fgvc_utils.contest.journal import Journal
-from fgvc_utils.looking.review import check_candidates, is_rows, under_photo
+from fgvc_utils.looking.candidates import check_candidates, is_rows, under_photo
 from fgvc_utils.looking.thumbnails import thumbnail
 
 # The palette of Okabe and Ito (Color universal design, 2008), distinct for the colour-blind too.

@@ -61,6 +61,23 @@ display(nasty, pd.DataFrame({"class": ["$x_1$"]}))
 Gallery(nasty, Journal("decisions/nasty.csv"), {"k": "keep", "d": NASTY}, title=NASTY,
         reviewer=NASTY, classes=[OTHER], summary=lambda _: NASTY)
 """
+LIKES = """
+from types import SimpleNamespace
+import numpy as np
+from fgvc_utils.contest.following import Copies
+from fgvc_utils.jobs.predictions import ShardWriter, finish_store
+from fgvc_utils.looking.likes import Likes
+table = candidates.assign(image_id=items, split="train", given="rose", group=items)
+table.loc[3, "group"] = "0000"
+turns = np.radians([0, 40, 10, 1, 30, 20, 50, 60, 70, 80, 90, 100, 110, 120])
+writer = ShardWriter("features", 0, items)
+writer.write("features", 0, np.stack([np.cos(turns), np.sin(turns)], 1).astype(np.float16))
+writer.close()
+finish_store("features", ["x"], 1)
+Gallery(candidates, Journal("decisions/likes.csv"), choices, title="Like cases", reviewer="ann",
+        classes=names, exemplars=exemplars, copies=Copies(table),
+        likes=Likes(SimpleNamespace(store="features"), 3))
+"""
 MANY = """
 from PIL import Image
 import pathlib
@@ -88,6 +105,7 @@ def write_review_notebook(folder: Path) -> None:
     cells = [f"NASTY, LONG = {NASTY!r}, {LONG!r}\n{CANDIDATES}", GALLERY, "1 + 1", ROWS]
     cells.append('contact_sheet(candidates, journal=Journal("decisions/02.csv"), title="So far")')
     cells.append(MANY)
+    cells.append(LIKES)
     cells.append(NAMES)
     notebook = nbformat.v4.new_notebook(
         cells=[nbformat.v4.new_code_cell(cell.strip()) for cell in cells],

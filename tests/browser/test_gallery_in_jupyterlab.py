@@ -272,6 +272,48 @@ def test_another_reviewer_at_the_same_time(notebook, journal):
     screen.cell.get_by_label("show", exact=True).select_option("disputed")
     expect(screen.tiles).to_have_count(1)
     assert journal.latest()["decision"].to_dict() == {"0001": "keep", "0002": "drop"}
+    settled_and_decided_alike(notebook, Journal(journal.path.with_name("likes.csv")))
+
+
+def settled_and_decided_alike(notebook, journal):
+    """What others dispute comes first; copies follow; like cases are unticked, then decided."""
+    journal.append("0009", "keep", reviewer="bob")
+    journal.append("0009", "drop", reviewer="carla")
+    cell = len(notebook.sources()) - 2
+    notebook.run_cell(cell)
+    screen = Screen(notebook, cell)
+    likes = screen.cell.locator(".fgvc-like")
+    expect(screen.tiles.first).to_have_attribute("data-item", "0009")
+    screen.tile("0009").click()
+    screen.press("d")
+    screen.expect_mark("0009", "drop")
+    # Of 0009 itself like cases are offered too; then 0000 is decided, whose copy is 0003.
+    expect(likes).to_have_count(3)
+    screen.tile("0000").click()
+    screen.press("k")
+    screen.expect_mark("0003", "↳ keep")
+    expect(likes.nth(0)).to_have_attribute("data-item", "0002")
+    expect(likes.nth(2)).to_have_attribute("data-item", "0004")
+    # One photo of the three cannot be read, so it is not ticked.
+    expect(screen.cell.locator(".fgvc-like canvas.fgvc-drawn")).to_have_count(2)
+    expect(likes.nth(1)).to_have_attribute("aria-checked", "false")
+    picture(notebook, "likes")
+    likes.nth(0).click()
+    expect(likes.nth(0)).to_have_attribute("aria-checked", "false")
+    likes.nth(0).click()
+    screen.cell.locator(".fgvc-take", has_text="keep: these 2").click()
+    screen.expect_mark("0004", "keep")
+    screen.expect_selected("0001")
+    expect(likes).to_have_count(0)
+    kept = dict.fromkeys(["0000", "0003", "0002", "0004"], "keep")
+    assert journal.latest()["decision"].to_dict() == {"0009": "drop", **kept}
+    assert journal.disagreements().empty
+    screen.press("a")
+    expect(screen.status).to_contain_text("nothing was decided")
+    screen.press("u")
+    screen.expect_mark("0004", "")
+    screen.press("u")
+    screen.expect_mark("0003", "")
 
 
 def test_restarted_kernel_shows_earlier_decisions(notebook, journal):

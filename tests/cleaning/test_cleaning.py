@@ -132,6 +132,18 @@ def test_a_person_beats_a_rule_and_test_images_are_never_touched():
     tables.check_table(after.reset_index(), "after")
 
 
+def test_what_followed_from_a_copy_beats_rules_but_no_earlier_person():
+    made = decisions(("b", "drop", ""), ("c", "keep", "")).assign(shown=["↳ copy of a", "p 0.5"])
+    after = rules.apply_decisions(small_table(), made, "02_coarse").set_index("image_id")
+    assert after.loc["b", ["status", "by", "cause"]].tolist() == ["drop", "human", "dropped"]
+    assert after.loc["b", "reason"] == "human: drop, as its copy a"
+    later = decisions(("b", "keep", ""), ("c", "drop", "")).assign(shown="↳ copy of a")
+    again = rules.apply_decisions(after.reset_index(), later, "02_coarse")
+    assert again["status"].tolist()[1:3] == ["keep", "drop"]
+    other = rules.apply_decisions(after.reset_index(), later, "03_fine")
+    assert other["status"].tolist()[1:3] == ["drop", "keep"]
+
+
 def test_decisions_on_strangers_are_named():
     with pytest.raises(ValueError, match="image 'z'.* another contest"):
         rules.apply_decisions(small_table(), decisions(("z", "keep", "")), "03_fine")

@@ -119,6 +119,7 @@ def test_actions_of_the_browser(candidates, journal, browser):
         "decision": "relabel",
         "label": "0012",
         "disputed": "",
+        "follows": "",
     }
     page.send(type="seek", cursor=0, id="me/6")
     assert page.now["cursor"] == 3 and page.now["answer"] == "me/6"
@@ -281,6 +282,20 @@ def test_another_reviewers_decisions_arrive_with_the_next_action(candidates, jou
     assert page.now["changes"]["0000"]["disputed"] == "ann: keep, bob: drop"
 
 
+def test_disputes_of_others_wait_first_in_a_gallery(candidates, journal, browser):
+    journal.append("0004", "keep", reviewer="bob")
+    journal.append("0004", "drop", reviewer="carla")
+    page = browser(make(candidates, journal))
+    assert page.now["arranged"]["sort"] == "disputes first" and page.now["cursor"] == 0
+    page.decide([0], "keep")
+    assert journal.latest()["reviewer"].to_dict() == {"0004": "ann"}
+    assert page.now["cursor"] == 1
+    # Nobody can settle what they are part of.
+    journal.append("0004", "drop", reviewer="carla")
+    journal.append("0003", "keep", reviewer="bob")
+    assert make(candidates, journal).grid.now["arranged"]["sort"] == "order"
+
+
 def test_summary_follows_the_decisions(candidates, journal, browser):
     page = browser(make(candidates, journal, summary=lambda made: f"{len(made)} so far"))
     assert page.now["note"] == "0 so far"
@@ -347,6 +362,11 @@ BAD_MESSAGES = [
     {"type": "zoom", "place": "/etc/passwd"},
     {"type": "zoom", "image": "/etc/passwd"},
     {"type": "search", "text": {"$ne": ""}},
+    {"type": "likes", "offer": "1"},
+    {"type": "alike", "offer": 0, "items": ["0000"]},
+    {"type": "alike", "offer": 0, "items": [0]},
+    {"type": "alike", "offer": 0, "items": []},
+    {"type": "alike", "offer": 0, "items": ["0000"] * 2000},
     {"type": "read", "path": "/etc/passwd"},
     {"type": ["zoom"]},
     {"type": None},

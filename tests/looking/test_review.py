@@ -1,11 +1,14 @@
 """A reviewer's work without a screen: decisions, undo and redo, order, search, progress."""
 
+import pandas as pd
 import pytest
 from small_candidates import photos
 
+from fgvc_utils.contest.following import Copies
 from fgvc_utils.contest.journal import Journal
 from fgvc_utils.looking import review as review_module
-from fgvc_utils.looking.review import Review, check_candidates, under_photo
+from fgvc_utils.looking.candidates import check_candidates, under_photo
+from fgvc_utils.looking.review import Review, Standing
 
 CHOICES = ["keep", "drop", "relabel"]
 
@@ -103,7 +106,7 @@ def test_two_reviewers_see_each_other_and_replace_nothing(candidates, journal):
     ann.undo()
     assert journal.latest()["decision"].to_dict() == {"0001": "drop", "0002": "drop"}
     assert bob.changes() == [0, 1]
-    assert bob.standing(0) == ("", "", "") and bob.standing(1).disputed == ""
+    assert bob.standing(0) == Standing() and bob.standing(1).disputed == ""
 
 
 def test_work_goes_on_after_a_new_start(candidates, journal):
@@ -119,7 +122,7 @@ def test_work_goes_on_after_a_new_start(candidates, journal):
 
 def test_arrangements(candidates, journal):
     review = make(candidates, journal, sorts={"certainty": "sure"})
-    assert review.sorts == ["order", "certainty", "class"]
+    assert review.sorts == ["order", "certainty", "class", "disputes first"]
     assert review.arranged("certainty") == [2, 5, 4, 0, 3, 6, 1]
     assert review.arranged("certainty", descending=True) == [1, 6, 3, 0, 4, 5, 2]
     assert review.arranged("class") == [1, 4, 0, 2, 5, 3, 6]
@@ -252,3 +255,63 @@ def test_decision_that_another_makes_at_the_same_moment_is_taken_up(candidates, 
     journal.append_all = just_after_another
     review.decide([1], "keep")
     assert standing(review)["0005"] == ("drop", "")
+
+
+def copies_of(*pairs):
+    """Train images `0000` to `0006` of class x; the images of a pair are copies."""
+    table = pd.DataFrame({"image_id": [f"{n:04d}" for n in range(7)], "split": "train"})
+    table["given"], table["group"] = "x", table["image_id"]
+    for one, other in pairs:
+        table.loc[table["image_id"] == other, "group"] = one
+    return Copies(table)
+
+
+def test_a_look_decides_the_copies(candidates, journal):
+    review = make(candidates, journal, copies=copies_of(("0000", "0004"), ("0000", "0005")))
+    review.decide([0], "drop")
+    assert review.changes() == [0, 4, 5] and review.decided == 3
+    assert review.standing(4) == ("drop", "", "", "0000") and review.standing(0).follows == ""
+    assert review.next_undecided(review.arranged(), 0) == 1
+    assert review.arranged(show="drop") == [0, 4, 5]
+    review.decide([4], "keep")
+    # What follows from the copy that was decided last.
+    assert standing(review) == {"0000": ("drop", ""), "0004": ("keep", ""), "0005": ("keep", "")}
+    assert review.undo() == [4]
+    assert standing(review)["0005"] == standing(review)["0004"] == ("drop", "")
+    assert review.undo() == [0]
+    assert standing(review) == {} and journal.latest().empty
+    review.redo()
+    assert journal.latest()["decision"].to_dict() == dict.fromkeys(["0000", "0004", "0005"], "drop")
+    make(candidates, journal, reviewer="bob").decide([5], "keep")
+    assert review.changes() == [0, 4, 5] and review.standing(5) == ("keep", "", "", "")
+
+
+def test_without_copies_a_decision_counts_for_itself(candidates, journal):
+    make(candidates, journal).decide([0], "drop")
+    assert journal.read()["item"].tolist() == ["0000"]
+
+
+def test_disputes_come_first_and_a_third_decision_settles(candidates, journal):
+    for who, decision in [("ann", "keep"), ("bob", "drop")]:
+        make(candidates, journal, reviewer=who).decide([2, 5], decision)
+    make(candidates, journal, reviewer="ann").decide([0], "keep")
+    carla = make(candidates, journal, reviewer="carla")
+    assert carla.arranged("disputes first") == [2, 5, 0, 1, 3, 4, 6]
+    assert carla.progress == "decided 3 of 7 · 2 disputed"
+    queue = carla.arranged(show="disputed")
+    assert queue == [2, 5] and carla.can_settle(2)
+    assert (
+        carla.next_undecided(queue, 0) == 0 and carla.next_undecided(queue, 1, disputes=True) == 1
+    )
+    carla.decide([2], "relabel", label="viola")
+    assert carla.standing(2) == ("relabel", "viola", "", "")
+    assert carla.next_undecided(queue, 0, disputes=True) == 1
+    assert journal.latest().loc["0002", "shown"].endswith("⚖ settles ann: keep, bob: drop")
+    # Also for those who differed, who cannot settle it themselves.
+    ann = make(candidates, journal)
+    assert ann.standing(2) == ("relabel", "viola", "", "") and not ann.can_settle(5)
+    assert ann.standing(5)[:2] == ("keep", "") and ann.is_disputed(5)
+    ann.decide([5], "drop")
+    assert not ann.is_disputed(5) and journal.disagreements().empty
+    carla.undo()
+    assert carla.standing(2).disputed == "ann: keep, bob: drop"
