@@ -11,7 +11,7 @@ from fgvc_utils.cleaning import near_views, views
 from fgvc_utils.cleaning.crossing import recipes_apart
 from fgvc_utils.cleaning.judging import judge_labels
 from fgvc_utils.cleaning.params import CrossParams, Round
-from fgvc_utils.cleaning.planting import planted_check
+from fgvc_utils.cleaning.planting import planted_errors
 from fgvc_utils.cleaning.search import Near
 from fgvc_utils.cleaning.vectors import UnitVectors, stored_vectors
 from fgvc_utils.cleaning.verdicts import judged_and_none
@@ -233,7 +233,7 @@ def test_each_network_alone_judges_in_the_rounds_and_in_the_planted_check(small,
     cross = small.cross(table, asked, **given, networks_apart=0.5)
     cross.features.append(second_network(small, small.outputs / "second"))
     judgement = judge_labels(cross, none, pd.Series("", table.index))
-    planted_check(cross, judgement.learnt, none)
+    planted_errors(cross, judgement.learnt, none)
     sizes = [[len(one) for one in apart] for apart in cases]
     assert sizes == [[144, 144]] * 3 + [[120, 120]]
     # Fits of both networks and of each, in three folds, and no more names than fits.
