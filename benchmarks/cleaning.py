@@ -123,12 +123,12 @@ def stage_parameters(
     return made
 
 
-def prepare(name: str, seed: int, work: Path, views: dict[str, str]) -> Contest:
+def prepare(name: str, seed: int, work: Path, views: dict[str, str] | None = None) -> Contest:
     """Draw or find the images, compute their features, and run 01 without a human."""
     data = work / f"demo-{seed}" if name == "demo" else data_root(name)
     if name == "demo" and not data.is_dir():
         drawing.draw_demo(data, seed=seed)
-    cfg = stage_parameters(name, work, seed, data, views)
+    cfg = stage_parameters(name, work, seed, data, views or {})
     first, coarse, fine = cfg["01_noise"], cfg["02_coarse"], cfg["03_fine"]
     listed = listing.list_images(data, first.train, first.test)
     inventory = tables.by_image_id(
