@@ -98,13 +98,14 @@ class Contest:
 
 
 def stage_parameters(
-    name: str, outputs: Path, seed: int, data: Path, views: dict[str, str]
+    name: str, outputs: Path, seed: int, data: Path, views: dict[str, str] | None = None
 ) -> dict[str, Shared]:
     """The contest file's own parameters, with another seed and place for results.
 
     What the demo's file saves for the time, networks and rounds, is as in the notebooks. `views`
     holds further parameters, each for the stages that have it.
     """
+    views = views or {}
     steps = read_contest(PROJECT / "params" / f"{name}.yaml")
     # Only the demo has other images with another seed; the others share their features.
     run = f"{name}-{seed}" if name == "demo" else name
@@ -128,7 +129,7 @@ def prepare(name: str, seed: int, work: Path, views: dict[str, str] | None = Non
     data = work / f"demo-{seed}" if name == "demo" else data_root(name)
     if name == "demo" and not data.is_dir():
         drawing.draw_demo(data, seed=seed)
-    cfg = stage_parameters(name, work, seed, data, views or {})
+    cfg = stage_parameters(name, work, seed, data, views)
     first, coarse, fine = cfg["01_noise"], cfg["02_coarse"], cfg["03_fine"]
     listed = listing.list_images(data, first.train, first.test)
     inventory = tables.by_image_id(
