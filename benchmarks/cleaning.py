@@ -99,13 +99,14 @@ class Contest:
 
 
 def stage_parameters(
-    name: str, outputs: Path, seed: int, data: Path, views: dict[str, str]
+    name: str, outputs: Path, seed: int, data: Path, views: dict[str, str] | None = None
 ) -> dict[str, Shared]:
     """The contest file's own parameters, with another seed and place for results.
 
     What the demo's file saves for the time, networks and rounds, is as in the notebooks. `views`
     holds further parameters, each for the stages that have it.
     """
+    views = views or {}
     steps = read_contest(PROJECT / "params" / f"{name}.yaml")
     # Only the demo has other images with another seed; the others share their features.
     run = f"{name}-{seed}" if name == "demo" else name
@@ -124,7 +125,7 @@ def stage_parameters(
     return made
 
 
-def prepare(name: str, seed: int, work: Path, views: dict[str, str]) -> Contest:
+def prepare(name: str, seed: int, work: Path, views: dict[str, str] | None = None) -> Contest:
     """Draw or find the images, compute their features, and run 01 without a human."""
     data = work / f"demo-{seed}" if name == "demo" else data_root(name)
     if name == "demo" and not data.is_dir():

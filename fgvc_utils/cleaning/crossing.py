@@ -181,9 +181,9 @@ class Crossing:
             groups,
             fold,
             self.features,
-            apart,
             channel,
             believed,
+            apart,
         )
 
 

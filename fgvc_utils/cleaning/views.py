@@ -59,14 +59,14 @@ class Case:
         other folds.
     features
         The jobs whose stores hold the images' features; none where whole networks are trained.
-    apart
-        Predictions of the images by each network alone, made as `predictions` were; none where no
-        view asks for them.
     channel
         How far labels and networks are trusted; None where that is to be found for these images.
     believed
         The class that each image was believed to show before these predictions, int (images,), -1
         where none was; None where nothing is known but the labels.
+    apart
+        Predictions of the images by each network alone, made as `predictions` were; none where no
+        view asks for them.
     """
 
     cfg: "ViewParams"
@@ -76,9 +76,9 @@ class Case:
     groups: np.ndarray
     fold: np.ndarray
     features: Sequence[Job]
-    apart: Sequence[Reduced] = ()
     channel: Channel | None = None
     believed: np.ndarray | None = None
+    apart: Sequence[Reduced] = ()
 
     @property
     def classes(self) -> int:
