@@ -5,9 +5,9 @@ Found from frozen features and the labels in the table; nothing is decided here.
 - *one*: images of two classes that a classifier cannot tell apart when it has not seen them. Among
   the images that show one of the two, whatever label they have, so that what 03 made of the labels
   does not decide.
-- *two*: a class whose images lie in two clusters, as clearly parted as two real sister classes are
-  when they are thrown together and cut without their names. A cut through one cloud is no finding,
-  and each part must be a fair share of the class.
+- *two*: a class whose images lie in two clusters, parted more like two real classes that are
+  thrown together and cut without their names than like one class. A cut through one cloud is no
+  finding, and each part must be a fair share of the class.
 - *another*: most images of a class show another class, which has its own images too: by what 03
   suggests, or since the larger of its two parts cannot be told from the other class.
 - *swapped*: two names that were exchanged. From images and names alone this is not to be seen: with
@@ -21,6 +21,7 @@ A finding is a proposal, made for a person to look at.
 """
 
 from collections.abc import Iterable
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -135,16 +136,22 @@ class _Look:
         self.space = space_of(seen.features[rows], seen.label[rows], seed)
         self.pairs = self._likely() if cfg.compared_classes else []
         self.apart = {pair: self._tell(*pair) for pair in self.pairs}
+        self.cuts = self._cuts() if cfg.compared_classes else {}
         self.clear_when_two = self._thrown_together()
 
     def _likely(self) -> list[tuple[int, int]]:
-        """The nearest classes, and those between which people moved images."""
+        """The nearest classes, and those between which images moved."""
         seen = self.seen
-        centres = [seen.features[r].astype(np.float32).mean(axis=0) for r in seen.came_under]
+        centres = [seen.features[r].mean(axis=0, dtype="f4") for r in seen.came_under]
         pairs = set(likely_pairs(np.stack(centres), self.cfg.compared_classes))
         moved = seen.by_hand & (seen.given != seen.label)
         for given, label in zip(seen.given[moved], seen.label[moved], strict=True):
             pairs.add((int(min(given, label)), int(max(given, label))))
+        for name, rows in enumerate(seen.came_under):
+            shown = seen.suggested[rows][seen.suggested[rows] >= 0]
+            most = int(np.bincount(shown).argmax()) if len(shown) else name
+            if most != name:
+                pairs.add((min(name, most), max(name, most)))
         return sorted(pairs)
 
     def _tell(self, one: int, other: int) -> Apart | None:
@@ -157,7 +164,8 @@ class _Look:
         return tell_apart(self.seen.features[rows], side, self.seen.groups[rows], self.seed)
 
     def _cut(self, rows: np.ndarray) -> Cut:
-        return cut_in_two(self.space.of(self.seen.features[rows]), self.seed)
+        labels = np.where(self.seen.label[rows] < 0, self.seen.given[rows], self.seen.label[rows])
+        return cut_in_two(self.space.of(self.seen.features[rows], labels), self.seed)
 
     def _once(self, rows: np.ndarray) -> np.ndarray:
         """A row a group of copies."""
@@ -183,10 +191,17 @@ class _Look:
             clear.append(self._cut(np.concatenate(both)).clear)
         return float(np.quantile(clear, 0.25)) if len(clear) >= 4 else 0.0
 
+    def _cuts(self) -> dict[int, Cut]:
+        """A cut through each class that has enough images."""
+        once = [self._once(rows) for rows in self.seen.stands_under]
+        return {name: self._cut(rows) for name, rows in enumerate(once) if len(rows) >= FEWEST}
+
     def _is_two(self, cut: Cut) -> bool:
+        """Whether a cut parts two subjects: fairly, clearly, and more like it parts classes."""
         fair = cut.smaller.mean() >= self.cfg.least_part
-        bar = max(self.cfg.two_above, self.clear_when_two)
-        return bool(fair and cut.clear >= bar and cut.low > CLOUD)
+        clear = cut.clear >= self.cfg.two_above and cut.low > CLOUD
+        usual = float(np.median([each.clear for each in self.cuts.values()])) if self.cuts else 0
+        return bool(fair and clear and cut.clear >= (usual + self.clear_when_two) / 2)
 
     def of_pair(self, one: int, other: int) -> list[dict]:
         """What is found of two classes, at most one finding."""
@@ -250,9 +265,14 @@ class _Look:
     def _mixed(self, one: int, other: int, rows: np.ndarray, cut: Cut) -> dict | None:
         """Two subjects, both of which come under both names."""
         first, named = cut.along > 0, self.seen.given[rows] == one
-        exchanged = int(min((first != named).sum(), (first == named).sum()))
+        if (first != named).sum() * 2 > len(rows):
+            first = ~first
+        moved = [int((first[named == side] != side).sum()) for side in (True, False)]
+        ends = [wilson(*each) for each in zip(moved, (named.sum(), (~named).sum()), strict=True)]
+        exchanged = sum(moved)
         low, high = wilson(exchanged, len(rows))
-        if low <= EXCHANGED:
+        # Else one of the two names alone is that of two subjects.
+        if low <= EXCHANGED or min(each for each, _ in ends) <= EXCHANGED / 2:
             return None
         why = (
             f"together they show two subjects, and {exchanged} of {len(rows)} images came under "
@@ -291,19 +311,17 @@ class _Look:
 
     def of_class(self, name: int) -> list[dict]:
         """What is found of a class by itself, at most one finding."""
+        cut = self.cuts.get(name)
+        if cut is None or not self._is_two(cut):
+            return []
         rows = self._once(self.seen.stands_under[name])
-        if len(rows) < FEWEST:
-            return []
-        cut = self._cut(rows)
-        if not self._is_two(cut):
-            return []
         small, names = cut.smaller, self.seen.names
         together = self.clear_when_two
+        usual = f", most pairs of classes together {together:.0%} or more" if together else ""
         why = (
             "its images lie in two clusters: to cut between them takes away "
             f"{cut.clear:.0%} of the scatter along the line between ({cut.low:.0%} to "
-            f"{cut.high:.0%}; one cloud {CLOUD:.0%}"
-            f"{f', two near classes thrown together {together:.0%} or more' if together else ''})"
+            f"{cut.high:.0%}; one cloud {CLOUD:.0%}{usual})"
         )
         figures = (cut.clear, cut.low, cut.high)
         larger = self._same_as(name, rows[~small])
@@ -330,21 +348,22 @@ class _Look:
 
     def _same_as(self, name: int, part: np.ndarray) -> tuple[int, Apart] | None:
         """The class among the nearest that a part of another cannot be told from."""
-        seen = self.seen
-        near = [p for p in self.pairs if name in p]
-        centre = seen.features[part].astype(np.float32).mean(axis=0)
-        there = []
-        for pair in near:
-            other = pair[0] if pair[1] == name else pair[1]
-            rows = seen.stands_under[other]
-            if len(rows) >= FOLDS:
-                mean = seen.features[rows].astype(np.float32).mean(axis=0)
-                there.append((float(np.linalg.norm(mean - centre)), other))
-        for _, other in sorted(there)[:2]:
-            apart = self._tell_rows(part, seen.stands_under[other])
+        far = np.linalg.norm(
+            self.centres - self.seen.features[part].mean(axis=0, dtype="f4"), axis=1
+        )
+        far[name] = np.inf
+        for other in np.argsort(far)[:2].tolist():
+            apart = self._tell_rows(part, self.seen.stands_under[other])
             if apart and apart.high < self.cfg.one_below:
                 return other, apart
         return None
+
+    @cached_property
+    def centres(self) -> np.ndarray:
+        """The mean of the images in force of each class, float32; endless where it has none."""
+        rows, features = self.seen.stands_under, self.seen.features
+        nowhere = np.full(features.shape[1], np.inf, np.float32)
+        return np.stack([features[r].mean(axis=0, dtype="f4") if len(r) else nowhere for r in rows])
 
     def _with_copies(self, name: int, rows: np.ndarray) -> list[str]:
         """Image ids of a part of a class, copies of its images among them."""

@@ -144,11 +144,11 @@ def like_first(features: np.ndarray, first: np.ndarray, others: np.ndarray) -> n
     middle = (known[first].mean(axis=0) + known[~first].mean(axis=0)) / 2
     known = known - middle
     kernel = known @ known.T
-    ridge = kernel + np.eye(len(known)) * max(np.trace(kernel) / len(known), 1e-12)
-    weights = np.linalg.solve(ridge, np.where(first, 1 / first.sum(), -1 / (~first).sum()))
-    seen = kernel @ weights
-    between = (seen[first].mean() + seen[~first].mean()) / 2
-    return (_unit(others) - middle) @ known.T @ weights > between
+    # Both sets count alike, however many images they have.
+    seldom = np.where(first, first.sum(), (~first).sum()) * 2 / len(first)
+    ridge = kernel + np.diag(seldom) * max(np.trace(kernel) / len(known), 1e-12)
+    weights = np.linalg.solve(ridge, np.where(first, 1.0, -1.0))
+    return (_unit(others) - middle) @ known.T @ weights > 0
 
 
 @dataclass(frozen=True)
@@ -160,15 +160,46 @@ class Space:
     middle
         Float32 (width,).
     axes
-        Float32 (width, fewer).
+        The principal components, float32 (width, fewer).
+    scatter
+        The scatter of all images around the centres of their classes, summed, float (fewer, fewer).
+    freedom
+        Images less classes that it is the sum of.
     """
 
     middle: np.ndarray
     axes: np.ndarray
+    scatter: np.ndarray
+    freedom: int
 
-    def of(self, features: np.ndarray) -> np.ndarray:
-        """Features in this space, float32 (images, fewer)."""
-        return (_unit(features) - self.middle) @ self.axes
+    def of(self, features: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """Some images in this space, as the other classes scatter, float32 (images, fewer).
+
+        Parameters
+        ----------
+        features
+            Float (images, width).
+        labels
+            Their classes, whose own scatter does not count: a class of two subjects would hide
+            behind it what parts them.
+        """
+        there = (_unit(features) - self.middle) @ self.axes
+        own, freedom = _scatter(there, labels)
+        left = self.freedom - freedom
+        within = self.scatter - own if left > len(own) else self.scatter
+        within = within / max(left if left > len(own) else self.freedom, 1)
+        values, turned = np.linalg.eigh(within)
+        least = max(float(np.maximum(values, 0).mean()) * 0.01, 1e-12)
+        return (there @ (turned / np.sqrt(np.maximum(values, 0) + least))).astype(np.float32)
+
+
+def _scatter(points: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, int]:
+    """The summed scatter of points around the centres of their classes, and its freedom."""
+    codes = np.unique(labels, return_inverse=True)[1]
+    sums = np.zeros((codes.max(initial=-1) + 1, points.shape[1]))
+    np.add.at(sums, codes, points)
+    apart = points - (sums / np.bincount(codes)[:, None])[codes]
+    return apart.T @ apart, len(points) - len(sums)
 
 
 def space_of(features: np.ndarray, labels: np.ndarray, seed: int = 0) -> Space:
@@ -195,20 +226,13 @@ def space_of(features: np.ndarray, labels: np.ndarray, seed: int = 0) -> Space:
     rows = np.arange(len(features))
     if len(rows) > SAMPLE:
         rows = np.sort(random.choice(rows, SAMPLE, replace=False))
-    unit, codes = _unit(features[rows]), np.unique(labels[rows], return_inverse=True)[1]
+    unit = _unit(features[rows])
     middle = unit.mean(axis=0)
     unit -= middle
     width = min(WIDTH, max(1, len(rows) // 4))
     values, axes = np.linalg.eigh(unit.T @ unit)
     axes = axes[:, np.argsort(-values)[:width]]
-    there = unit @ axes
-    sums = np.zeros((codes.max() + 1, there.shape[1]), there.dtype)
-    np.add.at(sums, codes, there)
-    apart = there - (sums / np.bincount(codes)[:, None])[codes]
-    within = apart.T @ apart / max(len(rows) - len(sums), 1)
-    within += np.eye(len(within)) * max(np.trace(within) / len(within) * 0.01, 1e-12)
-    values, turned = np.linalg.eigh(within)
-    return Space(middle, (axes @ (turned / np.sqrt(values))).astype(np.float32))
+    return Space(middle, axes, *_scatter(unit @ axes, labels[rows]))
 
 
 @dataclass(frozen=True)
