@@ -164,7 +164,9 @@ def of_classes(table: pd.DataFrame, inventory: pd.DataFrame, judged: pd.DataFram
         )
         for label, row in judged.iterrows()
     ]
-    return pd.DataFrame(rows, columns=["item", "image", "caption", "images", "agreement"])
+    shown = pd.DataFrame(rows, columns=["item", "image", "caption", "images", "agreement"])
+    # Numbers also where there is no row, since a gallery sorts by them.
+    return shown.astype({"images": float, "agreement": float})
 
 
 def of_findings(
@@ -212,7 +214,8 @@ def of_findings(
         suggested = [(row.other, float("nan"))] if row.part and row.other else []
         caption = f"{row.kind}: {counts}\n{row.why}"
         rows.append((row.item, files[shown].tolist(), caption, suggested, row.images))
-    return pd.DataFrame(rows, columns=["item", "image", "caption", "suggestions", "images"])
+    shown = pd.DataFrame(rows, columns=["item", "image", "caption", "suggestions", "images"])
+    return shown.astype({"images": float})
 
 
 def _spread(images: Sequence[str], count: int) -> list[str]:
