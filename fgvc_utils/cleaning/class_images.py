@@ -21,7 +21,7 @@ class Seen:
     names
         The name of each class.
     given
-        The labels that the images came with, int (images,).
+        The labels that the images came with, int (images,); -1 where a person left an image out.
     label
         The labels in force, int (images,); -1 where an image is left out.
     suggested
@@ -45,14 +45,14 @@ class Seen:
 
     @classmethod
     def of(cls, features: np.ndarray, table: pd.DataFrame) -> "Seen":
-        """The images of a label table; those that a person left out are not among them."""
-        stays = ~((table["status"] == "drop") & (table["by"] == HUMAN)).to_numpy()
-        table, in_force = table[stays], kept(table[stays]).to_numpy()
+        """The images of a label table; those that a person left out are of no class."""
+        out = ((table["status"] == "drop") & (table["by"] == HUMAN)).to_numpy()
+        in_force = kept(table).to_numpy()
         names = pd.Index(sorted(set(table["given"])))
-        given = names.get_indexer(table["given"])
+        given = np.where(out, -1, names.get_indexer(table["given"]))
         label = np.where(in_force, names.get_indexer(table["label"]), -1)
         return cls(
-            features if stays.all() else features[stays],
+            features,
             table["image_id"].to_numpy(object),
             table["group"].to_numpy(object),
             names.tolist(),

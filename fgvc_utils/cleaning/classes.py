@@ -31,6 +31,8 @@ from fgvc_utils.cleaning.class_images import Seen, likely_pairs
 from fgvc_utils.cleaning.telling import (
     CLOUD,
     FOLDS,
+    MOST,
+    SAMPLE,
     Apart,
     Cut,
     cut_in_two,
@@ -132,8 +134,12 @@ class _Look:
     def __init__(self, seen: Seen, cfg: ClassParams, seed: int) -> None:
         self.seen, self.cfg, self.seed = seen, cfg, seed
         # Labels that are not believed would make what parts classes look like scatter within them.
-        rows = np.flatnonzero(seen.label >= 0)
-        self.space = space_of(seen.features[rows], seen.label[rows], seed)
+        rows = stands = np.flatnonzero(seen.label >= 0)
+        if len(rows) > SAMPLE:
+            rows = np.sort(np.random.default_rng(seed).choice(rows, SAMPLE, replace=False))
+        share = len(rows) / max(len(stands), 1)
+        self.space = space_of(seen.features[rows], seen.label[rows], share)
+        self.known = np.flatnonzero(seen.by_hand)
         self.pairs = self._likely() if cfg.compared_classes else []
         self.apart = {pair: self._tell(*pair) for pair in self.pairs}
         self.cuts = self._cuts() if cfg.compared_classes else {}
@@ -164,8 +170,8 @@ class _Look:
         return tell_apart(self.seen.features[rows], side, self.seen.groups[rows], self.seed)
 
     def _cut(self, rows: np.ndarray) -> Cut:
-        labels = np.where(self.seen.label[rows] < 0, self.seen.given[rows], self.seen.label[rows])
-        return cut_in_two(self.space.of(self.seen.features[rows], labels), self.seed)
+        points = self.space.of(self.seen.features[rows], self.seen.label[rows])
+        return cut_in_two(points, self.seed)
 
     def _once(self, rows: np.ndarray) -> np.ndarray:
         """A row a group of copies."""
@@ -214,7 +220,7 @@ class _Look:
     def _by_people(self, one: int, other: int) -> dict | None:
         """Exchanged names, by images whose class a person knows."""
         seen, rows = self.seen, self.seen.of_pair(one, other)
-        known = np.flatnonzero(seen.by_hand & np.isin(seen.label, [one, other]))
+        known = self.known[np.isin(seen.label[self.known], [one, other])]
         rows = rows[~seen.by_hand[rows]]
         first = seen.given[rows] == one
         if set(seen.label[known]) != {one, other} or min(first.sum(), (~first).sum()) < FOLDS:
@@ -238,29 +244,32 @@ class _Look:
             # Else few of its images are what is compared, and the others something else.
             if fits < FEWEST or fits * 2 < len(seen.came_under[name]):
                 return None
-        once = self._once(rows)
+        apart, once = self.apart[min(one, other), max(one, other)], self._once(rows)
+        # Names that tell images apart are no mixture, whatever else parts the images.
+        if apart is None or apart.share >= self.cfg.one_below:
+            return None
         cut = self._cut(once)
         if self._is_two(cut):
             return self._mixed(one, other, once, cut)
-        apart = self.apart[min(one, other), max(one, other)]
-        if apart is None or apart.high >= self.cfg.one_below:
+        # Where features hardly tell any near classes apart, they say nothing of these two either.
+        if apart.high >= min(self.cfg.one_below, self._usual):
             return None
-        others = np.setdiff1d(np.arange(len(seen.ids)), rows)
-        subject = self._tell_rows(rows, others) if len(others) else None
+        drawn = np.random.default_rng(self.seed).integers(0, len(seen.ids), 4 * MOST)
+        others = np.setdiff1d(drawn[seen.given[drawn] >= 0], rows)
+        subject = self._tell_rows(rows, others)
         if subject and subject.low <= self.cfg.one_below:
             return None
-        usual = self._usual()
         why = (
             "given one image of each, a classifier that saw neither tells which is which in "
             f"{apart.share:.0%} of cases ({apart.low:.0%} to {apart.high:.0%}; chance is 50%"
-            f"{f', near classes here {usual:.0%}' if usual else ''})"
+            f", near classes here {self._usual:.0%})"
         )
         return self._row(ONE, one, other, (apart.share, apart.low, apart.high), why)
 
+    @cached_property
     def _usual(self) -> float:
-        """How well near classes are told apart here: the median; 0 where none are."""
-        shares = [found.share for found in self.apart.values() if found]
-        return float(np.median(shares)) if shares else 0.0
+        """How well near classes are told apart here: the median."""
+        return float(np.median([found.share for found in self.apart.values() if found]))
 
     def _mixed(self, one: int, other: int, rows: np.ndarray, cut: Cut) -> dict | None:
         """Two subjects, both of which come under both names."""

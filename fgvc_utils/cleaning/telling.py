@@ -165,12 +165,15 @@ class Space:
         The scatter of all images around the centres of their classes, summed, float (fewer, fewer).
     freedom
         Images less classes that it is the sum of.
+    share
+        The share of the images of each class that it was learnt from.
     """
 
     middle: np.ndarray
     axes: np.ndarray
     scatter: np.ndarray
     freedom: int
+    share: float = 1.0
 
     def of(self, features: np.ndarray, labels: np.ndarray) -> np.ndarray:
         """Some images in this space, as the other classes scatter, float32 (images, fewer).
@@ -180,14 +183,15 @@ class Space:
         features
             Float (images, width).
         labels
-            Their classes, whose own scatter does not count: a class of two subjects would hide
-            behind it what parts them.
+            Their classes, int (images,), whose own scatter does not count: a class of two subjects
+            would hide behind it what parts them. -1 where the space was not learnt from an image.
         """
         there = (_unit(features) - self.middle) @ self.axes
-        own, freedom = _scatter(there, labels)
-        left = self.freedom - freedom
-        within = self.scatter - own if left > len(own) else self.scatter
-        within = within / max(left if left > len(own) else self.freedom, 1)
+        own, freedom = _scatter(there[labels >= 0], labels[labels >= 0])
+        left, within = self.freedom - freedom * self.share, self.scatter - own * self.share
+        if left <= len(own):
+            left, within = self.freedom, self.scatter
+        within = within / max(left, 1)
         values, turned = np.linalg.eigh(within)
         least = max(float(np.maximum(values, 0).mean()) * 0.01, 1e-12)
         return (there @ (turned / np.sqrt(np.maximum(values, 0) + least))).astype(np.float32)
@@ -202,7 +206,7 @@ def _scatter(points: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, int]:
     return apart.T @ apart, len(points) - len(sums)
 
 
-def space_of(features: np.ndarray, labels: np.ndarray, seed: int = 0) -> Space:
+def space_of(features: np.ndarray, labels: np.ndarray, share: float = 1.0) -> Space:
     """The space in which images of one class scatter alike in all directions, on the average.
 
     What the pictures of every class differ in, such as view and background, gets small; what
@@ -212,27 +216,23 @@ def space_of(features: np.ndarray, labels: np.ndarray, seed: int = 0) -> Space:
     Parameters
     ----------
     features
-        Float (images, width).
+        Float (images, width); `SAMPLE` images are enough.
     labels
-        The class of each, (images,).
-    seed
-        The images that it is learnt from, where there are many, follow from it.
+        The class of each, int (images,).
+    share
+        The share of all images that these are.
 
     References
     ----------
     Fisher, The use of multiple measurements in taxonomic problems, 1936.
     """
-    random = np.random.default_rng(seed)
-    rows = np.arange(len(features))
-    if len(rows) > SAMPLE:
-        rows = np.sort(random.choice(rows, SAMPLE, replace=False))
-    unit = _unit(features[rows])
+    unit = _unit(features)
     middle = unit.mean(axis=0)
     unit -= middle
-    width = min(WIDTH, max(1, len(rows) // 4))
+    width = min(WIDTH, max(1, len(unit) // 4))
     values, axes = np.linalg.eigh(unit.T @ unit)
     axes = axes[:, np.argsort(-values)[:width]]
-    return Space(middle, axes, *_scatter(unit @ axes, labels[rows]))
+    return Space(middle, axes, *_scatter(unit @ axes, labels), share)
 
 
 @dataclass(frozen=True)
