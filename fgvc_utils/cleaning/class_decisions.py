@@ -6,7 +6,7 @@
   more than a coin would lose, since nothing in a picture tells which of the two is wanted. But a
   rule that knows how many test images a class has (`known_count`, `prior`) then has twice as many
   for the name that is kept, and moves what has no room there to wrong classes: for such a contest
-  leave the two as they are, or give the kept name the sum in `prior`.
+  leave the two as they are, or give the kept name the sum in `prior` and the other one 0.
 - *swap*: two names were exchanged. Each image comes under the other name.
 - *split*: a name stands for two subjects. One part of its images is left out, or comes under
   another class of the contest; a new name would be of no use in a submission.
