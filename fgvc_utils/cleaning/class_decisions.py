@@ -30,6 +30,8 @@ from fgvc_utils.contest.parameters import near_name
 from fgvc_utils.contest.tables import HUMAN, RULE
 
 MERGE, SWAP, SPLIT, LEAVE = "merge", "swap", "split", "leave"
+# In the gallery: the part stays, and the rest is left out.
+SPLIT_REST = "split rest"
 # A search in the gallery, which names the class that images come under.
 RELABEL = "relabel"
 # What a line of the journal is about: two classes, or a part of one that holds a certain image.
@@ -101,6 +103,8 @@ class Decided:
         An image of the part that goes; empty for the smaller part.
     by
         Who decided, `rule` or `human`.
+    rest
+        Whether the part stays and the rest of the class goes.
     """
 
     what: str
@@ -108,6 +112,7 @@ class Decided:
     into: str = ""
     part: str = ""
     by: str = RULE
+    rest: bool = False
 
     @property
     def text(self) -> str:
@@ -189,8 +194,8 @@ def from_journal(latest: pd.DataFrame) -> list[Decided]:
     ----------
     latest
         As from `Journal.latest`. On two classes `merge` keeps the first name, `relabel` the class
-        that it names. On a part `split` leaves it out, and `relabel` names the class it comes
-        under.
+        that it names. On a part `split` leaves it out, `split rest` all but it, and `relabel`
+        names the class that it comes under.
 
     Raises
     ------
@@ -209,8 +214,9 @@ def from_journal(latest: pd.DataFrame) -> list[Decided]:
             found.append(Decided(MERGE, names, kept, by=HUMAN))
         elif kind == PAIR and what == SWAP:
             found.append(Decided(SWAP, (name, other), by=HUMAN))
-        elif kind == PART and what in (SPLIT, RELABEL):
-            found.append(Decided(SPLIT, (name,), label, other, HUMAN))
+        elif kind == PART and what in (SPLIT, SPLIT_REST, RELABEL):
+            rest = what == SPLIT_REST
+            found.append(Decided(SPLIT, (name,), label, other, HUMAN, rest))
         else:
             raise ValueError(
                 f"{item} was decided with {what!r}, which does not fit: two classes are merged, "

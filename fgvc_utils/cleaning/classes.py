@@ -118,14 +118,14 @@ def parts(
     -------
     dict
         Decision → image ids: the part with the image that the decision names, or the smaller part
-        where it names none or one that is no longer in force; none where the class has too few
-        images to be cut.
+        where it names none or one that is no longer in force, or what is left beside that part;
+        none where the class has too few images to be cut.
     """
     splits = [each for each in decided if each.what == SPLIT]
     if not splits:
         return {}
     look = _Look(Seen.of(features, table), NOTHING, seed)
-    return {each: look.part(look.seen.names.index(each.names[0]), each.part) for each in splits}
+    return {each: look.part(each) for each in splits}
 
 
 class _Look:
@@ -380,14 +380,17 @@ class _Look:
         inside = np.isin(self.seen.groups[of_class].astype(str), self.seen.groups[rows].astype(str))
         return self.seen.ids[of_class[inside]].tolist()
 
-    def part(self, name: int, image: str) -> list[str]:
-        """The part of a class that holds an image, else the smaller one; see `parts`."""
+    def part(self, decided: Decided) -> list[str]:
+        """The image ids that a split takes away; see `parts`."""
+        name = self.seen.names.index(decided.names[0])
         rows = self._once(self.seen.stands_under[name])
         if len(rows) < FOLDS:
             return []
         small = self._cut(rows).smaller
-        parts = [self._with_copies(name, rows[small]), self._with_copies(name, rows[~small])]
-        return parts[1] if image in parts[1] else parts[0]
+        part, rest = self._with_copies(name, rows[small]), self._with_copies(name, rows[~small])
+        if decided.part in rest:
+            part, rest = rest, part
+        return rest if decided.rest else part
 
     def _row(
         self,

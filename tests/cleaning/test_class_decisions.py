@@ -101,6 +101,7 @@ def test_what_people_decide_in_the_gallery_comes_back(journal):
         (PART, "split", ""),
         ('["part", "cat", "c3"]', "relabel", "bee"),
         ('["part", "dog", "d3"]', "relabel", "dog"),
+        ('["part", "gnu", "g3"]', "split rest", ""),
     ]:
         journal.append(item, decision, label, reviewer="eve")
     assert in_force([], journal.latest()) == [
@@ -109,11 +110,12 @@ def test_what_people_decide_in_the_gallery_comes_back(journal):
         Decided("merge", ("gnu", "hen"), "hen", by="human"),
         Decided("split", ("ant",), "", "a1", "human"),
         Decided("split", ("cat",), "bee", "c3", "human"),
+        Decided("split", ("gnu",), "", "g3", "human", rest=True),
     ]
     before = journal.path.read_bytes()
     journal.append(PAIR, "undo", reviewer="eve")
     journal.append(PART, "leave", reviewer="eve")
-    assert len(in_force([], journal.latest())) == 3
+    assert len(in_force([], journal.latest())) == 4
     assert journal.path.read_bytes().startswith(before), "nothing is rewritten"
 
 

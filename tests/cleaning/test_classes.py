@@ -177,13 +177,13 @@ def test_the_part_that_a_split_takes_away_holds_the_image_that_was_decided_on():
     features, table = made(everything() + ["bee"] * 25, everything() + ["fox"] * 25)
     small, large = f"{len(table) - 1:04d}", table.index[table["given"] == "bee"][0]
     decided = [Decided(SPLIT, ("bee",), part=image) for image in ("", small, large, "gone")]
-    few = Decided(SPLIT, ("hen",))
+    few, rest = Decided(SPLIT, ("hen",)), Decided(SPLIT, ("bee",), part=small, rest=True)
     table.loc[table["given"] == "hen", "label"] = "gnu"
-    parts = classes.parts(features, table, [*decided, few, Decided("swap", ("ant", "bee"))])
+    parts = classes.parts(features, table, [*decided, few, rest, Decided("swap", ("ant", "bee"))])
     lost, with_small, with_large, unknown = (parts[each] for each in decided)
     assert lost == with_small == unknown and small in lost and large not in lost
     assert set(with_large) == set(table.index[table["label"] == "bee"]) - set(lost)
-    assert parts[few] == [] and len(parts) == 5
+    assert parts[few] == [] and parts[rest] == with_large and len(parts) == 6
 
 
 def test_copies_go_with_their_part_and_count_once():
