@@ -30,7 +30,7 @@ from fgvc_utils.cleaning.asking import review_order
 from fgvc_utils.cleaning.crossing import Crossing, pull_back, within
 from fgvc_utils.cleaning.fits import feature_jobs
 from fgvc_utils.cleaning.params import CrossParams, NoiseParams, Round
-from fgvc_utils.cleaning.planting import planted_check
+from fgvc_utils.cleaning.planting import planted_check, planted_errors
 from fgvc_utils.cleaning.rounds import Posteriors, posterior_rounds
 from fgvc_utils.cleaning.verdicts import apply, decisions, judged_and_none
 from fgvc_utils.contest import copies, decoding, images, listing, places, tables
@@ -336,7 +336,7 @@ def run_contest(contest: Contest) -> list[dict]:
     nobody = pd.Series("", index=coarse.index)
     ours, decided, cross, learnt, none = posterior_stage(contest, coarse, nobody)
     rows.append(scored(contest, "our default", ours))
-    _, planted = planted_check(cross, learnt, none)
+    _, planted = planted_check(planted_errors(cross, learnt, none), contest.fine)
     rows[-1] |= {f"planted_{key}": value for key, value in planted.items()}
     order, wanted = review_order(decided, [], REVIEW_SHARE)
     answers = answer(contest, order[:wanted])

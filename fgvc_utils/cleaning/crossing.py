@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from fgvc_utils.cleaning.channel import Channel
 from fgvc_utils.cleaning.fits import cleaning_job
 from fgvc_utils.cleaning.ledger import ledger_row
 from fgvc_utils.cleaning.params import CrossParams, Round
@@ -138,7 +139,14 @@ class Crossing:
         image_ids = self.table["image_id"][self.table["image_id"].isin(judged)]
         return read_reduced([Store(job.store) for job, _ in jobs], image_ids)
 
-    def case(self, predictions: Reduced, labels: np.ndarray, known: np.ndarray) -> Case:
+    def case(
+        self,
+        predictions: Reduced,
+        labels: np.ndarray,
+        known: np.ndarray,
+        channel: Channel | None = None,
+        believed: np.ndarray | None = None,
+    ) -> Case:
         """What the views are asked about the images of some predictions.
 
         Parameters
@@ -147,10 +155,14 @@ class Crossing:
             Out-of-fold predictions, a row an image, judged under `labels`.
         labels, known
             As in `Case`, int (images,) in the order of the predictions.
+        channel, believed
+            As in `Case`, where they are known already.
         """
         groups = self.table.loc[predictions.image_ids, "group"].to_numpy()
         fold = self.fold.loc[predictions.image_ids].to_numpy()
-        return Case(self.cfg, predictions, labels, known, groups, fold, self.features)
+        return Case(
+            self.cfg, predictions, labels, known, groups, fold, self.features, channel, believed
+        )
 
 
 def pull_back(

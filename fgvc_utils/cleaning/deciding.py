@@ -1,5 +1,7 @@
 """From posteriors to decisions: which label is kept, replaced or not believed."""
 
+from typing import Literal
+
 import numpy as np
 import pandas as pd
 
@@ -12,6 +14,8 @@ class DecisionParams(Parameters):
 
     relabel: bool
     relabel_bar: Share
+    keep_bar: Share = 0.0
+    bars: Literal["set", "planted"] = "set"
 
 
 def decide(
@@ -35,16 +39,16 @@ def decide(
     pd.DataFrame
         A row an image. `best` (int) is the likeliest class and `sure` its posterior, `own` the
         posterior of the image's own label, `none` that of "none of them" (float32, 0 to 1).
-        `verdict` is `keep` where the own label is the likeliest, `relabel` where another class is,
-        and surer than `cfg.relabel_bar`, else `drop`.
+        `verdict` is `keep` where the own label is believed: where it is the likeliest, or, with
+        `cfg.keep_bar` above 0, where its posterior is that large. Else it is `relabel` where
+        another class is surer than `cfg.relabel_bar`, and `drop` where none is.
     """
     best = posterior.best()
     sure = posterior.values.max(axis=1)
-    verdict = np.where((best < classes) & (sure > cfg.relabel_bar), "relabel", "drop").astype(
-        object
-    )
-    verdict[best == labels] = "keep"
     own = posterior.of(labels)
+    kept = own >= cfg.keep_bar if cfg.keep_bar else best == labels
+    replaced = (best < classes) & (best != labels) & (sure > cfg.relabel_bar)
+    verdict = np.select([kept, replaced], ["keep", "relabel"], "drop").astype(object)
     none = posterior.of(np.full(len(labels), classes))
     return pd.DataFrame({"best": best, "sure": sure, "own": own, "none": none, "verdict": verdict})
 

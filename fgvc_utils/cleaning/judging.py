@@ -1,13 +1,15 @@
 """The judgement of labels by the networks of other folds: by rank, or by posterior."""
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
+from fgvc_utils.cleaning.bars import keep_bar_of, relabel_bar_of
 from fgvc_utils.cleaning.crossing import Crossing, pull_back, within
 from fgvc_utils.cleaning.ledger import ledger_row
 from fgvc_utils.cleaning.params import Round
+from fgvc_utils.cleaning.planting import PlantedErrors, planted_bars, planted_errors
 from fgvc_utils.cleaning.rounds import Posteriors, posterior_rounds
 from fgvc_utils.cleaning.verdicts import confirmed_classes, decisions, judged_and_none, rank_verdict
 from fgvc_utils.contest import tables
@@ -30,6 +32,10 @@ class Judgement:
         What the rule by rank goes on from; None by posterior.
     learnt
         What the rule by posterior goes on from; None by rank.
+    errors
+        The planted errors by which the bars were chosen; None where they are set.
+    bars
+        The bars of the decision that differ from the parameters.
     """
 
     verdict: pd.DataFrame
@@ -38,6 +44,8 @@ class Judgement:
     positive: pd.Series | None = None
     predictions: Reduced | None = None
     learnt: Posteriors | None = None
+    errors: PlantedErrors | None = None
+    bars: dict[str, float] = field(default_factory=dict)
 
 
 def judge_labels(
@@ -76,11 +84,21 @@ def judge_labels(
         return _judge_by_rank(crossing, known != "", earlier)
     before = tables.kept(crossing.table) if earlier is None else _kept_by(crossing, earlier)
     learnt = posterior_rounds(crossing, before, none, known, earlier and earlier.learnt)
-    verdict = decisions(crossing, learnt)
+    errors, bars = earlier and earlier.errors, earlier.bars if earlier else {}
+    if crossing.cfg.bars == "planted" and errors is None:
+        errors = planted_errors(crossing, learnt, none)
+        bars = chosen_bars(errors)
+    verdict = decisions(crossing, learnt, crossing.cfg.model_copy(update=bars))
     was_out = crossing.asked & ~before
     stays = verdict.index[verdict["verdict"] != "drop"]
     returned = was_out & crossing.table["image_id"].isin(stays)
-    return Judgement(verdict, learnt.rounds, returned, learnt=learnt)
+    return Judgement(verdict, learnt.rounds, returned, learnt=learnt, errors=errors, bars=bars)
+
+
+def chosen_bars(errors: PlantedErrors) -> dict[str, float]:
+    """The parameters `keep_bar` and `relabel_bar` that are best for these images."""
+    keep, relabel = planted_bars(errors)
+    return {"keep_bar": keep_bar_of(keep), "relabel_bar": relabel_bar_of(relabel)}
 
 
 def only_of_their_class(table: pd.DataFrame, asked: pd.Series) -> pd.Series:

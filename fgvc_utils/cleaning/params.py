@@ -110,6 +110,8 @@ class CrossParams(Shared, Features, ViewParams, DecisionParams):
     recheck_positives: bool
     posterior_rounds: CountOrZero
     averaged_rounds: Count
+    cuts: Count = 1
+    settled: Share = 0.0
     planted_share: Annotated[float, Field(ge=0, le=0.5)]
     look_share: Share
     require_review: bool

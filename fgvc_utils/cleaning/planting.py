@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
+from fgvc_utils.cleaning import bars
 from fgvc_utils.cleaning.crossing import Crossing
-from fgvc_utils.cleaning.deciding import decide
+from fgvc_utils.cleaning.deciding import DecisionParams, decide
 from fgvc_utils.cleaning.params import Round
 from fgvc_utils.cleaning.posterior import SparsePosterior
 from fgvc_utils.cleaning.rounds import Posteriors, recut, targets_folder, write_targets
@@ -22,12 +23,38 @@ networks are less sure than they are right.
 """
 
 
-def planted_check(
-    crossing: Crossing, learnt: Posteriors, none: pd.Series
-) -> tuple[pd.DataFrame, dict]:
-    """Plant errors among the labels, judge once more, and count how many are found.
+@dataclass(frozen=True)
+class PlantedErrors:
+    """Labels of which some were flipped on purpose, and what was made of them.
 
-    The planted labels are judged by the same views and the same decision as the real ones.
+    Parameters
+    ----------
+    labels, before
+        The labels that were judged and those that the images came with, int (images,).
+    flipped
+        Where they differ, boolean (images,).
+    posterior
+        A row an image.
+    believed
+        The posterior of the label that the image came with, before anything was planted, float
+        (images,).
+    wrong_share
+        The share of wrong labels by the rounds: 1 less the trust; 0 to 1.
+    classes
+        The number of classes.
+    """
+
+    labels: np.ndarray
+    before: np.ndarray
+    flipped: np.ndarray
+    posterior: SparsePosterior
+    believed: np.ndarray
+    wrong_share: float
+    classes: int
+
+
+def planted_errors(crossing: Crossing, learnt: Posteriors, none: pd.Series) -> PlantedErrors:
+    """Plant errors among the labels and judge once more, by the same views.
 
     Parameters
     ----------
@@ -37,13 +64,6 @@ def planted_check(
         What the rounds learnt of the real labels.
     none
         The images that 01 left out as noise, boolean by image_id.
-
-    Returns
-    -------
-    by_threshold : pd.DataFrame
-        As from `planted_table`.
-    figures : dict
-        As from `planted_estimate`, for the decision itself.
     """
     cfg, table = crossing.cfg, crossing.table
     classes = learnt.predictions.classes
@@ -52,15 +72,16 @@ def planted_check(
     number_of = {name: number for number, name in enumerate(classes)}
     given = table.loc[everyone.index, "given"].map(number_of).to_numpy()
     asked = crossing.asked[everyone.index].to_numpy()
-    planted = plant_errors(
-        given[asked], learnt.of(everyone[asked]), count, cfg.planted_share, 0.5, cfg.seed
-    )
+    known = learnt.of(everyone[asked])
+    planted = plant_errors(given[asked], known, count, cfg.planted_share, 0.5, cfg.seed)
     labels = given.copy()
     labels[asked] = planted.labels
     before = learnt.predictions.of(everyone)
     before = replace(before, label_probability=before.probability_of(labels))
-    # Noise that 01 left out keeps teaching that it shows no class.
-    targets = label_posterior(crossing.case(before, labels, np.where(asked, -1, count)))
+    # Noise that 01 left out keeps teaching that it shows no class. Real and planted labels are
+    # judged by the same measure.
+    noise = np.where(asked, -1, count)
+    targets = label_posterior(crossing.case(before, labels, noise, learnt.channel))
     teacher = targets_folder(crossing, "planted")
     write_targets(teacher, classes, everyone, targets)
     names = np.array(classes, object)
@@ -79,12 +100,60 @@ def planted_check(
         classes=classes,
     ).of(everyone[asked])
     nothing_known = np.full(len(planted.labels), -1)
-    value = label_posterior(crossing.case(predictions, planted.labels, nothing_known))
-    flipped = np.isin(np.arange(asked.sum()), planted.rows)
-    by_threshold = planted_table(1 - value.of(planted.labels), flipped)
-    verdict = decide(value, planted.labels, count, cfg)["verdict"].to_numpy()
+    value = label_posterior(
+        crossing.case(predictions, planted.labels, nothing_known, learnt.channel)
+    )
+    return PlantedErrors(
+        labels=planted.labels,
+        before=given[asked],
+        flipped=np.isin(np.arange(asked.sum()), planted.rows),
+        posterior=value,
+        believed=known.of(given[asked]),
+        wrong_share=1 - learnt.channel.trust,
+        classes=count,
+    )
+
+
+def planted_check(errors: PlantedErrors, cfg: DecisionParams) -> tuple[pd.DataFrame, dict]:
+    """Count how many planted errors are found, by the same decision as the real labels.
+
+    Parameters
+    ----------
+    errors
+        As from `planted_errors`.
+    cfg
+        The decision.
+
+    Returns
+    -------
+    by_threshold : pd.DataFrame
+        As from `planted_table`.
+    figures : dict
+        As from `planted_estimate`, for the decision itself.
+    """
+    by_threshold = planted_table(1 - errors.posterior.of(errors.labels), errors.flipped)
+    verdict = decide(errors.posterior, errors.labels, errors.classes, cfg)["verdict"].to_numpy()
     wrong_share = float(by_threshold["wrong_share"].iloc[0])
-    return by_threshold, planted_estimate(verdict != "keep", flipped, wrong_share)
+    return by_threshold, planted_estimate(verdict != "keep", errors.flipped, wrong_share)
+
+
+def planted_bars(errors: PlantedErrors) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """What each bar brings on these images: the curves of `bars.keep_curve` and `relabel_curve`.
+
+    Parameters
+    ----------
+    errors
+        As from `planted_errors`. Of the labels that were flipped, those that were believed before
+        say which class an image shows.
+    """
+    own = errors.posterior.of(errors.labels)
+    keep = bars.keep_curve(own, errors.flipped, errors.wrong_share)
+    known = errors.flipped & (errors.believed > 0.5)
+    sure, best = errors.posterior.values.max(axis=1), errors.posterior.best()
+    relabel = bars.relabel_curve(
+        sure[known], best[known], errors.labels[known], errors.before[known], errors.classes
+    )
+    return keep, relabel
 
 
 def planted_text(figures: dict, verdict: pd.DataFrame) -> str:

@@ -81,6 +81,8 @@ def mean(posteriors: Sequence[SparsePosterior]) -> SparsePosterior:
     ----------
     Breiman, Bagging predictors, 1996.
     """
+    if len(posteriors) == 1:
+        return posteriors[0]
     columns = np.concatenate([one.columns for one in posteriors], axis=1)
     values = np.concatenate([one.values for one in posteriors], axis=1) / len(posteriors)
     order = np.argsort(columns, axis=1, kind="stable")

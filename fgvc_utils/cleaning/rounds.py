@@ -5,22 +5,31 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from fgvc_utils.cleaning import posterior, rules
+from fgvc_utils.cleaning.channel import Channel
 from fgvc_utils.cleaning.crossing import Crossing
 from fgvc_utils.cleaning.deciding import decide
 from fgvc_utils.cleaning.ledger import ledger_row
 from fgvc_utils.cleaning.params import Round
 from fgvc_utils.cleaning.posterior import SparsePosterior
-from fgvc_utils.cleaning.views import label_posterior
+from fgvc_utils.cleaning.views import judged
 from fgvc_utils.contest.tables import classes_of
 from fgvc_utils.core.files import write_json
 from fgvc_utils.jobs.predictions import ShardWriter, finish_store
 from fgvc_utils.jobs.reduction import Reduced
 from fgvc_utils.jobs.running import work_folder
+
+# Networks that learnt from the labels as they came predict labels, not classes: by them all labels
+# look right. Where trust is estimated, that is done once networks learnt from posteriors, of rounds
+# in which labels counted little: trust and sharpness of these.
+LEARNT_BEFORE, DOUBTFUL = 2, (0.2, 1.5)
+# Cuts of one round take their seeds so far apart that no round's meets another's.
+CUT_SEEDS = 100_000
 
 
 @dataclass
@@ -35,11 +44,14 @@ class Posteriors:
         The predictions of the last round.
     rounds
         A ledger row a round.
+    channel
+        How far the last round trusted labels and networks.
     """
 
     posterior: SparsePosterior
     predictions: Reduced
     rounds: list[dict]
+    channel: Channel
 
     def of(self, image_ids: Sequence[str]) -> SparsePosterior:
         """The posterior of some images, in their order; raises KeyError naming a stranger."""
@@ -56,8 +68,10 @@ def posterior_rounds(
     """The posterior of each image's class by expectation-maximisation, out of fold.
 
     First some images teach their label in force; then every image teaches its posterior, for
-    `cfg.posterior_rounds` rounds, the folds cut anew each time. Each round teaches the next; what
-    counts is the mean of the last `cfg.averaged_rounds` that learnt from posteriors.
+    at most `cfg.posterior_rounds` rounds, the folds cut anew each time, in `cfg.cuts` ways whose
+    mean counts. Each round teaches the next; what counts is the mean of the last
+    `cfg.averaged_rounds` that learnt from posteriors. The rounds end before that where fewer than
+    `cfg.settled` of the verdicts changed.
 
     Parameters
     ----------
@@ -90,12 +104,13 @@ def posterior_rounds(
     given = table.loc[row_ids.index, "given"].map(number_of).to_numpy()
     taught, names = pd.Series("", index=table.index), np.array(classes, object)
     taught[row_ids.index] = names[np.where(sure_numbers >= 0, sure_numbers, given)]
-    fit, teacher, recipe = (teaches | none | (known != "")), None, Round()
+    fit, teacher = (teaches | none | (known != "")), None
     rounds: list[dict] = list(earlier.rounds) if earlier else []
     before = teaches[crossing.asked]
     current = earlier.of(row_ids).fixed(sure_numbers) if earlier else None
     latest: list[SparsePosterior] = []
-    first = len(rounds)
+    first, last = len(rounds), None
+    rows = Judged(row_ids, given, sure_numbers)
     for number in range(first, first + cfg.posterior_rounds + (not first)):
         started = time.monotonic()
         if current is not None:
@@ -104,25 +119,24 @@ def posterior_rounds(
             taught = taught.copy()
             taught[row_ids.index] = names[current.best()]
             fit = crossing.asked | none
-        crossing.fold = recut(crossing, number)
-        predictions = crossing.judge(
-            f"posterior-{number}",
-            recipe.model_copy(update={"seed": number}),
-            fit,
-            crossed=True,
-            predict=crossing.asked | none,
+        found, predictions, channel = _judged_in_cuts(
+            crossing,
+            number,
+            rows,
+            current=current,
+            fit=fit,
             teacher=teacher,
             target=taught,
-            label=table["given"],
             classes=classes,
-        ).of(row_ids)
-        current = label_posterior(crossing.case(predictions, given, sure_numbers))
+        )
+        current = posterior.mean(found)
         # Networks that learnt from the labels as they came know less than all later ones.
         latest = [*(latest if number > 1 else []), current][-cfg.averaged_rounds :]
         together = posterior.mean(latest)
         verdict = decide(together, given, len(classes) - 1, cfg)["verdict"]
         verdict = verdict.set_axis(row_ids.index)[crossing.asked[crossing.asked].index]
         kept = verdict != "drop"
+        changed = float("nan") if last is None else round(float((verdict != last).mean()), 4)
         what = "labels" if not number else "posteriors"
         rounds.append(
             ledger_row(
@@ -132,22 +146,94 @@ def posterior_rounds(
                 kept,
                 started,
                 relabelled=int((verdict == "relabel").sum()),
+                trust=round(channel.trust, 3),
+                sharpness=round(channel.sharpness, 2),
+                changed=changed,
             )
         )
-        before = kept
-    return Posteriors(together, predictions, rounds)
+        before, last = kept, verdict
+        # The first round that learns from posteriors takes over much, and says nothing of the end.
+        if number > 1 and changed < cfg.settled:
+            break
+    return Posteriors(together, predictions, rounds, channel)
 
 
-def recut(crossing: Crossing, number: int) -> pd.Series:
-    """The folds of another round, int by image_id; -1 for test images.
+@dataclass(frozen=True)
+class Judged:
+    """The images of all rounds: ids, class numbers of their labels, and what is known of them."""
+
+    image_ids: pd.Series
+    given: np.ndarray
+    known: np.ndarray
+
+
+def _judged_in_cuts(
+    crossing: Crossing,
+    number: int,
+    rows: Judged,
+    *,
+    current: SparsePosterior | None,
+    fit: pd.Series,
+    classes: Sequence[str],
+    **taught: Any,
+) -> tuple[list[SparsePosterior], Reduced, Channel]:
+    """A round's posteriors, one a cut into folds; the last one's predictions and channel."""
+    cfg, found = crossing.cfg, []
+    estimated = not (cfg.trust and cfg.sharpness)
+    doubtful = None
+    if estimated and number < LEARNT_BEFORE:
+        doubtful = Channel(cfg.trust or DOUBTFUL[0], cfg.sharpness or DOUBTFUL[1], len(classes) - 1)
+    believed = (
+        None if current is None else np.where(current.values.max(axis=1) > 0.5, current.best(), -1)
+    )
+    for cut in range(cfg.cuts):
+        crossing.fold = recut(crossing, number, cut)
+        predictions = crossing.judge(
+            f"posterior-{number}" + (f"-cut-{cut}" if cut else ""),
+            Round(seed=number + CUT_SEEDS * cut),
+            fit,
+            crossed=True,
+            predict=crossing.table["image_id"].isin(rows.image_ids),
+            label=crossing.table["given"],
+            classes=classes,
+            **taught,
+        ).of(rows.image_ids)
+        case = crossing.case(predictions, rows.given, rows.known, doubtful, believed)
+        one, channel = judged(case)
+        found.append(one)
+    return found, predictions, channel
+
+
+def settled_text(rounds: Sequence[dict], settled: float) -> str:
+    """Whether the rounds came to an end by themselves, in a sentence.
+
+    Parameters
+    ----------
+    rounds
+        The ledger's rows of rounds by posterior.
+    settled
+        The parameter: the share of verdicts below which a round changed nothing to speak of.
+    """
+    changed = rounds[-1].get("changed", float("nan"))
+    if not changed >= 0:
+        return "One round says nothing of whether more would change the verdicts."
+    last = f"The last round changed {changed:.1%} of the verdicts"
+    if not settled:
+        return f"{last}."
+    if changed < settled:
+        return f"{last}, fewer than {settled:.1%}: the rounds have settled."
+    return f"{last}, not fewer than {settled:.1%}: they have not settled. Raise posterior_rounds."
+
+
+def recut(crossing: Crossing, number: int, cut: int = 0) -> pd.Series:
+    """The folds of another round, and of another cut in it; int by image_id, -1 for test images.
 
     They are cut anew, so that an image does not stay with the same others.
     """
     table, cfg = crossing.table, crossing.cfg
     train = table["split"] == "train"
-    fold = rules.cut_folds(
-        table.loc[train, "given"], table.loc[train, "group"], cfg.folds, cfg.seed + 1000 + number
-    )
+    seed = cfg.seed + 1000 + number + CUT_SEEDS * cut
+    fold = rules.cut_folds(table.loc[train, "given"], table.loc[train, "group"], cfg.folds, seed)
     return fold.reindex(table.index, fill_value=-1)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from fgvc_utils.cleaning.crossing import Crossing
-from fgvc_utils.cleaning.deciding import decide
+from fgvc_utils.cleaning.deciding import DecisionParams, decide
 from fgvc_utils.cleaning.rounds import Posteriors
 from fgvc_utils.contest.tables import HUMAN, RULE
 from fgvc_utils.jobs.reduction import Reduced
@@ -37,8 +37,17 @@ def confirmed_classes(table: pd.DataFrame) -> pd.Series:
     return table["label"].where(confirmed, "")
 
 
-def decisions(crossing: Crossing, learnt: Posteriors) -> pd.DataFrame:
+def decisions(
+    crossing: Crossing, learnt: Posteriors, cfg: DecisionParams | None = None
+) -> pd.DataFrame:
     """What `decide` makes of the images asked.
+
+    Parameters
+    ----------
+    crossing, learnt
+        The cross-training, and what its rounds learnt.
+    cfg
+        The decision; by default the stage's parameters.
 
     Returns
     -------
@@ -49,7 +58,7 @@ def decisions(crossing: Crossing, learnt: Posteriors) -> pd.DataFrame:
     asked = crossing.table.loc[crossing.asked]
     classes = learnt.predictions.classes
     numbers = pd.Index(classes).get_indexer(asked["given"])
-    decided = decide(learnt.of(asked["image_id"]), numbers, len(classes) - 1, crossing.cfg)
+    decided = decide(learnt.of(asked["image_id"]), numbers, len(classes) - 1, cfg or crossing.cfg)
     decided.insert(0, "given", asked["given"].to_numpy())
     decided.insert(1, "suggested", np.array([*classes[:-1], ""], object)[decided["best"]])
     return decided.set_index(asked["image_id"].to_numpy())

@@ -9,10 +9,7 @@ of the records of 02 and 03; a parameter with a value of its own there is neutra
 need not name it. What rounds, decisions and the planted check know of the views comes from
 `label_posterior` alone, so that no view can be forgotten in one of them.
 
-References
-----------
-Bootkrajang and Kabán, Label-noise robust logistic regression and its applications, 2012: the
-symmetric noise channel.
+How far a label is trusted, and the networks, is a setting or estimated: see `channel`.
 """
 
 import inspect
@@ -24,8 +21,9 @@ import numpy as np
 import pandas as pd
 from pydantic import Field, create_model
 
+from fgvc_utils.cleaning.channel import Channel, estimate
 from fgvc_utils.cleaning.posterior import SparsePosterior
-from fgvc_utils.contest.parameters import Parameters, Positive
+from fgvc_utils.contest.parameters import NotNegative, Parameters
 from fgvc_utils.jobs.records import Job
 from fgvc_utils.jobs.reduction import Reduced
 
@@ -53,6 +51,11 @@ class Case:
         other folds.
     features
         The jobs whose stores hold the images' features; none where whole networks are trained.
+    channel
+        How far labels and networks are trusted; None where that is to be found for these images.
+    believed
+        The class that each image was believed to show before these predictions, int (images,), -1
+        where none was; None where nothing is known but the labels.
     """
 
     cfg: "ViewParams"
@@ -62,6 +65,8 @@ class Case:
     groups: np.ndarray
     fold: np.ndarray
     features: Sequence[Job]
+    channel: Channel | None = None
+    believed: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -71,7 +76,8 @@ class View:
     Parameters
     ----------
     weight
-        The parameter that is the power of the view's likelihood. At 0 the view is switched off.
+        The parameter that is the power of the view's likelihood. At 0 the view is switched off,
+        but for the first one, the networks, whose power is then estimated.
     parameters
         Its parameters: name → (type with its range, neutral value); `...` in place of the value
         means that each notebook must give one.
@@ -110,19 +116,18 @@ def predicted(case: Case, columns: np.ndarray) -> np.ndarray:
     return np.concatenate([own.astype(np.float32), top.astype(np.float32)], axis=1)
 
 
-VIEWS = (
-    View(
-        weight="sharpness",
-        parameters={"sharpness": (Positive, ...)},
-        likelihood=predicted,
-    ),
+NETWORKS = View(
+    weight="sharpness",
+    parameters={"sharpness": (NotNegative, ...)},
+    likelihood=predicted,
 )
+VIEWS = (NETWORKS,)
 
 
 class _LabelParams(Parameters):
     """The parameter of the label's own evidence."""
 
-    trust: Annotated[float, Field(gt=0, lt=1)]
+    trust: Annotated[float, Field(ge=0, lt=1)]
 
 
 ViewParams = create_model(
@@ -133,14 +138,15 @@ ViewParams = create_model(
 
 
 def views_in_use(cfg: "ViewParams") -> list[View]:
-    """The views that have a weight."""
-    return [view for view in VIEWS if getattr(cfg, view.weight)]
+    """The networks, and the other views that have a weight."""
+    return [view for view in VIEWS if view is NETWORKS or getattr(cfg, view.weight)]
 
 
 def described(cfg: "ViewParams") -> pd.DataFrame:
     """The sources of evidence in use, for the notebook: columns source, parameter and value."""
-    rows = [("The label that the image came with", "trust", cfg.trust)]
-    rows += [(view.caption, view.weight, getattr(cfg, view.weight)) for view in views_in_use(cfg)]
+    rows = [("The label that the image came with", "trust", cfg.trust or "estimated")]
+    for view in views_in_use(cfg):
+        rows.append((view.caption, view.weight, getattr(cfg, view.weight) or "estimated"))
     return pd.DataFrame(rows, columns=["source", "parameter", "value"]).set_index("source")
 
 
@@ -150,39 +156,76 @@ def held_bytes(cfg: Any) -> int:
 
 
 def label_posterior(case: Case) -> SparsePosterior:
-    """The posterior of the likely classes of each image, of the label first.
+    """The posterior of the likely classes of each image, of the label first; see `judged`."""
+    return judged(case)[0]
 
-    A label names the class that the picture shows with the probability `cfg.trust`, before anything
-    is known of the picture; what is left is spread over all classes, and an image of none of them
-    comes under any label. Each view's likelihood counts to the power of its weight. What lies under
-    the top of the predictions counts as nothing. Where `case.known` names a class, it is certain.
+
+def judged(case: Case) -> tuple[SparsePosterior, Channel]:
+    """The posterior of the likely classes of each image, and how labels and networks were trusted.
+
+    A label names the class that the picture shows with the probability that is trusted to it,
+    before anything is known of the picture; what is left is spread over the other classes, and an
+    image of none of them comes under any label. Each view's likelihood counts to the power of its
+    weight. What lies under the top of the predictions counts as nothing. Where `case.known` names a
+    class, it is certain.
 
     Parameters
     ----------
     case
-        The images, their labels and their predictions.
+        The images, their labels and their predictions. Without a channel, it is as the parameters
+        `trust` and `sharpness` say, and estimated where these are 0; what is known of an image
+        already, by a person or by 01, then says nothing of the other labels.
 
     Returns
     -------
-    SparsePosterior
+    posterior : SparsePosterior
         A row an image of the case, 1 + top wide.
+    channel : Channel
+        The case's, or what was found.
 
     Raises
     ------
     ValueError
         A label is no class.
     """
-    classes = len(case.predictions.classes) - 1
-    labels, top = case.labels, case.predictions.top_classes
+    cfg, labels, classes = case.cfg, case.labels, len(case.predictions.classes) - 1
     if labels.min(initial=0) < 0 or labels.max(initial=0) >= classes:
         raise ValueError(f"labels must lie in 0 to {classes - 1}")
-    trust = case.cfg.trust
-    columns = np.concatenate([labels[:, None].astype(np.int32), top], axis=1)
-    values = np.where(columns == classes, 1 / classes, (1 - trust) / classes).astype(np.float32)
-    values[:, 0] = trust
-    # The label comes first; among the top it would count twice.
-    values[:, 1:][top == labels[:, None]] = 0
-    for view in views_in_use(case.cfg):
+    columns = _columns(case)
+    channel, found = case.channel, None
+    if channel is None and cfg.trust and cfg.sharpness:
+        channel = Channel(cfg.trust, cfg.sharpness, classes)
+    networks = NETWORKS.likelihood(case, columns)
+    others = [view for view in views_in_use(cfg) if view is not NETWORKS]
+    further = _evidence(case, columns, others)
+    if channel is None:
+        free = np.flatnonzero(case.known < 0)
+        channel, found = estimate(
+            labels[free],
+            columns[free],
+            lambda rows, power: networks[free[rows]] ** np.float32(power) * further[free[rows]],
+            classes,
+            cfg.trust or None,
+            cfg.sharpness or None,
+            None if case.believed is None else case.believed[free],
+        )
+    values = channel.of(columns, labels)
+    values *= networks ** np.float32(channel.sharpness) * further
+    values /= np.maximum(values.sum(axis=1, keepdims=True), 1e-30)
+    if found is not None:
+        values[free] = found
+    return SparsePosterior(columns, values).fixed(case.known), channel
+
+
+def _columns(case: Case) -> np.ndarray:
+    """The classes in question: the label, and the likeliest by the networks."""
+    label = case.labels[:, None].astype(np.int32)
+    return np.concatenate([label, case.predictions.top_classes], axis=1)
+
+
+def _evidence(case: Case, columns: np.ndarray, views: Sequence[View]) -> np.ndarray:
+    """The product of the views' likelihoods, each to the power of its weight."""
+    values = np.ones(columns.shape, np.float32)
+    for view in views:
         values *= view.likelihood(case, columns) ** np.float32(getattr(case.cfg, view.weight))
-    total = np.maximum(values.sum(axis=1, keepdims=True), 1e-30)
-    return SparsePosterior(columns, values / total).fixed(case.known)
+    return values

@@ -16,7 +16,7 @@ from fgvc_utils.cleaning.fits import feature_jobs
 from fgvc_utils.cleaning.judging import judge_labels, once_more, only_of_their_class
 from fgvc_utils.cleaning.ledger import write_ledger
 from fgvc_utils.cleaning.params import CrossParams, NoiseParams, Round
-from fgvc_utils.cleaning.planting import planted_check
+from fgvc_utils.cleaning.planting import planted_check, planted_errors
 from fgvc_utils.cleaning.rounds import posterior_rounds, recut, write_targets
 from fgvc_utils.cleaning.verdicts import (
     apply,
@@ -149,13 +149,13 @@ def test_the_last_rounds_are_averaged(small, after_noise, monkeypatch):
     asked, none = judged_and_none(after_noise)
     cross = small.cross(after_noise, asked, rule="posterior", averaged_rounds=2)
     nobody, each = pd.Series("", index=asked.index), []
-    real = rounds.label_posterior
-    monkeypatch.setattr(rounds, "label_posterior", lambda case: each.append(real(case)) or each[-1])
+    real = rounds.judged
+    monkeypatch.setattr(rounds, "judged", lambda case: each.append(real(case)) or each[-1])
     result = posterior_rounds(cross, tables.kept(after_noise), none, nobody)
     assert len(each) == 3
     image_ids = after_noise.loc[asked, "image_id"]
     by_hand = posterior.mean(
-        [one.rows(result.predictions.image_ids.get_indexer(image_ids)) for one in each[1:]]
+        [one.rows(result.predictions.image_ids.get_indexer(image_ids)) for one, _ in each[1:]]
     )
     got = result.of(image_ids)
     assert (got.best() == by_hand.best()).all()
@@ -164,7 +164,7 @@ def test_the_last_rounds_are_averaged(small, after_noise, monkeypatch):
 
 def test_planted_errors_are_found_and_the_share_of_wrong_labels_is_near(small, learnt):
     cross, none, result = learnt
-    figures, estimate = planted_check(cross, result, none)
+    figures, estimate = planted_check(planted_errors(cross, result, none), cross.cfg)
     assert estimate["recall"] > 0.9
     true_share = small.is_wrong.sum() / (~small.is_noise).sum()
     assert estimate["wrong_share"] == pytest.approx(true_share, abs=0.06)
@@ -409,3 +409,58 @@ def test_a_further_network_is_a_name_or_has_its_own_weights_and_size(tmp_path):
     ):
         with pytest.raises(ParameterError, match="further_backbones"):
             CrossParams(**given, **(CROSS | {"further_backbones": [wrong]}))
+
+
+def test_a_round_takes_the_mean_of_its_cuts(small, after_noise, monkeypatch):
+    asked, none = judged_and_none(after_noise)
+    cross = small.cross(after_noise, asked, rule="posterior", cuts=2, posterior_rounds=0)
+    each, real = [], rounds.judged
+    monkeypatch.setattr(rounds, "judged", lambda case: each.append(real(case)) or each[-1])
+    nobody = pd.Series("", index=asked.index)
+    result = posterior_rounds(cross, tables.kept(after_noise), none, nobody)
+    assert len(each) == 2 and len(result.rounds) == 1
+    by_hand = posterior.mean([one for one, _ in each])
+    np.testing.assert_allclose(result.posterior.values, by_hand.values, rtol=1e-5)
+    assert not (recut(cross, 0, 0) == recut(cross, 0, 1)).all()
+    assert (each[0][0].values != each[1][0].values).any()
+
+
+def test_rounds_end_where_nothing_changes_any_more_and_say_so(small, after_noise):
+    asked, none = judged_and_none(after_noise)
+    nobody = pd.Series("", index=asked.index)
+    settings = {"rule": "posterior", "posterior_rounds": 6, "averaged_rounds": 2}
+    cross = small.cross(after_noise, asked, settled=0.05, **settings)
+    result = posterior_rounds(cross, tables.kept(after_noise), none, nobody)
+    changed = [row["changed"] for row in result.rounds]
+    assert len(changed) < 7 and changed[-1] < 0.05 and np.isnan(changed[0])
+    assert all(share >= 0.05 for share in changed[2:-1])
+    assert "the rounds have settled" in rounds.settled_text(result.rounds, 0.05)
+    assert "have not settled" in rounds.settled_text([{"changed": 0.2}], 0.05)
+    assert "says nothing" in rounds.settled_text(result.rounds[:1], 0.05)
+    assert (
+        rounds.settled_text([{"changed": 0.2}], 0.0)
+        == "The last round changed 20.0% of the verdicts."
+    )
+
+
+def test_what_is_estimated_is_in_the_ledger(small, after_noise):
+    asked, none = judged_and_none(after_noise)
+    nobody = pd.Series("", index=asked.index)
+    cross = small.cross(after_noise, asked, rule="posterior", trust=0.0, sharpness=0.0)
+    result = posterior_rounds(cross, tables.kept(after_noise), none, nobody)
+    right = 1 - small.is_wrong.sum() / (~small.is_noise).sum()
+    assert result.rounds[-1]["trust"] == pytest.approx(right, abs=0.05)
+    assert result.channel.trust == pytest.approx(result.rounds[-1]["trust"], abs=1e-3)
+
+
+def test_bars_by_planted_errors_catch_the_wrong_labels(small, after_noise):
+    asked, none = judged_and_none(after_noise)
+    changes = {"rule": "posterior", "bars": "planted", "trust": 0.0, "sharpness": 0.0}
+    cross = small.cross(after_noise, asked, **changes)
+    judgement = judge_labels(cross, none, pd.Series("", after_noise.index))
+    assert set(judgement.bars) == {"keep_bar", "relabel_bar"} and judgement.errors is not None
+    wrong = after_noise.loc[asked & small.is_wrong, "image_id"]
+    changed = judgement.verdict["verdict"] != "keep"
+    assert changed[wrong].mean() > 0.9 and changed.drop(wrong).mean() < 0.05
+    again = judge_labels(cross, none, pd.Series("", after_noise.index), judgement)
+    assert again.bars == judgement.bars and again.errors is judgement.errors

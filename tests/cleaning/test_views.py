@@ -11,7 +11,7 @@ from fgvc_utils.cleaning import views
 from fgvc_utils.cleaning.judging import judge_labels
 from fgvc_utils.cleaning.neighbours import nearest
 from fgvc_utils.cleaning.params import CrossParams
-from fgvc_utils.cleaning.planting import planted_check
+from fgvc_utils.cleaning.planting import planted_check, planted_errors
 from fgvc_utils.cleaning.verdicts import judged_and_none
 from fgvc_utils.contest import tables
 from fgvc_utils.contest.parameters import NotNegative, ParameterError
@@ -62,7 +62,8 @@ def judged(small, record, **changes):
     changes = {"rule": "posterior", "posterior_rounds": 1} | changes
     cross = small.cross(table, asked, record, **changes)
     judgement = judge_labels(cross, none, pd.Series("", table.index))
-    return judgement, planted_check(cross, judgement.learnt, none)
+    errors = planted_errors(cross, judgement.learnt, none)
+    return judgement, planted_check(errors, cross.cfg)
 
 
 @pytest.fixture

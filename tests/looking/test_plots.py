@@ -9,7 +9,7 @@ from matplotlib.text import Text
 from PIL import Image
 
 from fgvc_utils.contest import tables
-from fgvc_utils.looking import plots
+from fgvc_utils.looking import bar_plots, plots
 
 
 def label_table() -> pd.DataFrame:
@@ -39,6 +39,10 @@ SISTERS = pd.DataFrame({"a": [5, 2], "b": [0, 1], "others": [1, 0]}, index=["a",
 SCORES = pd.DataFrame(
     {"top1": [1.0, 0.5], "low": [0.6, 0.2], "high": [1.0, 0.8], "n": 6}, index=["vote", "a"]
 )
+KEEP = pd.DataFrame(
+    {"keep_bar": [0.1, 0.9], "left_out": [0.0, 0.3], "recall": [0.2, 0.8], "precision": [np.nan, 1]}
+)
+RELABEL = pd.DataFrame({"relabel_bar": [0.5, 0.9], "relabelled": [0.6, 0.1], "right": [0.8, 1.0]})
 JUDGED = pd.DataFrame({"images": [3, 9], "agreement": [0.0, 0.7]}, index=["a", "b"])
 
 
@@ -65,6 +69,7 @@ JUDGED = pd.DataFrame({"images": [3, 9], "agreement": [0.0, 0.7]}, index=["a", "
             pd.Series({"a": 3}), pd.Series({"a": 0.5}), "t", pd.Series({"a": 4})
         ),
         lambda: plots.sisters(SISTERS, "t"),
+        lambda: bar_plots.bar_curves(KEEP, RELABEL, 0.0, 0.7),
         lambda: plots.sisters(SISTERS.iloc[:0, 2:], "no mistakes at all"),
         lambda: plots.assigned(np.array([0, 0, 1]), np.array([0, 1, 1]), 2, ["a", "b"]),
         lambda: plots.assigned(
