@@ -22,6 +22,7 @@ A finding is a proposal, made for a person to look at.
 
 from collections.abc import Iterable
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -126,6 +127,19 @@ def parts(
         return {}
     look = _Look(Seen.of(features, table), NOTHING, seed)
     return {each: look.part(each) for each in splits}
+
+
+class _Shows(NamedTuple):
+    """How many images of a class show another one, with the interval, and the share that show it.
+
+    By what was suggested of them.
+    """
+
+    hits: int
+    images: int
+    low: float
+    high: float
+    own: float
 
 
 class _Look:
@@ -260,7 +274,7 @@ class _Look:
         if subject and subject.low <= self.cfg.one_below:
             return None
         why = (
-            "given one image of each, a classifier that saw neither tells which is which in "
+            "given one image of each, a held-out classifier tells which is which in "
             f"{apart.share:.0%} of cases ({apart.low:.0%} to {apart.high:.0%}; chance is 50%"
             f", near classes here {self._usual:.0%})"
         )
@@ -291,32 +305,31 @@ class _Look:
 
     def _by_suggestions(self, one: int, other: int) -> dict | None:
         """What the labels that 02 and 03 suggested say of two classes."""
-        seen = self.seen
-        shows = []
-        for name, another in ((one, other), (other, one)):
-            came = seen.suggested[seen.came_under[name]]
-            hits = int((came == another).sum())
-            shows.append((hits, len(came), *wilson(hits, len(came)), float((came == name).mean())))
-        if min(len_ for _, len_, *_ in shows) < FEWEST:
+        there, back = self._shows(one, other), self._shows(other, one)
+        if min(there.images, back.images) < FEWEST:
             return None
-        if min(low for _, _, low, *_ in shows) > EXCHANGED:
-            hits, images = shows[0][0] + shows[1][0], shows[0][1] + shows[1][1]
-            low, high = wilson(hits, images)
+        if min(there.low, back.low) > EXCHANGED:
+            hits, images = there.hits + back.hits, there.images + back.images
             why = (
-                f"{shows[0][0]} of {shows[0][1]} images of the one show the other, and "
-                f"{shows[1][0]} of {shows[1][1]} the other way, if most names are right"
+                f"{there.hits} of {there.images} images of the one show the other, and "
+                f"{back.hits} of {back.images} the other way, if most names are right"
             )
-            return self._row(SWAPPED, one, other, (hits / images, low, high), why)
-        for (name, another), (hits, images, low, high, _), (*_, own) in zip(
-            ((one, other), (other, one)), shows, shows[::-1], strict=True
-        ):
-            if low > 0.5 and own > 0.5:
+            return self._row(SWAPPED, one, other, (hits / images, *wilson(hits, images)), why)
+        for name, another, shows, own in ((one, other, there, back), (other, one, back, there)):
+            if shows.low > 0.5 and own.own > 0.5:
                 why = (
-                    f"{hits} of its {images} images show {seen.names[another]} by what the label "
-                    f"stages suggest ({low:.0%} to {high:.0%})"
+                    f"{shows.hits} of its {shows.images} images show {self.seen.names[another]} by "
+                    f"what the label stages suggest ({shows.low:.0%} to {shows.high:.0%})"
                 )
-                return self._row(ANOTHER, name, another, (hits / images, low, high), why)
+                figures = (shows.hits / shows.images, shows.low, shows.high)
+                return self._row(ANOTHER, name, another, figures, why)
         return None
+
+    def _shows(self, name: int, another: int) -> "_Shows":
+        suggested = self.seen.suggested[self.seen.came_under[name]]
+        hits, images = int((suggested == another).sum()), len(suggested)
+        own = float((suggested == name).mean()) if images else 0.0
+        return _Shows(hits, images, *(wilson(hits, images) if images else (0.0, 1.0)), own)
 
     def of_class(self, name: int) -> list[dict]:
         """What is found of a class by itself, at most one finding."""
@@ -326,11 +339,10 @@ class _Look:
         rows = self._once(self.seen.stands_under[name])
         small, names = cut.smaller, self.seen.names
         together = self.clear_when_two
-        usual = f", most pairs of classes together {together:.0%} or more" if together else ""
+        usual = f", most pairs of classes {together:.0%} or more" if together else ""
         why = (
-            "its images lie in two clusters: to cut between them takes away "
-            f"{cut.clear:.0%} of the scatter along the line between ({cut.low:.0%} to "
-            f"{cut.high:.0%}; one cloud {CLOUD:.0%}{usual})"
+            f"two clusters: a cut takes away {cut.clear:.0%} of the scatter between them "
+            f"({cut.low:.0%} to {cut.high:.0%}; one cloud {CLOUD:.0%}{usual})"
         )
         figures = (cut.clear, cut.low, cut.high)
         larger = self._same_as(name, rows[~small])
