@@ -2,7 +2,7 @@
 
 A default lives once, in the notebook's parameters cell. Where a field has a value here, that one is
 neutral: the part it belongs to is off, and a notebook need not name it. Parameters that one module
-alone reads are there: `views.ViewParams` and `deciding.DecisionParams`.
+alone reads are there: `views.ViewParams`, `deciding.DecisionParams` and `classes.ClassParams`.
 
 Counts in no digest.
 """
@@ -11,6 +11,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from fgvc_utils.cleaning.class_decisions import ClassDecision
+from fgvc_utils.cleaning.classes import ClassParams
 from fgvc_utils.cleaning.deciding import DecisionParams
 from fgvc_utils.cleaning.views import ViewParams, views_in_use
 from fgvc_utils.contest.config import FurtherNetwork, Network, Shared, networks_of
@@ -156,7 +158,7 @@ class CrossParams(Shared, Features, ViewParams, DecisionParams, LikeLooks):
         return self
 
 
-class LowQualityParams(Shared, Network):
+class LowQualityParams(Shared, Network, ClassParams):
     """04_lowq."""
 
     test_ratio: Ratio
@@ -164,4 +166,5 @@ class LowQualityParams(Shared, Network):
     neighbours: Count
     drop_below: Share
     kept_below: Share
+    class_decisions: list[ClassDecision]
     require_review: bool

@@ -54,6 +54,7 @@ DROPPED = {
     "label": "its label is not believed",
     "dropped": "a person left it out",
     "small_class": "its class is small and shows no common subject",
+    "split": "it shows the other subject of a class that shows two",
 }
 # Why an image is kept that a rule or a person decided on: code → what it means.
 KEPT = {
@@ -61,6 +62,8 @@ KEPT = {
     "confirmed": "its label is right",
     "returned": "it had been left out, and its label is believed after all",
     "relabelled": "it shows another class than it came with",
+    "merged": "its class and another are one, under whose name it stands",
+    "swapped": "the names of its class and another were exchanged",
 }
 CAUSES = {"": "it is as it came", **DROPPED, **KEPT}
 

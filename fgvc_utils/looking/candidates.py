@@ -179,7 +179,64 @@ def of_classes(table: pd.DataFrame, inventory: pd.DataFrame, judged: pd.DataFram
         )
         for label, row in judged.iterrows()
     ]
-    return pd.DataFrame(rows, columns=["item", "image", "caption", "images", "agreement"])
+    shown = pd.DataFrame(rows, columns=["item", "image", "caption", "images", "agreement"])
+    # Numbers also where there is no row, since a gallery sorts by them.
+    return shown.astype({"images": float, "agreement": float})
+
+
+def of_findings(
+    table: pd.DataFrame, inventory: pd.DataFrame, found: pd.DataFrame, each_side: int = 5
+) -> pd.DataFrame:
+    """The candidates of a gallery with a row a finding on whole classes.
+
+    Parameters
+    ----------
+    table
+        The rows of the label table that are shown.
+    inventory
+        Columns image_id and file.
+    found
+        A row a finding: columns item, kind, name, other, images, other_images, why and part (image
+        ids of a part of `name`).
+    each_side
+        So many images are shown of the one side, and then so many of the other: of both classes;
+        of a class with parts, of the part that stays and of the part that a split takes away.
+
+    Returns
+    -------
+    Columns item, image (a list of files in the cache), caption, suggestions (of a part: the class
+    that it may show) and images.
+    """
+    files = inventory.set_index("image_id")["file"]
+    came = table.groupby("given")["image_id"]
+    stands = table[table["status"] == "keep"].groupby("label")["image_id"]
+    rows = []
+    for row in found.itertuples():
+        if row.part:
+            inside = set(row.part)
+            stays = [image for image in stands.get_group(row.name) if image not in inside]
+            sides = [(row.name, stays), ("a part of it", row.part)]
+        else:
+            sides = [
+                (name, came.get_group(name).tolist())
+                for name, count in ((row.name, row.images), (row.other, row.other_images))
+                if count
+            ]
+        shown = [image for _, images in sides for image in _spread(images, each_side)]
+        counts = " | ".join(
+            f"{name} ({len(images)}, {min(len(images), each_side)} shown)" for name, images in sides
+        )
+        suggested = [(row.other, float("nan"))] if row.part and row.other else []
+        caption = f"{row.kind}: {counts}\n{row.why}"
+        rows.append((row.item, files[shown].tolist(), caption, suggested, row.images))
+    shown = pd.DataFrame(rows, columns=["item", "image", "caption", "suggestions", "images"])
+    return shown.astype({"images": float})
+
+
+def _spread(images: Sequence[str], count: int) -> list[str]:
+    """Some of the images, evenly from the first to the last."""
+    most = max(1, min(len(images), count))
+    return [images[number * len(images) // most] for number in range(min(len(images), most))]
 
 
 def check_candidates(candidates: pd.DataFrame) -> pd.DataFrame:

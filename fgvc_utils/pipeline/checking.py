@@ -23,7 +23,11 @@ from fgvc_utils.pipeline.checks.networks import (
     check_networks,
 )
 from fgvc_utils.pipeline.checks.room import check_memory, check_room, check_shared_memory
-from fgvc_utils.pipeline.checks.stages import check_journals, check_made_before
+from fgvc_utils.pipeline.checks.stages import (
+    check_class_decisions,
+    check_journals,
+    check_made_before,
+)
 from fgvc_utils.pipeline.checks.submission import check_prior, check_submission
 from fgvc_utils.pipeline.checks.texts import check_texts
 
@@ -56,6 +60,7 @@ def check(steps: Sequence[Any], sample_seconds: float = SAMPLE_SECONDS) -> Findi
         check_folds,
         check_made_before,
         check_journals,
+        check_class_decisions,
         check_submission,
         check_prior,
         check_texts,

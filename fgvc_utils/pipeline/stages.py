@@ -144,10 +144,11 @@ STAGES: dict[str, Stage] = {
     ),
     "04_lowq": Stage(
         LowQualityParams,
-        "drops small classes whose images do not agree on a subject",
+        "drops small classes whose images do not agree on a subject; merges, swaps and splits "
+        "classes as decided",
         makes="table",
         table="03_fine",
-        journals=("04_lowq",),
+        journals=("04_lowq", "04_classes"),
         decides_on="classes",
     ),
     "10_train": Stage(

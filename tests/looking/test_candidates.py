@@ -91,3 +91,35 @@ def test_groups_of_copies_a_row(table, inventory):
     rows = candidates.of_copies(table, inventory, listed)
     assert rows["image"].tolist() == [["/cache/a.jpg", "/cache/c.jpg", "/cache/e.jpg"]]
     assert rows["caption"].tolist() == ["rose | lily | test"]
+
+
+def finding(**values):
+    usual = {"item": "i", "kind": "one", "name": "rose", "other": "lily", "images": 2}
+    return usual | {"other_images": 2, "why": "alike", "part": []} | values
+
+
+def test_a_finding_is_a_row_of_both_sides(table, inventory):
+    found = pd.DataFrame([finding(), finding(item="j", kind="swapped", name="lily", other="rose")])
+    shown = candidates.of_findings(table, inventory, found, each_side=1)
+    assert shown["image"].tolist() == [["/cache/a.jpg", "/cache/c.jpg"]] + [
+        ["/cache/c.jpg", "/cache/a.jpg"]
+    ]
+    assert shown["caption"][0] == "one: rose (2, 1 shown) | lily (2, 1 shown)\nalike"
+    assert shown["suggestions"].tolist() == [[], []]
+    check_candidates(shown)
+
+
+def test_a_class_that_is_two_is_a_row_of_what_stays_and_of_the_part(table, inventory):
+    """Of the images in force: b came as a rose and stands as a lily."""
+    row = finding(kind="two", name="lily", other="rose", part=["d"])
+    shown = candidates.of_findings(table, inventory, pd.DataFrame([row]))
+    assert shown["image"][0] == ["/cache/b.jpg", "/cache/c.jpg", "/cache/d.jpg"]
+    assert shown["caption"][0].startswith("two: lily (2, 2 shown) | a part of it (1, 1 shown)")
+    assert check_candidates(shown)["suggested"].tolist() == ["rose"]
+
+
+def test_rows_of_no_class_and_no_finding_have_numbers_to_sort_by(table, inventory):
+    none = candidates.of_findings(table, inventory, pd.DataFrame([finding()])[:0])
+    judged = pd.DataFrame({"images": [], "agreement": []})
+    for shown in (none, candidates.of_classes(table, inventory, judged)):
+        assert shown.empty and pd.api.types.is_numeric_dtype(shown["images"])

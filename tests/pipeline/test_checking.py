@@ -437,6 +437,20 @@ def test_texts_that_do_not_fit_are_an_error(found, root, tmp_path):
     assert found(**off).errors == []
 
 
+def test_decisions_on_classes_that_the_contest_does_not_have_are_an_error(found, tmp_path):
+    stated = [{"merge": ["ant", "bee"], "into": "ant"}, {"split": "cat", "into": "bee"}]
+    assert found(s04_lowq={"class_decisions": stated}).errors == []
+    wrong = {"class_decisions": [*stated, {"swap": ["ant", "bees"]}]}
+    only(found(s04_lowq=wrong).errors, "swap ant and bees", "no class 'bees'; near it is 'bee'")
+    journal = Journal(tmp_path / "outputs/mine/decisions/04_classes.csv")
+    journal.append('["pair", "ant", "bee"]', "merge", reviewer="a")
+    assert found().errors == []
+    journal.append('["part", "gnu", "train/ant/1.jpg"]', "split", reviewer="a")
+    only(found().errors, "04_classes.csv: split gnu", "no class 'gnu'")
+    journal.append('["part", "gnu", "train/ant/1.jpg"]', "merge", reviewer="a")
+    only(found().errors, "does not fit")
+
+
 # The submission.
 
 

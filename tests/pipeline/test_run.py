@@ -127,7 +127,8 @@ def test_executed_notebooks_show_what_a_person_would_be_asked(finished):
             if "data" in out
             and "open this notebook in JupyterLab" in out.data.get("text/plain", "")
         ]
-        assert len(shown) == galleries, stage
+        # A second one of 04 is shown where something is found of whole classes.
+        assert len(shown) == galleries or (stage == "04_lowq" and len(shown) == 2), stage
         assert all("image/png" in data for data in shown), stage
 
 

@@ -4,6 +4,13 @@ from typing import Any
 
 import pandas as pd
 
+from fgvc_utils.cleaning.class_decisions import (
+    CLASS_JOURNAL,
+    NOBODY,
+    check_decisions,
+    from_journal,
+    in_force,
+)
 from fgvc_utils.cleaning.rules import apply_decisions
 from fgvc_utils.contest import tables
 from fgvc_utils.contest.journal import Journal
@@ -150,10 +157,22 @@ def check_journals(contest: Contest, found: Findings) -> None:
         if table is None or decided.empty:
             continue
         try:
-            if decides_on == "classes":
+            if name == CLASS_JOURNAL:
+                check_decisions(from_journal(decided), contest.classes, str(journal.path))
+            elif decides_on == "classes":
                 _known_classes(journal, decided, contest.classes)
             else:
                 apply_decisions(table, decided, name)
+        except ValueError as error:
+            found.errors.append(str(error))
+
+
+def check_class_decisions(contest: Contest, found: Findings) -> None:
+    """What the contest file decides on classes names classes of the contest."""
+    for step in contest.of("04_lowq") if contest.images is not None else ():
+        decided = in_force(step.cfg.class_decisions, NOBODY)
+        try:
+            check_decisions(decided, contest.classes, f"{step.name}: class_decisions")
         except ValueError as error:
             found.errors.append(str(error))
 
