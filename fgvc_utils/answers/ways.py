@@ -324,7 +324,8 @@ def vote(results: Sequence[np.ndarray]) -> np.ndarray:
     """Count the votes of several results; their mean probability decides between equal counts.
 
     Each result gives one vote to its best class. A mean never reaches a whole vote unless all
-    results agree, so the score's order is by votes first.
+    results agree, so the score's order is by votes first. A result that is alone has nobody to
+    outvote: its probabilities stay what they are, which balancing needs.
 
     Parameters
     ----------
@@ -334,10 +335,10 @@ def vote(results: Sequence[np.ndarray]) -> np.ndarray:
     Returns
     -------
     np.ndarray
-        Votes + mean probability, float32 (images, classes).
+        Votes + mean probability, float32 (images, classes); of one result its probabilities.
     """
     score = mean_of(results)
-    for each in results:
+    for each in results if len(results) > 1 else ():
         score[np.arange(len(each)), each.argmax(axis=1)] += 1
     return score
 

@@ -128,6 +128,11 @@ def test_weights_of_all_ways_stand_in_one_table_of_numbers():
     assert set(table.dtypes.map(str)) == {"float64"} and ways.weight_table([]).empty
 
 
+def test_a_result_that_is_alone_stays_a_probability():
+    alone = np.random.default_rng(0).dirichlet(np.ones(4), 9).astype(np.float32)
+    np.testing.assert_array_equal(ways.vote([alone]), alone)
+
+
 def test_votes_come_before_the_mean_and_the_mean_breaks_ties():
     one = np.float32([[0.9, 0.1, 0.0], [0.6, 0.4, 0.0]])
     two = np.float32([[0.4, 0.6, 0.0], [0.0, 0.3, 0.7]])
