@@ -27,9 +27,8 @@ import pandas as pd
 from fgvc_utils.cleaning import classes
 from fgvc_utils.cleaning.class_decisions import Decided, applied, in_force, with_items
 from fgvc_utils.cleaning.verdicts import confirmed_classes, judged_and_none
-from fgvc_utils.contest import copies, images, listing, tables
+from fgvc_utils.contest import tables
 from fgvc_utils.contest.contest_file import notebook_defaults
-from fgvc_utils.contest.inventory import cache_folder, cached_files
 from fgvc_utils.contest.journal import Journal
 from fgvc_utils.core.intervals import wilson
 from fgvc_utils.demo import drawing
@@ -53,11 +52,7 @@ def prepare(work: Path, train_images: int) -> SimpleNamespace:
     fine = cfg["03_fine"].model_copy(
         update={"further_backbones": [], "posterior_rounds": 3, "averaged_rounds": 2}
     )
-    listed = listing.list_images(data, first.train, first.test)
-    inventory = tables.by_image_id(images.take_in(listed, data, cache_folder(first), 260))
-    inventory["file"] = cached_files(first, inventory)
-    table = tables.new_table(listed)
-    table["group"] = copies.groups(inventory, first.copy_distance)
+    inventory, table = benchmark.taken_in(first, data)
     features = feature_job(fine, inventory)
     benchmark.in_this_process([features], first, "features")
     table = table[(table["split"] == "train") & (inventory["error"] == "")]

@@ -99,14 +99,14 @@ class Contest:
 
 
 def stage_parameters(
-    name: str, outputs: Path, seed: int, data: Path, views: dict[str, str] | None = None
+    name: str, outputs: Path, seed: int, data: Path, further: dict[str, str] | None = None
 ) -> dict[str, Shared]:
     """The contest file's own parameters, with another seed and place for results.
 
-    What the demo's file saves for the time, networks and rounds, is as in the notebooks. `views`
-    holds further parameters, each for the stages that have it.
+    What the demo's file saves for the time, networks and rounds, is as in the notebooks. `further`
+    holds more parameters, each for the stages that have it.
     """
-    views = views or {}
+    further = further or {}
     steps = read_contest(PROJECT / "params" / f"{name}.yaml")
     # Only the demo has other images with another seed; the others share their features.
     run = f"{name}-{seed}" if name == "demo" else name
@@ -117,28 +117,33 @@ def stage_parameters(
         usual = notebook_defaults(name)
         saved = {key: usual[key] for key in ("further_backbones", "max_rounds")}
         made[name] = made[name].model_copy(update=saved)
-    if strangers := set(views) - {*NoiseParams.model_fields, *CrossParams.model_fields}:
+    if strangers := set(further) - {*NoiseParams.model_fields, *CrossParams.model_fields}:
         raise ValueError(f"--set: neither 01, 02 nor 03 has {', '.join(sorted(strangers))}")
     for name in ("01_noise", "02_coarse", "03_fine"):
-        own = {key: value for key, value in views.items() if key in type(made[name]).model_fields}
+        own = {key: value for key, value in further.items() if key in type(made[name]).model_fields}
         made[name] = type(made[name])(**made[name].model_dump() | own)
     return made
 
 
-def prepare(name: str, seed: int, work: Path, views: dict[str, str] | None = None) -> Contest:
+def taken_in(cfg: NoiseParams, data: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The inventory of a folder's images and their label table, with the groups of copies."""
+    listed = listing.list_images(data, cfg.train, cfg.test)
+    side = max(cfg.cache_side, 260)
+    inventory = tables.by_image_id(images.take_in(listed, data, cache_folder(cfg), side))
+    inventory["file"] = cached_files(cfg, inventory)
+    table = tables.new_table(listed)
+    table["group"] = copies.groups(inventory, cfg.copy_distance)
+    return inventory, table
+
+
+def prepare(name: str, seed: int, work: Path, further: dict[str, str] | None = None) -> Contest:
     """Draw or find the images, compute their features, and run 01 without a human."""
     data = work / f"demo-{seed}" if name == "demo" else data_root(name)
     if name == "demo" and not data.is_dir():
         drawing.draw_demo(data, seed=seed)
-    cfg = stage_parameters(name, work, seed, data, views)
+    cfg = stage_parameters(name, work, seed, data, further)
     first, coarse, fine = cfg["01_noise"], cfg["02_coarse"], cfg["03_fine"]
-    listed = listing.list_images(data, first.train, first.test)
-    inventory = tables.by_image_id(
-        images.take_in(listed, data, cache_folder(first), max(first.cache_side, 260))
-    )
-    inventory["file"] = cached_files(first, inventory)
-    table = tables.new_table(listed)
-    table["group"] = copies.groups(inventory, first.copy_distance)
+    inventory, table = taken_in(first, data)
     broken = (inventory["error"] != "") & (table["split"] == "train")
     table = tables.leave_out(table, broken, "01_noise", "unreadable")
     features = feature_jobs(coarse, inventory)
