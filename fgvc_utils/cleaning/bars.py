@@ -15,6 +15,24 @@ RELABEL_BARS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 COST_OF_WRONG_LABEL = 2.0
 
 
+def right_share(flagged: np.ndarray, recall: np.ndarray, wrong_share: float) -> np.ndarray:
+    """The share of the images that are flagged though their label is right.
+
+    What is flagged beyond the wrong ones that are found. The planted errors may be easier to find
+    than the real ones, so it is never below 0.
+
+    Parameters
+    ----------
+    flagged
+        The shares of the images that were not planted that are flagged, 0 to 1.
+    recall
+        The shares of planted errors that are flagged, 0 to 1.
+    wrong_share
+        The share of the labels that were wrong before, 0 to 1.
+    """
+    return np.maximum(flagged - wrong_share * recall, 0)
+
+
 def keep_curve(own: np.ndarray, planted: np.ndarray, wrong_share: float) -> pd.DataFrame:
     """What leaving out below a posterior of the label brings, learnt from planted errors.
 
@@ -45,9 +63,8 @@ def keep_curve(own: np.ndarray, planted: np.ndarray, wrong_share: float) -> pd.D
     bars = np.array(KEEP_BARS)
     recall = np.array([(own[planted] < bar).mean() for bar in bars])
     left_out = np.array([(own[~planted] < bar).mean() for bar in bars])
-    # The planted errors may be easier to find than the real ones: no more can be wrong than went.
-    wrong = np.minimum(wrong_share * recall, left_out)
-    right = left_out - wrong
+    right = right_share(left_out, recall, wrong_share)
+    wrong = left_out - right
     return pd.DataFrame(
         {
             "keep_bar": bars,

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from fgvc_utils.cleaning.vectors import unit_rows
 from fgvc_utils.contest.tables import HUMAN, kept
 
 
@@ -95,8 +96,7 @@ def likely_pairs(centres: np.ndarray, count: int) -> list[tuple[int, int]]:
     list of (int, int)
         Class numbers, the lower first, each pair once, sorted.
     """
-    apart = centres - centres.mean(axis=0)
-    unit = apart / np.maximum(np.linalg.norm(apart, axis=1, keepdims=True), 1e-12)
+    unit = unit_rows(centres - centres.mean(axis=0))
     count = min(count, len(unit) - 1)
     pairs: set[tuple[int, int]] = set()
     for start in range(0, len(unit) if count > 0 else 0, 1024):

@@ -38,6 +38,7 @@ from fgvc_utils.cleaning.telling import (
     Cut,
     cut_in_two,
     like_first,
+    once,
     space_of,
     tell_apart,
 )
@@ -189,7 +190,7 @@ class _Look:
 
     def _once(self, rows: np.ndarray) -> np.ndarray:
         """A row a group of copies."""
-        return rows[np.sort(np.unique(self.seen.groups[rows].astype(str), return_index=True)[1])]
+        return once(rows, self.seen.groups)
 
     def _thrown_together(self) -> float:
         """How clearly pairs of real classes part when they are cut without their names.

@@ -1,12 +1,13 @@
 """Near copies that hashes miss: images whose features are nearly the same, joined into groups."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
 
 from fgvc_utils.cleaning.search import BLOCK, EXACT, Cells, cut_cells, sample_rows, whole
 from fgvc_utils.cleaning.vectors import Rows, in_blocks, stored_vectors
+from fgvc_utils.contest.copies import joined
 from fgvc_utils.jobs.predictions import Store
 from fgvc_utils.jobs.records import Job
 
@@ -41,32 +42,6 @@ def with_deep_copies(table: pd.DataFrame, features: Job, least: float) -> pd.Ser
     vectors = stored_vectors([store], table.loc[known, "image_id"])
     first = joined(len(names), linked(vectors, codes[known.to_numpy()], least))
     return pd.Series(np.asarray(names)[first[codes]], index=table.index, dtype=object, name="group")
-
-
-def joined(count: int, pairs: Iterable[np.ndarray]) -> np.ndarray:
-    """The first of all groups that each group is joined to, itself where it is joined to none.
-
-    Parameters
-    ----------
-    count
-        How many groups there are.
-    pairs
-        int (2, pairs) of group numbers.
-
-    Returns
-    -------
-    np.ndarray
-        int64 (groups,) of group numbers.
-    """
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    places = np.concatenate([np.zeros((2, 0), np.int64), *pairs], axis=1)
-    graph = coo_array((np.ones(places.shape[1], bool), places), shape=(count, count))
-    components, component = connected_components(graph, directed=False)
-    first = np.full(components, count)
-    np.minimum.at(first, component, np.arange(count))
-    return first[component]
 
 
 def linked(

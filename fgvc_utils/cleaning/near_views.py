@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from fgvc_utils.cleaning.search import Near, search
-from fgvc_utils.cleaning.vectors import UnitVectors, in_blocks, stored_vectors
+from fgvc_utils.cleaning.vectors import UnitVectors, in_blocks, stored_vectors, unit_rows
 from fgvc_utils.jobs.predictions import BLOCK, INDEX, Store
 from fgvc_utils.jobs.records import Job
 from fgvc_utils.jobs.reduction import Reduced
@@ -142,7 +142,7 @@ def class_means(
                 weight = np.maximum((block * means[own]).sum(axis=1), 0)
             shares = csr_array((weight, (own, np.arange(len(rows)))), shape=(classes, len(rows)))
             total = total + shares @ block
-        means = total / np.maximum(np.linalg.norm(total, axis=1, keepdims=True), 1e-12)
+        means = unit_rows(total)
     return means
 
 

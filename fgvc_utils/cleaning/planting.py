@@ -298,15 +298,15 @@ def planted_table(
     usable = recall > 0.1
     share = float((flagged[usable] / recall[usable]).min()) if usable.any() else 0.0
     share = min(share, 1.0)
-    right_lost = np.clip((flagged - share * recall) / max(1 - share, 1e-9), 0, 1)
-    precision = np.clip(share * recall / np.maximum(flagged, 1e-9), 0, 1)
+    right = bars.right_share(flagged, recall, share)
+    precision = 1 - right / np.maximum(flagged, 1e-9)
     return pd.DataFrame(
         {
             "threshold": thresholds,
             "flagged": flagged,
             "recall": recall,
             "precision": np.where(flagged > 0, precision, np.nan),
-            "right_lost": right_lost,
+            "right_lost": np.minimum(right / max(1 - share, 1e-9), 1),
             "wrong_share": share,
         }
     )
@@ -332,7 +332,7 @@ def planted_estimate(flagged: np.ndarray, planted: np.ndarray, wrong_share: floa
     """
     recall = float(flagged[planted].mean())
     share = float(flagged[~planted].mean())
-    right = max(share - wrong_share * recall, 0.0)
+    right = float(bars.right_share(share, recall, wrong_share))
     return {
         "recall": round(recall, 4),
         "precision": round(1 - right / share, 4) if share else None,

@@ -98,7 +98,8 @@ def posterior_rounds(
     cfg, table = crossing.cfg, crossing.table
     classes = [*classes_of(table), posterior.NONE]
     number_of = {name: number for number, name in enumerate(classes)}
-    row_ids = table.loc[crossing.asked | none, "image_id"]
+    everyone = crossing.asked | none
+    row_ids = table.loc[everyone, "image_id"]
     sure = known.mask(none & (known == ""), posterior.NONE)
     sure_numbers = sure[row_ids.index].map(lambda name: number_of.get(name, -1)).to_numpy()
     given = table.loc[row_ids.index, "given"].map(number_of).to_numpy()
@@ -118,13 +119,14 @@ def posterior_rounds(
             write_targets(teacher, classes, row_ids, current)
             taught = taught.copy()
             taught[row_ids.index] = names[current.best()]
-            fit = crossing.asked | none
+            fit = everyone
         found, predictions, channel = _judged_in_cuts(
             crossing,
             number,
             rows,
             current=current,
             fit=fit,
+            predict=everyone,
             teacher=teacher,
             target=taught,
             classes=classes,
@@ -193,7 +195,6 @@ def _judged_in_cuts(
             Round(seed=number + CUT_SEEDS * cut),
             fit,
             crossed=True,
-            predict=crossing.table["image_id"].isin(rows.image_ids),
             label=crossing.table["given"],
             classes=classes,
             **taught,

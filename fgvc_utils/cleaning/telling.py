@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fgvc_utils.cleaning.vectors import unit_rows
+
 # Images of a side that are looked at, which bounds the time; more would narrow an interval little.
 MOST = 150
 FOLDS, REPEATS = 5, 4
@@ -103,14 +105,25 @@ def tell_apart(
 
 
 def _unit(features: np.ndarray) -> np.ndarray:
-    unit = features.astype(np.float32)
-    return unit / np.maximum(np.linalg.norm(unit, axis=1, keepdims=True), 1e-12)
+    return unit_rows(features.astype(np.float32))
+
+
+def once(rows: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """The first of some rows in each group of copies, in their order.
+
+    Parameters
+    ----------
+    rows
+        Row numbers, int (rows,).
+    groups
+        The group of each image, (images,).
+    """
+    return rows[np.sort(np.unique(groups[rows].astype(str), return_index=True)[1])]
 
 
 def _drawn(of_side: np.ndarray, groups: np.ndarray, random: np.random.Generator) -> np.ndarray:
     """Rows of one side, a group once, at most `MOST`."""
-    rows = np.flatnonzero(of_side)
-    rows = np.sort(rows[np.unique(groups[rows].astype(str), return_index=True)[1]])
+    rows = once(np.flatnonzero(of_side), groups)
     return rows if len(rows) <= MOST else np.sort(random.choice(rows, MOST, replace=False))
 
 

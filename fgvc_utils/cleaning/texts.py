@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fgvc_utils.cleaning.vectors import Rows
+from fgvc_utils.cleaning.vectors import Rows, unit_rows
 from fgvc_utils.core.naming import first_few
 
 MADE_BY = "python -m fgvc_utils.cleaning.text_tower makes such a file"
@@ -36,7 +36,7 @@ class Texts:
             pictures = features[rows].astype(np.float32)
             if self.projection is not None:
                 pictures = pictures @ self.projection
-            return _unit(pictures) @ self.vectors.T
+            return unit_rows(pictures) @ self.vectors.T
 
         return cosines
 
@@ -95,7 +95,7 @@ def read_texts(path: Path, classes: Sequence[str], width: int = 0) -> Texts:
             f"text_file {path}: the vector of class {classes[wrong[0]]!r} is all zeros or holds "
             "what is no number"
         )
-    return Texts(_unit(vectors), None if projection is None else projection.astype(np.float32))
+    return Texts(unit_rows(vectors), None if projection is None else projection.astype(np.float32))
 
 
 def _arrays(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
@@ -136,7 +136,3 @@ def _arrays(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
             f"{MADE_BY}"
         )
     return names, vectors, projection
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)

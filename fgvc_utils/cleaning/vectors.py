@@ -43,6 +43,11 @@ class StoredRows:
         return self.store.read_rows("features", self.places[rows])
 
 
+def unit_rows(vectors: np.ndarray) -> np.ndarray:
+    """Vectors of length 1 in the same directions, float (rows, width); zeros stay zeros."""
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+
+
 class UnitVectors:
     """Features of one or more networks as unit vectors; `vectors[rows]` is float32 (rows, width).
 
@@ -70,8 +75,7 @@ class UnitVectors:
             part = network[rows].astype(np.float32)
             if mean is not None:
                 part -= mean
-            part /= np.maximum(np.linalg.norm(part, axis=1, keepdims=True), 1e-12)
-            parts.append(part)
+            parts.append(unit_rows(part))
         if len(parts) == 1:
             return parts[0]
         return np.concatenate(parts, axis=1) / np.float32(np.sqrt(len(parts)))

@@ -345,11 +345,11 @@ def judged(case: Case) -> tuple[SparsePosterior, Channel]:
     ValueError
         A label is no class.
     """
-    cfg, labels, classes = case.cfg, case.labels, len(case.predictions.classes) - 1
+    cfg, labels, classes = case.cfg, case.labels, case.classes
     if labels.min(initial=0) < 0 or labels.max(initial=0) >= classes:
         raise ValueError(f"labels must lie in 0 to {classes - 1}")
     columns = _columns(case)
-    channel, found = case.channel, None
+    channel = case.channel
     if channel is None and cfg.trust and cfg.sharpness:
         channel = Channel(cfg.trust, cfg.sharpness, classes)
     networks = NETWORKS.likelihood(case, columns)
@@ -357,7 +357,8 @@ def judged(case: Case) -> tuple[SparsePosterior, Channel]:
     further = _evidence(case, columns, others)
     if channel is None:
         free = np.flatnonzero(case.known < 0)
-        channel, found = estimate(
+        values = np.zeros(columns.shape, np.float32)
+        channel, values[free] = estimate(
             labels[free],
             columns[free],
             lambda rows, power: networks[free[rows]] ** np.float32(power) * further[free[rows]],
@@ -366,11 +367,10 @@ def judged(case: Case) -> tuple[SparsePosterior, Channel]:
             cfg.sharpness or None,
             None if case.believed is None else case.believed[free],
         )
-    values = channel.of(columns, labels)
-    values *= networks ** np.float32(channel.sharpness) * further
-    values /= np.maximum(values.sum(axis=1, keepdims=True), 1e-30)
-    if found is not None:
-        values[free] = found
+    else:
+        values = channel.of(columns, labels)
+        values *= networks ** np.float32(channel.sharpness) * further
+        values /= np.maximum(values.sum(axis=1, keepdims=True), 1e-30)
     return SparsePosterior(columns, values).fixed(case.known), channel
 
 

@@ -1,5 +1,7 @@
 """Copies of one picture, exact or near: found by how they look, whatever file they came in."""
 
+from collections.abc import Iterable
+
 import imagehash
 import numpy as np
 import pandas as pd
@@ -50,9 +52,6 @@ def groups(taken: pd.DataFrame, distance: int) -> pd.Series:
     pd.Series
         The group of each row of `taken`, with its index.
     """
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
     readable = np.flatnonzero((taken["look"] != "").to_numpy())
     ids = taken["image_id"].to_numpy(dtype=object)
     # Pictures with equal hashes are one from the start, however many they are.
@@ -61,13 +60,37 @@ def groups(taken: pd.DataFrame, distance: int) -> pd.Series:
     )
     one_of = np.zeros(len(same), dtype=np.int64)
     one_of[first[::-1]] = readable[::-1]
-    left, right = _pairs(taken.iloc[one_of], distance)
-    joined = coo_array((np.ones(len(left)), (left, right)), shape=(len(same), len(same)))
-    _, component = connected_components(joined, directed=False)
+    one = joined(len(same), [np.stack(_pairs(taken.iloc[one_of], distance))])
     group = pd.Series(ids, index=taken.index)
     of_readable = pd.Series(ids[readable])
-    group.iloc[readable] = of_readable.groupby(component[first]).transform("first").to_numpy()
+    group.iloc[readable] = of_readable.groupby(one[first]).transform("first").to_numpy()
     return group
+
+
+def joined(count: int, pairs: Iterable[np.ndarray]) -> np.ndarray:
+    """The first of all groups that each group is joined to, itself where it is joined to none.
+
+    Parameters
+    ----------
+    count
+        How many groups there are.
+    pairs
+        int (2, pairs) of group numbers.
+
+    Returns
+    -------
+    np.ndarray
+        int64 (groups,) of group numbers.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    places = np.concatenate([np.zeros((2, 0), np.int64), *pairs], axis=1)
+    graph = coo_array((np.ones(places.shape[1], bool), places), shape=(count, count))
+    components, component = connected_components(graph, directed=False)
+    first = np.full(components, count)
+    np.minimum.at(first, component, np.arange(count))
+    return first[component]
 
 
 def _pairs(taken: pd.DataFrame, distance: int) -> tuple[np.ndarray, np.ndarray]:

@@ -311,6 +311,11 @@ def _answer(row: list[str]) -> tuple[str, str]:
     return row[1], row[2]
 
 
+def in_words(answer: tuple[str, str]) -> str:
+    """A decision and its label for people, such as `relabel → viola`."""
+    return " → ".join(filter(None, answer))
+
+
 def majority(answers: Sequence[tuple[str, str]]) -> tuple[str, str] | None:
     """The commonest of some answers (decision, label); None where two are as common."""
     counted = Counter(answers).most_common(2)

@@ -22,6 +22,7 @@ from fgvc_utils.contest.journal import (
     Vote,
     differ,
     in_force,
+    in_words,
     reviewer_name,
 )
 from fgvc_utils.looking.candidates import check_candidates
@@ -401,7 +402,7 @@ def _items(made: Sequence[Decision]) -> list[str]:
 
 def _each(votes: Sequence[Vote]) -> str:
     """What each reviewer decided, such as `ann: keep, bob: relabel → viola`."""
-    return ", ".join(f"{vote.reviewer}: {' → '.join(filter(None, vote.answer))}" for vote in votes)
+    return ", ".join(f"{vote.reviewer}: {in_words(vote.answer)}" for vote in votes)
 
 
 def _checked_sorts(candidates: pd.DataFrame, sorts: Mapping[str, str]) -> dict[str, str]:

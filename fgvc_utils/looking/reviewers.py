@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from fgvc_utils.contest.journal import Journal, differ, in_force
+from fgvc_utils.contest.journal import Journal, differ, in_force, in_words
 from fgvc_utils.core.intervals import wilson
 
 AGREEMENT = (
@@ -118,8 +118,8 @@ def disputes(journal: Journal) -> pd.DataFrame:
     rows = {}
     for item, votes in apart.items():
         counts = in_force(votes)
-        rows[item] = {vote.reviewer: _in_words(vote.answer) for vote in votes}
-        rows[item]["counts today"] = _in_words(counts) if counts else NOBODY
+        rows[item] = {vote.reviewer: in_words(vote.answer) for vote in votes}
+        rows[item]["counts today"] = in_words(counts) if counts else NOBODY
     table = pd.DataFrame.from_dict(rows, orient="index").fillna("")
     return table[sorted(table.columns, key=lambda name: name == "counts today")]
 
@@ -142,7 +142,3 @@ def _counts(pairs: Sequence[tuple[Any, Any]]) -> np.ndarray:
     for one, other in pairs:
         counts[place[one], place[other]] += 1
     return counts
-
-
-def _in_words(answer: tuple[str, str]) -> str:
-    return " → ".join(filter(None, answer))
