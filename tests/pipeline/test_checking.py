@@ -128,7 +128,7 @@ def test_an_empty_folder_an_empty_class_and_a_hidden_one_are_said(found, root):
     (root / "train" / ".eel").mkdir()
     warnings = found().warnings
     assert any("without any image are no classes: 'dodo'" in text for text in warnings)
-    assert any("begins with a dot are left out: '.eel'" in text for text in warnings)
+    assert any("begins with a dot): 'train/.eel/'" in text for text in warnings)
     shutil.rmtree(root / "test")
     (root / "test").mkdir()
     only(found().errors, "test holds no image")
@@ -620,7 +620,8 @@ def mistakes(found, root, tmp_path):
     return {
         "data_root": lambda: found(data_root=str(root / "gone")),
         "neither a folder": lambda: found(s01_noise={"train": "trian"}),
-        "lies beside": lambda: (root / "train/notes.txt").write_text("x") and found(),
+        "lies beside": lambda: (root / "train/1.jpg").write_text("x") and found(),
+        "by its name": lambda: (root / "test/labels.csv").write_text("x") and found(),
         "of one class": lambda: listing("path,label\ntrain/ant/1.jpg,ant\n"),
         "link to a folder": lambda: linked("train/more", root / "train/ant"),
         "within class folders": lambda: (
