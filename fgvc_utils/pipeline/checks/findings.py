@@ -51,6 +51,8 @@ class Contest:
         self.root: Path | None = None
         # All images with image_id, path, split, given; None where they cannot be listed.
         self.images: pd.DataFrame | None = None
+        # Paths of images whose files hold another content than at the last run.
+        self.changed: list[str] = []
         # Bytes of a cached JPEG, estimated from some images.
         self.jpeg_bytes = 0.0
 

@@ -90,19 +90,20 @@ def check_listing(contest: Contest, found: Findings) -> None:
                 f"01_noise: {len(shared)} ids stand in both train and test, such as "
                 f"{shared[0]!r}; test images keep theirs, train images are known by their paths"
             )
-        _since_last_run(steps[0], found)
+        contest.changed = _since_last_run(steps[0], found)
 
 
-def _since_last_run(step: Any, found: Findings) -> None:
-    """What came, went and changed since 01 read its files."""
+def _since_last_run(step: Any, found: Findings) -> list[str]:
+    """What came, went and changed since 01 read its files; returns the paths that changed."""
     if not step.stamp.is_file() or (changes := seen_files.changes(step, COMPARE_SECONDS)) is None:
-        return
+        return []
     found.warnings += [f"since the last run of 01_noise: {text}" for text in changes.texts()]
     if changes.unsure:
         found.facts.append(
             f"{changes.unsure} files have other times than at the last run of 01_noise; it runs "
             "again if their content is another"
         )
+    return changes.changed
 
 
 def _images_of_tables(contest: Contest, found: Findings) -> pd.DataFrame | None:
