@@ -364,6 +364,17 @@ def test_one_image_in_all_says_all_that_it_is_too_few_for(found, root):
         assert any(said in error for error in errors), (said, errors)
 
 
+def test_one_image_a_class_cannot_be_held_out(found, root):
+    for path in root.glob("train/*/[1-5].jpg"):
+        path.unlink()
+    given = {name: {"global_batch": 1, "micro_batch": 1} for name in ("s10_train", "s20_distill")}
+    given |= {"s30_ensemble": {"global_batch": 1, "micro_batch": 1}}
+    only(found(**given).errors, "10_train-one", "30_ensemble", "all 3 classes have one image", "-1")
+    given = {name: values | {"held_out_fold": -1} for name, values in given.items()}
+    result = found(**given)
+    assert result.errors == [] and any("3 of 3 classes have one" in w for w in result.warnings)
+
+
 def test_thousands_of_classes_of_one_image_each_are_said_and_take_seconds(found, root):
     rows = [(f"train/ant/{number}.jpg", f"class {number:05d}") for number in range(5000)]
     write_listing(root, rows)

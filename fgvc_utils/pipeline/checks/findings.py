@@ -71,6 +71,13 @@ class Contest:
         return sorted(set(self.images.loc[train, "given"]))
 
     @property
+    def class_sizes(self) -> pd.Series:
+        """Train images a class, by its name; empty where they cannot be listed."""
+        if self.images is None:
+            return pd.Series([], dtype="int64")
+        return self.images.loc[self.images["split"] == "train", "given"].value_counts()
+
+    @property
     def folds(self) -> int:
         """Into how many folds 01 cuts the train images, 0 where it is no part of the contest."""
         return next((step.cfg.folds for step in self.of("01_noise")), 0)
