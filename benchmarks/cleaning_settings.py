@@ -36,7 +36,7 @@ def row_of(contest: Contest, coarse: pd.DataFrame, setting: str, again: bool) ->
     table, _, _, learnt, _ = benchmark.posterior_stage(contest, coarse, nobody, "setting")
     row = benchmark.scored(contest, "03", table) | {"setting": setting}
     row |= {"trust": learnt.channel.trust, "sharpness": learnt.channel.sharpness}
-    row["rounds"] = len(learnt.rounds)
+    row |= {"rounds": len(learnt.rounds), "same": float("nan")}
     if again:
         train = table[table["split"] == "train"].set_index("image_id")
         first = train["label"].where(train["status"] == "keep", "")
@@ -59,7 +59,7 @@ def all_rows(given: argparse.Namespace, kept: Path | None) -> pd.DataFrame:
             if kept:
                 with kept.open("a") as file:
                     file.write(json.dumps(rows[-1]) + "\n")
-    table = pd.DataFrame(rows)
+    table = pd.DataFrame(rows).astype({"same": float})
     return table[table["setting"].isin(given.settings) & table["seed"].isin(given.seeds)]
 
 
