@@ -21,6 +21,7 @@ import pandas as pd
 import simplejpeg
 from PIL import Image
 
+from fgvc_utils.contest.decoding import cut_middle, middle
 from fgvc_utils.contest.images import read_cached
 from fgvc_utils.core.files import require_space, whole_file
 from fgvc_utils.core.processes import tied_pool
@@ -46,7 +47,11 @@ def decoded_folder(cache: Path, side: int, interpolation: str = BILINEAR) -> Pat
 
 
 def resized(height: int, width: int, side: int) -> tuple[int, int]:
-    """Height and width once the shorter side is `side`; torchvision's `Resize` rounds this way."""
+    """Height and width once the shorter side is `side`; torchvision's `Resize` rounds this way.
+
+    Of a strip the middle counts.
+    """
+    height, width = middle(height, width)
     if height <= width:
         return side, int(side * width / height)
     return int(side * height / width), side
@@ -59,6 +64,7 @@ def resize(picture: np.ndarray, side: int, interpolation: str = BILINEAR) -> np.
     tensor gives the same to one grey level.
     """
     height, width = resized(*picture.shape[:2], side)
+    picture = cut_middle(picture)
     if picture.shape[:2] == (height, width):
         return picture
     return np.asarray(Image.fromarray(picture).resize((width, height), RESAMPLING[interpolation]))

@@ -21,7 +21,7 @@ import simplejpeg
 from PIL import Image
 
 from fgvc_utils.contest import copies, file_states
-from fgvc_utils.contest.decoding import UnreadableImage, decode_small
+from fgvc_utils.contest.decoding import UnreadableImage, read_picture
 from fgvc_utils.core.files import in_gigabytes, require_space, whole_file
 from fgvc_utils.core.processes import tied_pool
 from fgvc_utils.core.reading import UnreadableFile, read_parquet
@@ -37,7 +37,7 @@ CHUNK = 16
 # Finished rows that are kept in one file, and the version of their meaning: raise it with a change
 # of what a row says of the same file.
 KEPT_TOGETHER = 1000
-ROWS_VERSION = 2
+ROWS_VERSION = 3
 
 
 def read_cached(path: Path) -> np.ndarray:
@@ -87,7 +87,7 @@ def read_raw(root: Path, path: str) -> tuple[bytes, os.stat_result]:
 
 def _row(path: str) -> dict:
     """The row of an image that was not read."""
-    row = {"path": path, "cached": "", "digest": "", "stored_as": "", "error": ""}
+    row = {"path": path, "cached": "", "digest": "", "stored_as": "", "error": "", "note": ""}
     row |= {"look": "", "look_mirrored": "", "colours": "", "width": 0, "height": 0}
     row |= dict.fromkeys([*file_states.STATE, file_states.LOOKED], -1)
     return row | {"written": 0, "cached_bytes": 0}
@@ -103,21 +103,27 @@ def _take_in(path: str, *, root: Path, cache: Path, side: int) -> dict:
     row |= zip(file_states.STATE, file_states.as_state(stat), strict=True)
     row[file_states.LOOKED] = time.time_ns()
     row["digest"] = hashlib.sha256(data).hexdigest()
-    # The name holds content and size, so a changed image or another size never meets an old file.
-    name = f"{side}/{row['digest'][:2]}/{row['digest'][2:32]}.jpg"
     try:
-        small, row["stored_as"], (row["height"], row["width"]) = decode_small(data, side)
+        picture = read_picture(data, side)
     except UnreadableImage as error:
         return row | {"error": str(error)}
+    row |= {"stored_as": picture.stored_as, "error": picture.lacks, "note": picture.note}
+    row["height"], row["width"] = picture.size
+    # The name holds content, size and the decoding, so none of them changed meets an old file.
+    version = f"-{picture.version}" if picture.version > 1 else ""
+    name = f"{side}/{row['digest'][:2]}/{row['digest'][2:32]}{version}.jpg"
     if not _is_whole_jpeg(cache / name):
         jpeg = simplejpeg.encode_jpeg(
-            np.ascontiguousarray(small), quality=CACHE_QUALITY, colorsubsampling="444"
+            np.ascontiguousarray(picture.pixels), quality=CACHE_QUALITY, colorsubsampling="444"
         )
         with whole_file(cache / name) as temporary:
             temporary.write_bytes(jpeg)
         row["written"] = -(-len(jpeg) // DISK_BLOCK) * DISK_BLOCK
     row["cached_bytes"] = (cache / name).stat().st_size
-    return row | {"cached": name, **copies.hashes(Image.fromarray(small))}
+    if picture.lacks:
+        # Half a picture is predicted where it is a test image, and is nobody's copy.
+        return row | {"cached": name}
+    return row | {"cached": name, **copies.hashes(Image.fromarray(picture.pixels))}
 
 
 def take_in(

@@ -17,6 +17,7 @@ from torchvision import transforms
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
+from fgvc_utils.contest.decoding import middle
 from fgvc_utils.training.colour import ColourJitter
 from fgvc_utils.training.policies import AugMix, RandAugment
 from fgvc_utils.training.random_change import RandomChange, by_group, onto
@@ -35,7 +36,7 @@ def to_tensor(picture: np.ndarray) -> torch.Tensor:
 
 
 def resize(side: int, resizing: Resizing, *, squash: bool = False) -> Transform:
-    """Return what resizes a picture, with antialiasing.
+    """Return what resizes a picture, with antialiasing; of a strip only the middle.
 
     Parameters
     ----------
@@ -47,7 +48,18 @@ def resize(side: int, resizing: Resizing, *, squash: bool = False) -> Transform:
         Whether the aspect is given up.
     """
     interpolation = v2.InterpolationMode(resizing.interpolation)
-    return v2.Resize([side, side] if squash else side, interpolation, antialias=True)
+    if squash:
+        return v2.Resize([side, side], interpolation, antialias=True)
+    return v2.Compose([middle_of, v2.Resize(side, interpolation, antialias=True)])
+
+
+def middle_of(picture: torch.Tensor) -> torch.Tensor:
+    """Return a picture (3, height, width), of a strip only the middle.
+
+    Cut before it is enlarged: a line of one pixel would take gigabytes.
+    """
+    rows, columns = middle(*picture.shape[-2:])
+    return F.center_crop(picture, [rows, columns])
 
 
 def test_view(size: int, ratio: float, resizing: Resizing = PLAIN) -> Transform:

@@ -220,8 +220,8 @@ def test_an_interrupted_call_goes_on_where_it_stopped(tmp_path, listing, monkeyp
     with pytest.raises(KeyboardInterrupt):
         images.take_in(listing, root, cache, 32)
     read = []
-    real = decoding.decode_small
-    monkeypatch.setattr(images, "decode_small", lambda *a: read.append(a) or real(*a))
+    real = decoding.read_picture
+    monkeypatch.setattr(images, "read_picture", lambda *a: read.append(a) or real(*a))
     monkeypatch.setattr(OneProcess, "stop_at", "")
     taken = images.take_in(listing, root, cache, 32)
     pd.testing.assert_frame_equal(taken, wanted)

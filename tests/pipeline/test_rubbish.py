@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from fgvc_utils.contest import decoded, decoding, images, tables
+from fgvc_utils.contest import colours, decoded, decoding, images, tables
 from fgvc_utils.contest.decoding import UnreadableImage, decode_small
 from fgvc_utils.contest.images import read_raw
 from fgvc_utils.contest.inventory import inventory_path, read_inventory
@@ -160,11 +160,11 @@ def test_a_jpeg_of_a_thousand_scans_is_refused():
         decode_small(data[:-2] + b"\xff\xda\0\0" * 1000 + data[-2:], 16)
 
 
-def test_a_picture_of_30000_pixels_is_used():
+def test_a_picture_of_30000_pixels_is_used_in_its_middle():
     for form in ("JPEG", "PNG"):
         small, stored_as, size = decode_small(picture(form, (30_000, 200)), 64)
-        assert size == (200, 30_000) and small.shape == (64, 9600, 3) and stored_as == "RGB"
-    assert decode_small(picture("JPEG", (30_000, 1)), 64)[0].shape == (1, 30_000, 3)
+        assert size == (200, 30_000) and small.shape == (64, 64 * 30, 3) and stored_as == "RGB"
+    assert decode_small(picture("JPEG", (30_000, 1)), 64)[0].shape == (1, 30, 3)
 
 
 def test_a_large_picture_is_decoded_in_little_more_than_its_own_memory():
@@ -196,11 +196,13 @@ def test_a_picture_in_bands_is_the_picture_as_a_whole(mode, monkeypatch):
     out = io.BytesIO()
     source.save(out, "TIFF" if mode in ("CMYK", "LA") else "PNG")
     whole = decoding.decode(out.getvalue())
-    monkeypatch.setattr(decoding, "BAND_PIXELS", 83 * 7)
+    monkeypatch.setattr(colours, "BAND_PIXELS", 83 * 7)
     banded = decoding.decode(out.getvalue())
     assert np.array_equal(whole[0], banded[0]) and whole[1] == banded[1]
     # At half the size, seven rows at once would cut through a pair.
-    small = decoding._in_bands(Image.open(io.BytesIO(out.getvalue())), 2)
+    stored = Image.open(io.BytesIO(out.getvalue()))
+    how = colours.prepare(stored)
+    small = decoding._in_bands(stored, 2, how, colours.grey_range(stored, how))
     assert small.shape == (31, 42, 3)
 
 
