@@ -1,5 +1,6 @@
 """Odd pictures of the web: strips, what is behind or missing, colours, and formats by name."""
 
+import importlib.util
 import io
 import sys
 import types
@@ -11,6 +12,7 @@ from PIL import Image, ImageCms
 
 from fgvc_utils.contest import decoded, decoding, images, jpeg
 from fgvc_utils.contest.decoding import UnreadableImage, decode, read_picture
+from fgvc_utils.contest.places import PROJECT
 from fgvc_utils.demo import web
 
 
@@ -251,3 +253,11 @@ def test_an_old_cache_keeps_no_wrong_colours(tmp_path):
     listed = pd.DataFrame({"image_id": ["a", "b"], "path": ["a.jpg", "b.jpg"]})
     named = images.take_in(listed, tmp_path, tmp_path / "cache", 32)["cached"]
     assert named[0].endswith("-2.jpg") and not named[1].endswith("-2.jpg")
+
+
+def test_the_page_of_what_becomes_of_pictures_is_current():
+    place = PROJECT / "docs" / "make_pictures_page.py"
+    spec = importlib.util.spec_from_file_location("make_pictures_page", place)
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    assert script.page() == script.PAGE.read_text(encoding="utf-8"), f"run {place}"
