@@ -261,3 +261,15 @@ def test_the_page_of_what_becomes_of_pictures_is_current():
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
     assert script.page() == script.PAGE.read_text(encoding="utf-8"), f"run {place}"
+
+
+def test_of_several_pictures_in_one_file_the_first_is_used_with_its_profile():
+    p3 = web.profile("Display P3")
+    more = [web.photo(96, 64, seed=1)]
+    data = saved(photo(), "MPO", save_all=True, append_images=more, icc_profile=p3)
+    picture = read_picture(data)
+    wanted = decode(saved(photo(), icc_profile=p3))[0]
+    assert picture.stored_as.startswith("RGB") and np.array_equal(picture.pixels, wanted)
+    # A web server kept the first alone.
+    first = data[: data.index(b"\xff\xd9\xff\xd8") + 2] if b"\xff\xd9\xff\xd8" in data else data
+    assert np.array_equal(decode(first)[0], wanted)
