@@ -334,10 +334,17 @@ def chance_distance(
     Returns
     -------
     float
-        The `distance`, 0 to 1.
+        The `distance`, 0 to 1; NaN where it cannot be told: the prior gives the classes of the
+        held-out images nothing, or none of these images has a score for one of them, as where each
+        class has one image, so that no network has learnt a class that is held out.
     """
     there = np.bincount(labels, minlength=len(assumed)) > 0
+    if not assumed[there].sum():
+        return float("nan")
     prior, labels = among(assumed, there), (np.cumsum(there) - 1)[labels]
     rows = draw(labels, prior, min(images, MOST_IMAGES), np.random.default_rng(seed))
-    found = estimate_prior(held_out[rows][:, there], among(source, there))
+    drawn = held_out[rows][:, there]
+    if not (drawn > 0).any():
+        return float("nan")
+    found = estimate_prior(drawn, among(source, there))
     return distance(found.prior, prior)

@@ -22,6 +22,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, model_validator
 
@@ -244,6 +245,49 @@ def in_force(stated: Sequence[ClassDecision], latest: pd.DataFrame) -> list[Deci
         if frozenset(names) not in theirs:
             rules.append(Decided(what, names, each.into, each.part))
     return [each for each in [*rules, *people] if each.what != LEAVE]
+
+
+def usable(latest: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
+    """The decisions of people on classes and images that the contest has.
+
+    Parameters
+    ----------
+    latest
+        As from `Journal.latest`.
+    table
+        The label table.
+
+    Returns
+    -------
+    pd.DataFrame
+        Rows of `latest`. The others stay in the journal: a class that was renamed may come back,
+        and the part of a split can only be told by its image.
+
+    Raises
+    ------
+    ValueError
+        As `from_journal` does.
+    """
+    classes, images = set(table["given"]), set(table["image_id"])
+    there = []
+    for item in latest.index:
+        (each,) = from_journal(latest.loc[[item]])
+        _, _, image = _read(item)
+        names = {*each.names, *filter(None, [each.into])}
+        there.append(names <= classes and (each.what != SPLIT or image in images))
+    return latest[np.array(there, bool)]
+
+
+def told_unused(latest: pd.DataFrame, table: pd.DataFrame) -> list[pd.DataFrame]:
+    """The decisions that are not `usable` as tables to show, none or one; printed is how many."""
+    unused = latest.drop(usable(latest, table).index)
+    if unused.empty:
+        return []
+    print(
+        f"{len(unused)} of {len(latest)} decisions on classes change nothing, since the contest "
+        "lacks a class or an image of theirs; they stay in the journal"
+    )
+    return [unused[["decision", "label"]]]
 
 
 def check_decisions(decided: Iterable[Decided], classes: Iterable[str], where: str) -> None:

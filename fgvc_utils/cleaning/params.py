@@ -16,6 +16,7 @@ from fgvc_utils.cleaning.classes import ClassParams
 from fgvc_utils.cleaning.deciding import DecisionParams
 from fgvc_utils.cleaning.views import ViewParams, views_in_use
 from fgvc_utils.contest.config import FurtherNetwork, Network, Shared, networks_of
+from fgvc_utils.contest.listing import OtherFiles
 from fgvc_utils.contest.parameters import (
     Count,
     CountOrZero,
@@ -74,6 +75,7 @@ class NoiseParams(Shared, Features, Looks):
     path_column: str
     label_column: str
     id_column: str
+    other_files: OtherFiles
     cache_side: Pixels
     copy_distance: Annotated[int, Field(ge=0, le=16)]
     deep_copy_similarity: Share

@@ -15,7 +15,7 @@ from fgvc_utils.cleaning.channel import Channel
 from fgvc_utils.cleaning.crossing import Crossing
 from fgvc_utils.cleaning.deciding import decide
 from fgvc_utils.cleaning.ledger import ledger_row
-from fgvc_utils.cleaning.params import Round
+from fgvc_utils.cleaning.params import CrossParams, Round
 from fgvc_utils.cleaning.posterior import SparsePosterior
 from fgvc_utils.cleaning.views import judged
 from fgvc_utils.contest.tables import classes_of
@@ -24,10 +24,11 @@ from fgvc_utils.jobs.predictions import ShardWriter, finish_store
 from fgvc_utils.jobs.reduction import Reduced
 from fgvc_utils.jobs.running import work_folder
 
-# Networks that learnt from the labels as they came predict labels, not classes: by them all labels
-# look right. Where trust is estimated, that is done once networks learnt from posteriors, of rounds
-# in which labels counted little: trust and sharpness of these.
-LEARNT_BEFORE, DOUBTFUL = 2, (0.2, 1.5)
+# Networks that learnt from labels predict labels, not classes: by them all labels look right. Where
+# trust is estimated, labels therefore count little in the rounds that only teach: this trust and
+# sharpness. It is estimated in the rounds that decide, and never by the networks of the first two,
+# which learnt from the labels as they came and from what these made of them.
+DOUBTFUL, DOUBTFUL_LEAST = (0.2, 1.5), 2
 # Cuts of one round take their seeds so far apart that no round's meets another's.
 CUT_SEEDS = 100_000
 
@@ -132,8 +133,10 @@ def posterior_rounds(
             classes=classes,
         )
         current = posterior.mean(found)
-        # Networks that learnt from the labels as they came know less than all later ones.
-        latest = [*(latest if number > 1 else []), current][-cfg.averaged_rounds :]
+        # Networks that learnt from the labels as they came know less than all later ones, and what
+        # is estimated does not mix with what is not.
+        starts_anew = number in (0, 1, doubtful_rounds(cfg))
+        latest = [*([] if starts_anew else latest), current][-cfg.averaged_rounds :]
         together = posterior.mean(latest)
         verdict = decide(together, given, len(classes) - 1, cfg)["verdict"]
         verdict = verdict.set_axis(row_ids.index)[crossing.asked[crossing.asked].index]
@@ -154,8 +157,9 @@ def posterior_rounds(
             )
         )
         before, last = kept, verdict
-        # The first round that learns from posteriors takes over much, and says nothing of the end.
-        if number > 1 and changed < cfg.settled:
+        # The first round that learns from posteriors takes over much, and so does the first that
+        # estimates trust: they say nothing of the end.
+        if number > max(1, doubtful_rounds(cfg)) and changed < cfg.settled:
             break
     return Posteriors(together, predictions, rounds, channel)
 
@@ -181,9 +185,8 @@ def _judged_in_cuts(
 ) -> tuple[list[SparsePosterior], Reduced, Channel]:
     """A round's posteriors, one a cut into folds; the last one's predictions and channel."""
     cfg, found = crossing.cfg, []
-    estimated = not (cfg.trust and cfg.sharpness)
     doubtful = None
-    if estimated and number < LEARNT_BEFORE:
+    if number < doubtful_rounds(cfg):
         doubtful = Channel(cfg.trust or DOUBTFUL[0], cfg.sharpness or DOUBTFUL[1], len(classes) - 1)
     believed = (
         None if current is None else np.where(current.values.max(axis=1) > 0.5, current.best(), -1)
@@ -224,6 +227,16 @@ def settled_text(rounds: Sequence[dict], settled: float) -> str:
     if changed < settled:
         return f"{last}, fewer than {settled:.1%}: the rounds have settled."
     return f"{last}, not fewer than {settled:.1%}: they have not settled. Raise posterior_rounds."
+
+
+def doubtful_rounds(cfg: CrossParams) -> int:
+    """The number of rounds in which labels count little, where trust or sharpness is estimated.
+
+    All but those whose mean decides, the round that learns from the labels counted.
+    """
+    if cfg.trust and cfg.sharpness:
+        return 0
+    return max(DOUBTFUL_LEAST, cfg.posterior_rounds + 1 - cfg.averaged_rounds)
 
 
 def recut(crossing: Crossing, number: int, cut: int = 0) -> pd.Series:

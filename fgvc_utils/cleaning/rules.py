@@ -3,6 +3,8 @@
 Nothing here trains or shows anything.
 """
 
+from collections.abc import Iterable
+
 import numpy as np
 import pandas as pd
 
@@ -172,19 +174,13 @@ def apply_decisions(table: pd.DataFrame, decisions: pd.DataFrame, stage: str) ->
     stage
         The stage that the person decided in.
 
-    Raises
-    ------
-    ValueError
-        The table does not know an image or a class; the message names it.
+    Notes
+    -----
+    Decisions on images or classes that the table does not have stay in the journal and change
+    nothing; `unused_decisions` lists them.
     """
     table = table.copy()
-    strangers = set(decisions.index) - set(table["image_id"])
-    if strangers:
-        raise ValueError(
-            f"the journal of {stage} decides on image {sorted(strangers)[0]!r}, which the table "
-            "does not have; is this journal of another contest?"
-        )
-    classes = set(table["given"])
+    decisions = decisions.drop(unused_decisions(table, decisions).index)
     row_of = pd.Series(table.index, index=table["image_id"])
     train = table["split"] == "train"
     for image_id, decision in decisions.iterrows():
@@ -195,11 +191,6 @@ def apply_decisions(table: pd.DataFrame, decisions: pd.DataFrame, stage: str) ->
         source = followed_from(decision.get("shown", ""))
         if source and table.loc[row, "by"] == HUMAN and table.loc[row, "stage"] != stage:
             continue
-        if what == "relabel" and label not in classes:
-            raise ValueError(
-                f"the journal of {stage} gives image {image_id!r} the label {label!r}, "
-                "which is no class of this contest"
-            )
         cause, reason = HUMAN_CAUSES[what]
         reason += f", as its copy {source}" if source else ""
         status = "keep" if cause in KEPT else "drop"
@@ -211,6 +202,45 @@ def apply_decisions(table: pd.DataFrame, decisions: pd.DataFrame, stage: str) ->
         elif what == "relabel":
             table.loc[row, "label"] = label
     return table
+
+
+def unused_decisions(table: pd.DataFrame, decisions: pd.DataFrame) -> pd.DataFrame:
+    """The decisions on images that the contest does not have, or no longer has.
+
+    Parameters
+    ----------
+    table
+        The label table.
+    decisions
+        As for `apply_decisions`.
+
+    Returns
+    -------
+    pd.DataFrame
+        The rows that change nothing: columns decision, label and why. Among them are images that
+        come under a class that is gone.
+    """
+    gone = ~decisions.index.isin(table["image_id"])
+    classes = set(table["given"])
+    nameless = (decisions["decision"] == "relabel") & ~decisions["label"].isin(classes)
+    why = np.where(gone, "the contest does not have the image", "the contest has no such class")
+    unused = gone | nameless.to_numpy(bool)
+    return decisions[["decision", "label"]].assign(why=why)[unused]
+
+
+def told_unused(table: pd.DataFrame, decisions: pd.DataFrame) -> list[pd.DataFrame]:
+    """The `unused_decisions` as tables to show, none or one; how many there are is printed."""
+    unused = unused_decisions(table, decisions)
+    if unused.empty:
+        return []
+    print(f"{len(unused)} of {len(decisions)} decisions change nothing; they stay in the journal")
+    return [unused]
+
+
+def of_the_table(table: pd.DataFrame, image_ids: Iterable[str]) -> list[str]:
+    """Those of some images that a table has, in their order."""
+    known = set(table["image_id"])
+    return [image for image in image_ids if image in known]
 
 
 def decisions_against_rule(decisions: pd.DataFrame) -> pd.DataFrame:

@@ -6,6 +6,7 @@ Counts in no digest.
 import ast
 import copy
 import functools
+import re
 import reprlib
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -38,6 +39,35 @@ def _mapping(loader: _UniqueKeys, node: yaml.MappingNode) -> dict:
     return dict(loader.construct_pairs(node, deep=True))
 
 
+# Numbers that mean the same to everybody.
+PLAIN_NUMBER = re.compile(
+    r"[-+]?(0|[1-9][0-9]*)|[-+]?([0-9]+\.[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?|[-+]?\.inf|\.nan",
+    re.IGNORECASE,
+)
+
+
+def _plain_number(loader: _UniqueKeys, node: yaml.ScalarNode) -> int | float:
+    """A number; YAML 1.1 reads 010 as 8, 0x1F as 31, 1_000 as 1000 and 12:30:00 as 45000."""
+    whole = node.tag == "tag:yaml.org,2002:int"
+    value = loader.construct_yaml_int(node) if whole else loader.construct_yaml_float(node)
+    if not PLAIN_NUMBER.fullmatch(node.value):
+        raise ParameterError(
+            f"line {node.start_mark.line + 1}: YAML reads {node.value} as the number {value}; "
+            f"write a number in plain decimal digits, or '{node.value}' in quotes where it is text"
+        )
+    return value
+
+
+def _no_date(loader: _UniqueKeys, node: yaml.ScalarNode) -> None:
+    raise ParameterError(
+        f"line {node.start_mark.line + 1}: YAML reads {node.value} as a date, which no parameter "
+        f"is; write '{node.value}' in quotes where it is text"
+    )
+
+
+_UniqueKeys.add_constructor("tag:yaml.org,2002:int", _plain_number)
+_UniqueKeys.add_constructor("tag:yaml.org,2002:float", _plain_number)
+_UniqueKeys.add_constructor("tag:yaml.org,2002:timestamp", _no_date)
 _UniqueKeys.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
 
 
@@ -47,7 +77,8 @@ def read_yaml(path: Path) -> Any:
     Raises
     ------
     ParameterError
-        Naming the file, where it is not valid YAML or a key appears twice.
+        Naming the file, where it is not valid YAML, a key appears twice, or a number or a date is
+        written so that YAML reads something else.
     """
     try:
         return yaml.load(read_text(path), _UniqueKeys)

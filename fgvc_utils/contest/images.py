@@ -5,6 +5,7 @@ Everything after the cache reads plain JPEGs.
 
 import hashlib
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -19,7 +20,7 @@ import pandas as pd
 import simplejpeg
 from PIL import Image
 
-from fgvc_utils.contest import copies
+from fgvc_utils.contest import copies, file_states
 from fgvc_utils.contest.decoding import UnreadableImage, read_picture
 from fgvc_utils.core.files import in_gigabytes, require_space, whole_file
 from fgvc_utils.core.processes import tied_pool
@@ -88,7 +89,8 @@ def _row(path: str) -> dict:
     """The row of an image that was not read."""
     row = {"path": path, "cached": "", "digest": "", "stored_as": "", "error": "", "note": ""}
     row |= {"look": "", "look_mirrored": "", "colours": "", "width": 0, "height": 0}
-    return row | {"bytes": -1, "mtime_ns": -1, "written": 0, "cached_bytes": 0}
+    row |= dict.fromkeys([*file_states.STATE, file_states.LOOKED], -1)
+    return row | {"written": 0, "cached_bytes": 0}
 
 
 def _take_in(path: str, *, root: Path, cache: Path, side: int) -> dict:
@@ -98,7 +100,8 @@ def _take_in(path: str, *, root: Path, cache: Path, side: int) -> dict:
         data, stat = read_raw(root, path)
     except UnreadableImage as error:
         return row | {"error": str(error)}
-    row |= {"bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+    row |= zip(file_states.STATE, file_states.as_state(stat), strict=True)
+    row[file_states.LOOKED] = time.time_ns()
     row["digest"] = hashlib.sha256(data).hexdigest()
     try:
         picture = read_picture(data, side)
@@ -129,7 +132,7 @@ def take_in(
     """Decode all raw images into the cache and say what each one is.
 
     What is finished is kept below the cache, so an interrupted call goes on where it stopped and a
-    repeated one reads only files that are new, or whose size or time of change is another; files
+    repeated one decodes only files that are new or hold another content (see `file_states`); files
     that could not be read are tried again. Shows a progress bar.
 
     Parameters
@@ -183,7 +186,8 @@ def take_in(
     frames = [frame for frame in (finished, pd.DataFrame(rows)) if len(frame)]
     taken = pd.concat(frames) if frames else finished
     taken = taken.set_index("path", drop=False).loc[paths].reset_index(drop=True)
-    taken = taken.drop(columns=["bytes", "mtime_ns", "written", "cached_bytes"], errors="ignore")
+    own = [*file_states.STATE, file_states.LOOKED, "written", "cached_bytes"]
+    taken = taken.drop(columns=own, errors="ignore")
     taken.insert(0, "image_id", images["image_id"].to_numpy())
     return taken
 
@@ -270,10 +274,14 @@ def _keep(rows: list[dict], folder: Path) -> None:
     if not good:
         return
     digest = hashlib.sha256(
-        "\n".join(f"{row['path']} {row['digest']} {row['mtime_ns']}" for row in good).encode()
+        "\n".join(f"{row['path']} {row['digest']} {_when(row)}" for row in good).encode()
     )
     with whole_file(folder / f"part-{digest.hexdigest()[:16]}.parquet") as temporary:
         pd.DataFrame(good).to_parquet(temporary, index=False)
+
+
+def _when(row: dict) -> list[int]:
+    return [row[name] for name in (*file_states.STATE, file_states.LOOKED)]
 
 
 def _finished(paths: pd.Index, root: Path, cache: Path, folder: Path) -> pd.DataFrame:
@@ -282,13 +290,22 @@ def _finished(paths: pd.Index, root: Path, cache: Path, folder: Path) -> pd.Data
     if not parts:
         return pd.DataFrame({"path": pd.Series([], dtype=object)})
     rows = pd.concat(parts, ignore_index=True)
-    rows = rows[rows["path"].isin(paths)]
-    kept = rows[["path", "cached", "cached_bytes", "bytes", "mtime_ns"]].to_numpy()
-    same = [
-        _stamp(root / path) == stamp and _stamp(cache / cached)[:1] == [size]
-        for path, cached, size, *stamp in kept
-    ]
-    return rows[np.array(same, bool)].drop_duplicates("path")
+    rows = rows[rows["path"].isin(paths)].reset_index(drop=True)
+    # Rows of an earlier version lack some, which puts them in doubt.
+    rows[file_states.CLOCKS] = rows.reindex(columns=file_states.CLOCKS).fillna(-1).astype("int64")
+    there = [_size(cache / c) == n for c, n in rows[["cached", "cached_bytes"]].to_numpy()]
+    rows = rows[np.array(there, bool)].reset_index(drop=True)
+    now = file_states.states(root, rows["path"])
+    codes = file_states.compared(rows, now)
+    same = rows[codes == file_states.SAME].drop_duplicates("path")
+    # An image has a row for each content that it ever had.
+    doubtful = (codes == file_states.DOUBT) & ~rows["path"].isin(same["path"]).to_numpy()
+    rows, now = rows[doubtful], now[doubtful]
+    held = file_states.settled(root, rows, now, codes[doubtful]) == file_states.SAME
+    states = [*file_states.STATE, file_states.LOOKED]
+    found = rows[held].assign(**now.loc[held, states]).drop_duplicates("path")
+    _keep(found.to_dict("records"), folder)
+    return pd.concat([same, found]) if len(found) else same
 
 
 def _kept_part(file: Path) -> list[pd.DataFrame]:
@@ -309,10 +326,6 @@ def _is_whole_jpeg(path: Path) -> bool:
     return False
 
 
-def _stamp(path: Path) -> list[int]:
-    """Size in bytes and time of the last change in ns; empty where there is no such file."""
-    try:
-        stat = os.stat(path)
-    except OSError:
-        return []
-    return [stat.st_size, stat.st_mtime_ns]
+def _size(path: Path) -> int:
+    """Size in bytes; -1 where there is no such file."""
+    return file_states.state_of(path)[0]

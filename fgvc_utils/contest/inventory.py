@@ -30,6 +30,11 @@ def inventory_path(cfg: Shared) -> Path:
     return cfg.folder / "tables" / "inventory.parquet"
 
 
+def left_out_path(cfg: Shared) -> Path:
+    """Where 01 lists what lies beside the images and is none: a path and a reason a line."""
+    return cfg.folder / "tables" / "left_out.csv"
+
+
 def read_inventory(cfg: Shared) -> pd.DataFrame:
     """The inventory of all files with `file`, the absolute path in the cache; by image_id.
 

@@ -3,17 +3,48 @@
 import os
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
+from typing import Literal, NamedTuple
 
 import pandas as pd
 
+from fgvc_utils.contest.file_states import state_of
+from fgvc_utils.contest.rubbish import NO_IMAGE, is_other, rubbish, rubbish_folder
 from fgvc_utils.core.files import file_digest
 from fgvc_utils.core.reading import read_csv, read_parquet
 
 LISTING_ENDINGS = (".csv", ".parquet")
 # Control characters, separators of lines, and what Python makes of bytes that are not UTF-8.
 NO_TEXT = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+
+# What becomes of files that are no images by their names.
+ASK, LEAVE_OUT, READ = "ask", "leave_out", "read"
+OtherFiles = Literal["ask", "leave_out", "read"]
+
+
+class Columns(NamedTuple):
+    """The columns of listings; where `ids` is empty the path is an image's id."""
+
+    paths: str = "path"
+    labels: str = "label"
+    ids: str = ""
+
+
+class Listed(NamedTuple):
+    """What was found.
+
+    Attributes
+    ----------
+    images : pd.DataFrame
+        A row an image: the text columns image_id, path, split and given.
+    left_out : pd.DataFrame
+        A row a file or folder (whose path ends in `/`) that is none: columns path and reason.
+    """
+
+    images: pd.DataFrame
+    left_out: pd.DataFrame
 
 
 def list_images(
@@ -24,7 +55,20 @@ def list_images(
     path_column: str = "path",
     label_column: str = "label",
     id_column: str = "",
+    other_files: OtherFiles = LEAVE_OUT,
 ) -> pd.DataFrame:
+    """List all images of a contest; the `images` of `list_all`, which says what is raised."""
+    columns = Columns(path_column, label_column, id_column)
+    return list_all(root, train, test, columns, other_files).images
+
+
+def list_all(
+    root: Path,
+    train: str,
+    test: str,
+    columns: Columns = Columns(),  # noqa: B008
+    other_files: OtherFiles = LEAVE_OUT,
+) -> Listed:
     """List all images of a contest, train before test, each in the order of its paths.
 
     A file whose name is no text (bytes that are not UTF-8, control characters) is listed with those
@@ -37,16 +81,19 @@ def list_images(
     train, test
         Relative to `root`: a folder (train: one folder a class, its name is the label) or a listing
         ending in .csv or .parquet, whose paths are relative to `root` too. `test` may be empty.
-    path_column, label_column
-        The listings' columns of paths and of labels.
-    id_column
-        The listings' column of image ids; where it is empty the path is the id.
+    columns
+        Those of the listings.
+    other_files
+        What becomes of files that are no images by their names, such as labels.csv: `leave_out`,
+        `read` (they are listed as images), or `ask` (an error that names one of them). Known
+        rubbish, such as Thumbs.db, is always left out of folders; a listing that names it is asked
+        about as the others are.
 
     Returns
     -------
-    pd.DataFrame
-        A row an image: the text columns image_id, path, split and given. Labels stay as they are
-        written: `0012` stays `0012`.
+    Listed
+        Labels stay as they are written: `0012` stays `0012`. An image id belongs to one image of a
+        side. Where some stand in both sides, the paths of the train images are their ids.
 
     Raises
     ------
@@ -55,18 +102,30 @@ def list_images(
         folder, a class that comes in two spellings of one name, a class name that holds control
         characters, an image that appears twice.
     """
-    columns = (path_column, label_column, id_column)
-    parts = [list_side(root, train, "train", *columns)]
-    if test:
-        parts.append(list_side(root, test, "test", *columns))
-    return together(parts)
+    sides = [(train, "train"), *([(test, "test")] if test else [])]
+    found = [list_side(root, source, split, columns, other_files) for source, split in sides]
+    left_out = pd.concat([side.left_out for side in found], ignore_index=True)
+    return Listed(together([side.images for side in found]), left_out)
 
 
 def together(parts: list[pd.DataFrame]) -> pd.DataFrame:
-    """The sides of a contest as one listing; raises ValueError as `list_images` does."""
+    """The sides of a contest as one listing; raises ValueError as `list_all` does."""
     images = pd.concat(parts, ignore_index=True)
+    if len(shared_ids(parts)):
+        # A submission names test images, so theirs stay.
+        train = images["split"] == "train"
+        images["image_id"] = images["image_id"].where(~train, images["path"])
     _check_once(images, "train and test")
     return images.astype(object)
+
+
+def shared_ids(parts: list[pd.DataFrame]) -> pd.Series:
+    """The ids that stand in both sides of a contest, for images of different paths."""
+    if len(parts) < 2:
+        return pd.Series([], dtype=object)
+    train, test = (part[["image_id", "path"]] for part in parts)
+    both = train.merge(test, on="image_id")
+    return both.loc[both["path_x"] != both["path_y"], "image_id"]
 
 
 def _check_once(images: pd.DataFrame, where: str) -> None:
@@ -154,8 +213,21 @@ def inside(root: Path, name: str) -> Path:
     return place
 
 
-def listing_digest(root: Path, sides: list[str]) -> str:
-    """A short text that changes when a file below the given folders or listings comes or goes."""
+def listing_digest(root: Path, sides: list[str], path_column: str = "path") -> str:
+    """A short text that changes with the files of the given folders or listings.
+
+    It does where a file comes, goes, or has another size, time or inode (see `file_states`), also
+    where that leaves its content as it was.
+
+    Parameters
+    ----------
+    root
+        The data root.
+    sides
+        Folders and listings, relative to it.
+    path_column
+        The listings' column of paths.
+    """
     import hashlib
 
     digest = hashlib.sha256()
@@ -163,34 +235,48 @@ def listing_digest(root: Path, sides: list[str]) -> str:
         place = Path(root) / side
         if place.is_file():
             digest.update(f"{side} {file_digest(place)}".encode())
-            continue
-        for folder, folders, names in os.walk(place):
-            folders.sort()
-            for name in sorted(names):
-                size = os.stat(os.path.join(folder, name), follow_symlinks=False).st_size
-                line = f"{os.path.relpath(folder, root)}/{name} {size}\n"
-                digest.update(line.encode("utf-8", "surrogateescape"))
+            paths: Iterable[str] = _named_paths(place, path_column)
+        else:
+            paths = _all_files(root, place)
+        for path in paths:
+            line = f"{path} {state_of(os.path.join(root, path))}\n"
+            digest.update(line.encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
 
 
+def _all_files(root: Path, place: Path) -> Iterator[str]:
+    """The paths of all files below a folder, in order."""
+    for folder, folders, names in os.walk(place):
+        folders.sort()
+        below = os.path.relpath(folder, root)
+        yield from (f"{below}/{name}" for name in sorted(names))
+
+
+def _named_paths(place: Path, path_column: str) -> Iterable[str]:
+    """The paths that a listing names; none where it cannot be read, which is said elsewhere."""
+    try:
+        return [str(path) for path in _read_table(place)[path_column]]
+    except (OSError, ValueError, KeyError):
+        return []
+
+
 def list_side(
-    root: Path, source: str, split: str, path_column: str, label_column: str, id_column: str
-) -> pd.DataFrame:
-    """The images of one side.
+    root: Path,
+    source: str,
+    split: str,
+    columns: Columns = Columns(),  # noqa: B008
+    other_files: OtherFiles = LEAVE_OUT,
+) -> Listed:
+    """The images of one side, and what lies beside them.
 
     Parameters
     ----------
-    root, path_column, label_column, id_column
-        As for `list_images`.
+    root, columns, other_files
+        As for `list_all`, which also says what is raised.
     source
         The side's folder or listing, relative to `root`.
     split
         Which side it is: `train` or `test`.
-
-    Returns
-    -------
-    pd.DataFrame
-        As from `list_images`, which also says what is raised.
     """
     try:
         inside(root, source)
@@ -198,56 +284,113 @@ def list_side(
         raise ValueError(f"{split}: {error}") from None
     place = Path(root) / source
     if place.is_dir():
-        found = _walk(root, place, split)
+        images, left_out = _walk(root, place, split, other_files)
     elif place.suffix.lower() in LISTING_ENDINGS:
-        found = _read_listing(place, split, path_column, label_column, id_column)
+        named = _read_listing(place, split, columns)
+        images, left_out = _without_others(named, place, split, other_files)
     else:
         raise FileNotFoundError(
             f"{split}: {place} is neither a folder nor a .csv or .parquet listing; "
             f"set the parameter {split} to one, relative to the data root {root}{_holds(root)}"
         )
-    if found.empty:
-        raise ValueError(f"{split}: {place} holds no image")
-    _check_once(found, f"{split}: {place}")
+    if images.empty:
+        beside = f", but {len(left_out)} files or folders that are none" if len(left_out) else ""
+        such = f", such as {left_out['path'].iloc[0]!r}" if len(left_out) else ""
+        raise ValueError(f"{split}: {place} holds no image{beside}{such}")
+    _check_once(images, f"{split}: {place}")
     if split == "train":
-        check_labels(found["given"].unique(), f"train: {place}")
-    return found
+        check_labels(images["given"].unique(), f"train: {place}")
+    return Listed(images, left_out)
 
 
-def _walk(root: Path, place: Path, split: str) -> pd.DataFrame:
-    rows = []
-    stray = []
+def _frame_left_out(rows: Iterable[tuple[str, str]]) -> pd.DataFrame:
+    return pd.DataFrame(list(rows), columns=["path", "reason"], dtype=object)
+
+
+def _ask(others: list[str], where: str) -> ValueError:
+    """The question about files that are no images by their names."""
+    what = "file is no image by its name" if len(others) == 1 else "files are no images by name"
+    return ValueError(
+        f"{where}: {len(others)} {what}, such as {others[0]!r}; set other_files to leave_out, so "
+        "that such files are left out and listed, or to read where they are images after all, or "
+        "move them away"
+    )
+
+
+def _without_others(
+    images: pd.DataFrame, place: Path, split: str, other_files: OtherFiles
+) -> Listed:
+    """A listing without the rows that are no images by their names."""
+    reasons = [_why_none(path.rpartition("/")[2]) for path in images["path"]]
+    odd = pd.Series(reasons, images.index, dtype=object)
+    others = images.loc[odd != "", "path"].tolist()
+    if not others or other_files == READ:
+        return Listed(images, _frame_left_out([]))
+    if other_files == ASK:
+        raise _ask(others, f"{split}: {place}")
+    left_out = _frame_left_out(zip(others, odd[odd != ""], strict=True))
+    return Listed(images[odd == ""].reset_index(drop=True), left_out)
+
+
+def _why_none(name: str) -> str:
+    """Why a file that a listing names is no image by its name; empty where it may be one."""
+    # A listing names each file on purpose: one that is hidden may be an image, `._1.jpg` is not.
+    hidden = name.startswith(".") and not name.startswith("._") and "." in name[1:]
+    return ("" if hidden else rubbish(name)) or (NO_IMAGE if is_other(name) else "")
+
+
+def _walk(root: Path, place: Path, split: str, other_files: OtherFiles) -> Listed:
+    rows: list[tuple[str, str, str, str]] = []
+    left_out: list[tuple[str, str]] = []
+    stray: list[str] = []
+    others: list[str] = []
     for folder, folders, names in os.walk(place, onerror=_say_folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in folders:
-            link = os.path.join(folder, name)
-            if os.path.islink(link):
-                raise ValueError(
-                    f"{split}: {spelt_out(link)} is a link to a folder; such links are not "
-                    "followed, they may go round in a circle: put the folder itself there, or "
-                    "write a listing"
-                )
-        inner = Path(folder).relative_to(place)
         # Once a folder: paths of half a million files are costly to put together one by one.
         below = Path(folder).relative_to(root).as_posix()
         prefix = "" if below == "." else f"{below}/"
+        folders[:] = list(_entered(folder, folders, prefix, split, left_out))
+        inner = Path(folder).relative_to(place)
         label = inner.parts[0] if inner.parts and split == "train" else ""
         _check_label(label, f"train: {place}")
         for name in sorted(names):
-            if name.startswith("."):
-                continue
             path = spelt_out(f"{prefix}{name}")
-            if split == "train" and not label:
+            if reason := rubbish(name):
+                left_out.append((path, reason))
+            elif other_files != READ and is_other(name):
+                others.append(path)
+            elif split == "train" and not label:
                 stray.append(path)
             else:
                 rows.append((path, path, split, label))
+    if others and other_files == ASK:
+        raise _ask(others, f"{split}: {place}")
     if stray:
-        others = f" (and {len(stray) - 1} more)" if len(stray) > 1 else ""
+        more = f" (and {len(stray) - 1} more)" if len(stray) > 1 else ""
         raise ValueError(
-            f"train: {stray[0]}{others} lies beside the class folders; "
+            f"train: {stray[0]}{more} lies beside the class folders; "
             "every train image must lie in a folder named after its class"
         )
-    return pd.DataFrame(rows, columns=["image_id", "path", "split", "given"])
+    left_out += [(path, NO_IMAGE) for path in others]
+    images = pd.DataFrame(rows, columns=["image_id", "path", "split", "given"], dtype=object)
+    return Listed(images, _frame_left_out(sorted(left_out)))
+
+
+def _entered(
+    folder: str, folders: list[str], prefix: str, split: str, left_out: list[tuple[str, str]]
+) -> Iterator[str]:
+    """The folders within one that may hold images, in order; notes those that are left out."""
+    for name in sorted(folders):
+        if reason := rubbish_folder(name):
+            left_out.append((spelt_out(f"{prefix}{name}/"), reason))
+            continue
+        link = os.path.join(folder, name)
+        if os.path.islink(link):
+            raise ValueError(
+                f"{split}: {spelt_out(link)} is a link to a folder; such links are not "
+                "followed, they may go round in a circle: put the folder itself there, or "
+                "write a listing"
+            )
+        yield name
 
 
 def _holds(root: Path) -> str:
@@ -265,15 +408,11 @@ def _say_folder(error: OSError) -> None:
     ) from error
 
 
-def _read_listing(
-    place: Path, split: str, path_column: str, label_column: str, id_column: str
-) -> pd.DataFrame:
+def _read_listing(place: Path, split: str, columns: Columns) -> pd.DataFrame:
+    path_column, label_column, id_column = columns
     if not place.is_file():
         raise FileNotFoundError(f"{split}: the listing {place} is not there")
-    if place.suffix.lower() == ".csv":
-        frame = read_csv(place)
-    else:
-        frame = read_parquet(place)
+    frame = _read_table(place)
     wanted = {"path_column": path_column}
     wanted |= {"label_column": label_column} if split == "train" else {}
     wanted |= {"id_column": id_column} if id_column else {}
@@ -308,6 +447,10 @@ def _read_listing(
             "given": frame[label_column].to_numpy(dtype=object) if split == "train" else "",
         }
     )
+
+
+def _read_table(place: Path) -> pd.DataFrame:
+    return read_csv(place) if place.suffix.lower() == ".csv" else read_parquet(place)
 
 
 def _check_paths(place: Path, paths: pd.Series) -> None:

@@ -96,6 +96,8 @@ def _explain(error: ValidationError, record: str, known: Iterable[str]) -> str:
             hint += near_name(name, known) if len(problem["loc"]) == 1 else ""
         elif problem["type"] == "missing":
             hint = "; give it a value in the parameters cell"
+        elif problem["type"] == "string_type" and (value is None or isinstance(value, bool)):
+            hint = "; YAML reads yes, no, on, off and ~ so: where it is text, write it in quotes"
         elif problem["type"] == "string_type" and isinstance(value, int | float):
             hint = (
                 f"; write it as text: in YAML '{value}' in quotes, with papermill -r {name} {value}"

@@ -22,7 +22,7 @@ from fgvc_utils.contest.report import summary
 from fgvc_utils.core.files import remove_leftovers, write_json
 from fgvc_utils.core.locks import Held, only_one
 from fgvc_utils.jobs import sources
-from fgvc_utils.pipeline import interrupts
+from fgvc_utils.pipeline import interrupts, seen_files
 from fgvc_utils.pipeline.contest_file import Step, injected, read_contest
 from fgvc_utils.pipeline.kernels import NotebookFailed, run_notebook
 from fgvc_utils.pipeline.machines import (
@@ -34,6 +34,7 @@ from fgvc_utils.pipeline.machines import (
 )
 from fgvc_utils.pipeline.plan import check_stage_names, plan, print_plan, reason_to_run
 from fgvc_utils.pipeline.progress import RunProgress, say, shown
+from fgvc_utils.pipeline.stages import STAGES
 from fgvc_utils.pipeline.stamps import accept_code, code_of, inputs_of, other_versions, results_of
 
 
@@ -67,7 +68,11 @@ def execute(step: Step) -> None:
     # Taken before the work: what changes meanwhile makes the step stale, and is not missed.
     stamp = {"parameters": parameters, "inputs": inputs_of(step), "code": code_of(step.stage)}
     given = injected(step)
+    lists = STAGES[step.stage].lists_images
+    seen = seen_files.look(step.cfg) if lists else None
     run_notebook(NOTEBOOKS / f"{step.stage}.ipynb", step.output, given)
+    if lists:
+        seen_files.keep(step, seen)
     stamp |= {"results": results_of(step), "versions": sources.versions()}
     if injected(step) == given:
         write_json(stamp, step.stamp)
@@ -154,6 +159,7 @@ def _run_steps(steps: list[Step], first: str | None, only: str | None, ranks: Ra
             head = f"[{number}/{len(steps)}] {step.name}"
             if not reason:
                 progress.skip(step)
+                seen_files.remember(step)
                 other = other_versions(step)
                 say(folder, f"{head}: done before{f', with {other}' if other else ''}")
                 continue

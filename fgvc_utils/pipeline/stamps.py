@@ -14,6 +14,7 @@ from fgvc_utils.core.naming import first_few
 from fgvc_utils.jobs import sources
 from fgvc_utils.jobs.done import accept_job_code, result_of
 from fgvc_utils.jobs.predictions import INDEX, is_whole
+from fgvc_utils.pipeline import seen_files
 from fgvc_utils.pipeline.contest_file import Step
 from fgvc_utils.pipeline.stages import STAGES, vote_folder
 from fgvc_utils.training.refits import FOLDER as REFIT
@@ -21,6 +22,9 @@ from fgvc_utils.training.refits import FOLDER as REFIT
 # Where a run lies and how its machine is used: neither changes what comes out. What lies below the
 # data root is an input of its own, and what a preset sets is among the parameters.
 WHEREABOUTS = {"contest", "run", "outputs", "data_root", "decoded_gb", "preset"} | machines.NAMES
+
+# The images that a stage lists, among what it reads.
+IMAGES = "images"
 
 # So many changes are named, the rest is counted.
 NAMED = 4
@@ -57,7 +61,8 @@ def inputs_of(step: Step) -> dict[str, str]:
         digests |= _digests([root / name], root)
     if stage.lists_images:
         root = data_root(cfg.data_root)
-        digests["images"] = listing_digest(root, [side for side in (cfg.train, cfg.test) if side])
+        sides = [side for side in (cfg.train, cfg.test) if side]
+        digests[IMAGES] = listing_digest(root, sides, cfg.path_column)
     return digests
 
 
@@ -123,7 +128,7 @@ def why(step: Step) -> str:
         return "not done yet"
     done = read_json(step.stamp)
     names = changed_parameters(step, done["parameters"])
-    names += sources.changed(done["inputs"], inputs_of(step))
+    names += changed_inputs(step, done["inputs"])
     reasons = [f"changed: {first_few(names, NAMED)}"] if names else []
     if code := sources.changed(done.get("code", {}), code_of(step.stage)):
         reasons.append(f"changed code: {first_few(code, NAMED)}")
@@ -140,6 +145,17 @@ def why(step: Step) -> str:
         elif other:
             reasons.append(f"written by something else since: {first_few(other, NAMED)}")
     return "; ".join(reasons)
+
+
+def changed_inputs(step: Step, before: dict[str, str]) -> list[str]:
+    """What a step reads that is other than a stamp says; of its images, what came of them."""
+    names = sources.changed(before, inputs_of(step))
+    found = seen_files.changes(step) if STAGES[step.stage].lists_images else None
+    if found is None:
+        return names
+    # By content: files may have been copied, or touched, since.
+    others = [name for name in names if name != IMAGES]
+    return others + ([f"{IMAGES} ({'; '.join(found.texts())})"] if found.texts() else [])
 
 
 def changed_parameters(step: Step, before: dict[str, Any]) -> list[str]:

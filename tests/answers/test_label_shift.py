@@ -132,3 +132,17 @@ def test_what_is_believed_of_the_test_set(tmp_path):
     file = written(tmp_path, "class,count\n0012,1\n7,5\nNA,3\n")
     read = belief(CLASSES, left, file=file)
     assert read.prior.tolist() == [0.25, 0.75] and "prior.csv" in read.text
+
+
+def test_chance_cannot_be_told_where_no_held_out_class_was_learnt():
+    # Every class has one image: six are held out, and no network has learnt their classes.
+    held, classes = 6, 30
+    scores = np.zeros((held, classes), np.float32)
+    scores[:, held:] = 1 / (classes - held)
+    labels, equal = np.arange(held), equal_prior(classes)
+    source = implicit_prior(scores, labels)
+    assert np.isnan(chance_distance(scores, labels, equal, source, 100, seed=0))
+    nothing = np.where(np.arange(classes) < held, 0, equal)
+    assert np.isnan(chance_distance(scores, labels, nothing, source, 100, seed=0))
+    scores[0, 0] = 0.5
+    assert 0 <= chance_distance(scores, labels, equal, source, 100, seed=0) <= 1

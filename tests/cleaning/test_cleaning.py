@@ -144,11 +144,20 @@ def test_what_followed_from_a_copy_beats_rules_but_no_earlier_person():
     assert other["status"].tolist()[1:3] == ["drop", "keep"]
 
 
-def test_decisions_on_strangers_are_named():
-    with pytest.raises(ValueError, match="image 'z'.* another contest"):
-        rules.apply_decisions(small_table(), decisions(("z", "keep", "")), "03_fine")
-    with pytest.raises(ValueError, match="image 'a' the label 'rose'"):
-        rules.apply_decisions(small_table(), decisions(("a", "relabel", "rose")), "03_fine")
+def test_decisions_outlive_images_and_classes_and_the_others_count(capsys):
+    before = small_table()
+    rows = [("z", "keep", ""), ("b", "drop", ""), ("a", "relabel", "rose"), ("z2", "relabel", "x")]
+    made = decisions(*rows)
+    after = rules.apply_decisions(before, made, "03_fine").set_index("image_id")
+    assert after.loc["b", ["status", "by"]].tolist() == ["drop", "human"]
+    assert after.drop("b").equals(before.set_index("image_id").drop("b"))
+    (unused,) = rules.told_unused(before, made)
+    assert unused.index.tolist() == ["z", "a", "z2"] and unused["why"].ne("").all()
+    assert "3 of 4 decisions change nothing; they stay in the journal" in capsys.readouterr().out
+    assert rules.told_unused(before, made.loc[["b"]]) == []
+    assert rules.of_the_table(before, ["z", "b", "a"]) == ["b", "a"]
+    nobody = made.iloc[:0]
+    assert rules.apply_decisions(before, nobody, "03_fine").equals(before)
 
 
 def test_class_agreement():

@@ -319,7 +319,8 @@ def test_required_picks(small):
 def test_the_noise_model_learns_from_fewer_picks_than_a_batch(small):
     params = {
         "train": "train", "test": "test", "path_column": "path", "label_column": "label",
-        "id_column": "", "cache_side": 64, "folds": 3, "threshold": 0.9, "normal_threshold": 0.1,
+        "id_column": "", "other_files": "ask",
+        "cache_side": 64, "folds": 3, "threshold": 0.9, "normal_threshold": 0.1,
         "max_rounds": 3, "stop_share": 0.001, "copy_distance": 6, "deep_copy_similarity": 0.0,
         "bootstrap_least": 20,
         "noise_agreement": 0.5,

@@ -8,7 +8,7 @@ import pytest
 
 from fgvc_utils.answers.params import EnsembleParams, SubmitParams
 from fgvc_utils.cleaning.params import LowQualityParams
-from fgvc_utils.contest.contest_file import notebook_defaults
+from fgvc_utils.contest.contest_file import notebook_defaults, read_yaml
 from fgvc_utils.contest.parameters import ParameterError, accumulation
 from fgvc_utils.contest.places import PROJECT, data_root
 from fgvc_utils.training.params import DistillParams, TrainParams
@@ -520,3 +520,22 @@ def test_a_network_is_a_name_of_timm_an_id_of_the_hub_or_a_folder():
     for name in ("a/b", "hf-hub:bioclip", "hf-hub:../x", "local-dir:", "s3:a/b", "hf-hub:a/b c"):
         with pytest.raises(ParameterError, match="a network is a timm name, hf-hub:"):
             DistillParams(**(DISTILL | {"backbone": name}))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["010", "0x1F", "1_000", "12:30:00", "0b11", "-010", "1_0.5", "1:30.5", "00", "2020-11-27"],
+)
+@pytest.mark.parametrize("line", ["epochs: {}", "list: [1, [2, {}]]", "{}: 1", "a: [{{b: {}}}]"])
+def test_a_number_that_yaml_reads_as_another_one_is_refused(tmp_path, text, line):
+    (tmp_path / "x.yaml").write_text("run: a\n" + line.format(text) + "\n")
+    with pytest.raises(ParameterError, match=f"line 2: YAML reads {text} as .* in quotes"):
+        read_yaml(tmp_path / "x.yaml")
+
+
+def test_plain_numbers_and_text_in_quotes_stay_as_they_are(tmp_path):
+    (tmp_path / "x.yaml").write_text(
+        "a: [0, 10, -3, .5, 5., 1.5e+3, '010', \"12:30:00\", 0012a, 1e-3]"
+    )
+    found = [0, 10, -3, 0.5, 5.0, 1500.0, "010", "12:30:00", "0012a", "1e-3"]
+    assert read_yaml(tmp_path / "x.yaml") == {"a": found}

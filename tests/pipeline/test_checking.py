@@ -16,15 +16,18 @@ import yaml
 from PIL import Image
 
 from fgvc_utils.contest import tables
+from fgvc_utils.contest.file_states import STATE
 from fgvc_utils.contest.journal import Journal
-from fgvc_utils.contest.places import PROJECT
+from fgvc_utils.contest.places import PROJECT, data_root
 from fgvc_utils.core import files, shared_memory
 from fgvc_utils.core.files import write_json
 from fgvc_utils.core.locks import Held, only_one
 from fgvc_utils.jobs.records import Job, as_written
+from fgvc_utils.pipeline import seen_files
 from fgvc_utils.pipeline.checking import check
 from fgvc_utils.pipeline.contest_file import read_contest
 from fgvc_utils.pipeline.running import main, run
+from fgvc_utils.pipeline.stamps import code_of, inputs_of, results_of, why
 
 CLASSES = ["ant", "bee", "cat"]
 EVERY_STAGE = {
@@ -80,6 +83,24 @@ def found(tmp_path, root):
     return of
 
 
+def steps_of(found, tmp_path):
+    """The steps of the contest as it is."""
+    found(0)
+    return read_contest(tmp_path / "mine.yaml")
+
+
+def read_before(step):
+    """Leave what a run of 01 leaves of the files that it read."""
+    seen = seen_files.look(step.cfg)
+    root = data_root(step.cfg.data_root)
+    digests = [files.file_digest(root / path) for path in seen["path"]]
+    step.cfg.table_path("inventory").parent.mkdir(parents=True, exist_ok=True)
+    seen[["image_id", "path"]].assign(digest=digests).to_parquet(step.cfg.table_path("inventory"))
+    stamp = {"parameters": step.cfg.model_dump(mode="json"), "inputs": inputs_of(step)}
+    seen_files.keep(step, seen)
+    write_json(stamp | {"code": code_of(step.stage), "results": results_of(step)}, step.stamp)
+
+
 def only(problems, *parts):
     """The one problem that is there, which says all parts."""
     assert len(problems) == 1, problems
@@ -108,6 +129,108 @@ def test_all_problems_are_said_at_once(found, root):
     assert len(errors) == 6
 
 
+# What changed since the last run.
+
+
+@pytest.fixture
+def first(found, root, tmp_path):
+    """The step 01, which has read the images of the contest."""
+    old = 10**18
+    for path in root.rglob("*.jpg"):
+        os.utime(path, ns=(old, old))
+    (step,) = (step for step in steps_of(found, tmp_path) if step.stage == "01_noise")
+    read_before(step)
+    assert why(step) == "" and not any("since" in text for text in found(0).warnings)
+    return step
+
+
+def _in_place(root):
+    with open(root / "train/ant/1.jpg", "r+b") as file:
+        file.seek(-2, os.SEEK_END)
+        file.write(b"xx")
+    os.utime(root / "train/ant/1.jpg", ns=(10**18, 10**18))
+
+
+def _swapped(root):
+    one, other = root / "train/ant/1.jpg", root / "test/t1.jpg"
+    one.rename(root / "between")
+    other.rename(one)
+    (root / "between").rename(other)
+
+
+def _replaced(root):
+    (root / "test/t1.jpg").write_bytes(b"x" * (root / "test/t1.jpg").stat().st_size)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (_in_place, "1 changed, such as 'train/ant/1.jpg'"),
+        (_swapped, "2 changed, such as 'train/ant/1.jpg' and 1 more"),
+        (_replaced, "1 changed, such as 'test/t1.jpg'"),
+        (lambda root: (root / "test/t1.jpg").unlink(), "1 went, such as 'test/t1.jpg'"),
+        (lambda root: shutil.copy(root / "test/t1.jpg", root / "test/n.jpg"), "1 came, such as"),
+        (
+            lambda root: (root / "train/ant").rename(root / "train/emu"),
+            "6 moved, such as 'train/ant/0.jpg' to 'train/emu/0.jpg'",
+        ),
+    ],
+    ids=["in place", "swapped", "replaced", "gone", "came", "class renamed"],
+)
+def test_what_came_went_and_changed_is_said_and_makes_01_run(found, root, first, change, said):
+    change(root)
+    assert any(f"since the last run of 01_noise: {said}" in text for text in found(0).warnings)
+    assert f"images ({said}" in why(first)
+
+
+def test_what_was_touched_copied_or_is_back_changes_nothing(found, root, first):
+    (root / "train/ant/1.jpg").rename(root / "away.jpg")
+    assert "1 went" in why(first)
+    shutil.copy(root / "away.jpg", root / "train/ant/1.jpg")
+    os.utime(root / "train/bee/1.jpg")
+    os.chmod(root / "train/bee/2.jpg", 0o600)
+    (root / "train/ant/Thumbs.db").write_bytes(b"x")
+    assert why(first) == ""
+    assert not any("since" in text for text in found(0).warnings)
+    seen_files.remember(first)
+    states = seen_files.changes(first).known
+    assert (states["mtime_ns"] != 10**18).sum() == 2
+
+
+def test_a_listing_that_says_something_else_of_an_image_is_said(found, root, tmp_path):
+    lines = [f"train/{name}/{n}.jpg,{name}" for name in CLASSES for n in range(6)]
+    missing = "train/ant/late.jpg,ant"
+    (root / "train.csv").write_text("\n".join(["path,label", *lines, missing]) + "\n")
+    given = {"s01_noise": {"folds": 3, "train": "train.csv"}}
+    found(0, **given)
+    (step,) = (s for s in read_contest(tmp_path / "mine.yaml") if s.stage == "01_noise")
+    late = root / "train/ant/late.jpg"
+    late.write_bytes(b"")
+    read_before(step)
+    known = pd.read_parquet(seen_files.record_path(step))
+    known.loc[known["path"] == "train/ant/late.jpg", [*STATE, "digest"]] = [-1, -1, -1, -1, ""]
+    known.to_parquet(seen_files.record_path(step))
+    late.unlink()
+    assert why(step) == ""
+    shutil.copy(root / "train/ant/0.jpg", late)
+    assert "1 came, such as 'train/ant/late.jpg'" in why(step)
+    late.unlink()
+    (root / "train.csv").write_text("\n".join(["path,label", *lines[::-1], missing]) + "\n")
+    assert why(step) == ""
+    lines[0] = "train/ant/0.jpg,bee"
+    (root / "train.csv").write_text("\n".join(["path,label", *lines, missing]) + "\n")
+    said = "1 have another label, id or side, such as 'train/ant/0.jpg' from 'ant' to 'bee'"
+    assert any(said in text for text in found(0, **given).warnings) and said in why(step)
+
+
+def test_a_decision_on_an_image_that_changed_since_is_said(found, root, first, tmp_path):
+    journal = Journal(tmp_path / "outputs/mine/decisions/03_fine.csv")
+    journal.append("train/ant/1.jpg", "keep", reviewer="a")
+    _in_place(root)
+    said = "1 decisions are on images whose files changed since the last run"
+    assert any(said in text for text in found(0).warnings)
+
+
 # Places.
 
 
@@ -128,7 +251,7 @@ def test_an_empty_folder_an_empty_class_and_a_hidden_one_are_said(found, root):
     (root / "train" / ".eel").mkdir()
     warnings = found().warnings
     assert any("without any image are no classes: 'dodo'" in text for text in warnings)
-    assert any("begins with a dot are left out: '.eel'" in text for text in warnings)
+    assert any("begins with a dot): 'train/.eel/'" in text for text in warnings)
     shutil.rmtree(root / "test")
     (root / "test").mkdir()
     only(found().errors, "test holds no image")
@@ -239,6 +362,17 @@ def test_one_image_in_all_says_all_that_it_is_too_few_for(found, root):
     errors = found(s40_submit={"known_count": 1}).errors
     for said in ("are of one class", "cannot be cut into 3 folds", "is larger than the 1 images"):
         assert any(said in error for error in errors), (said, errors)
+
+
+def test_one_image_a_class_cannot_be_held_out(found, root):
+    for path in root.glob("train/*/[1-5].jpg"):
+        path.unlink()
+    given = {name: {"global_batch": 1, "micro_batch": 1} for name in ("s10_train", "s20_distill")}
+    given |= {"s30_ensemble": {"global_batch": 1, "micro_batch": 1}}
+    only(found(**given).errors, "10_train-one", "30_ensemble", "all 3 classes have one image", "-1")
+    given = {name: values | {"held_out_fold": -1} for name, values in given.items()}
+    result = found(**given)
+    assert result.errors == [] and any("3 of 3 classes have one" in w for w in result.warnings)
 
 
 def test_thousands_of_classes_of_one_image_each_are_said_and_take_seconds(found, root):
@@ -401,20 +535,42 @@ def test_a_model_of_other_classes_that_would_join_the_ensemble_is_an_error(found
     assert found(s30_ensemble={"models": ["one", "fit"]}).errors == []
 
 
-def test_a_journal_of_another_contest_or_that_is_none_is_an_error(found, tmp_path):
+def test_what_is_no_journal_is_an_error(found, tmp_path):
     journal = Journal(tmp_path / "outputs/mine/decisions/02_coarse.csv")
     journal.append("train/ant/1.jpg", "relabel", "bee", reviewer="a")
     assert found().errors == []
     with open(journal.path, "ab") as file:
         file.write(b"train/ant/2.jpg,re")
     assert any("1 lines do not count, first line 3" in text for text in found().warnings)
-    journal.append("train/gnu/1.jpg", "keep", reviewer="a")
-    only(found().errors, "decides on image 'train/gnu/1.jpg', which the table does not have")
     journal.path.write_text("a,b\n1,2\n")
     only(found().errors, "02_coarse.csv is not a journal")
-    journal.path.unlink()
-    Journal(journal.path.with_name("04_lowq.csv")).append("gnu", "drop", reviewer="a")
-    only(found().errors, "decides on the class 'gnu'")
+
+
+@pytest.mark.parametrize("name", ["01_noise", "01_audit", "02_coarse", "03_fine"])
+def test_decisions_on_images_that_are_gone_are_said_and_stop_nothing(found, root, tmp_path, name):
+    journal = Journal(tmp_path / f"outputs/mine/decisions/{name}.csv")
+    journal.append_all([(f"train/ant/{n}.jpg", "keep", "", "") for n in range(6)], reviewer="a")
+    before = found().warnings
+    (root / "train/ant/3.jpg").unlink()
+    result = found()
+    assert result.errors == []
+    (said,) = set(result.warnings) - set(before)
+    assert "1 of 6 decisions are on images" in said and "'train/ant/3.jpg'" in said
+    assert "another contest" not in said
+    (root / "train/ant").rename(root / "train/emu")
+    result = found()
+    assert result.errors == [] and any(
+        "6 of 6" in text and "another contest?" in text for text in result.warnings
+    )
+
+
+def test_decisions_on_classes_that_are_gone_are_said_and_stop_nothing(found, tmp_path):
+    journal = Journal(tmp_path / "outputs/mine/decisions/04_lowq.csv")
+    journal.append_all([("gnu", "drop", "", ""), ("ant", "keep", "", "")], reviewer="a")
+    result = found()
+    assert result.errors == [] and any(
+        "1 of 2 decisions" in w and "'gnu'" in w for w in result.warnings
+    )
 
 
 # The texts of the cleaning.
@@ -445,8 +601,13 @@ def test_decisions_on_classes_that_the_contest_does_not_have_are_an_error(found,
     journal = Journal(tmp_path / "outputs/mine/decisions/04_classes.csv")
     journal.append('["pair", "ant", "bee"]', "merge", reviewer="a")
     assert found().errors == []
+    # A person's decision outlives its class, and the image that stands for a part.
     journal.append('["part", "gnu", "train/ant/1.jpg"]', "split", reviewer="a")
-    only(found().errors, "04_classes.csv: split gnu", "no class 'gnu'")
+    journal.append('["part", "ant", "train/ant/99.jpg"]', "split", reviewer="a")
+    assert found().errors == []
+    assert any("04_classes.csv: 2 of 3 decisions are on" in text for text in found().warnings)
+    part = {"class_decisions": [{"split": "ant", "part": "train/ant/99.jpg"}]}
+    only(found(s04_lowq=part).errors, "the contest has no image 'train/ant/99.jpg'")
     journal.append('["part", "gnu", "train/ant/1.jpg"]', "merge", reviewer="a")
     only(found().errors, "does not fit")
 
@@ -581,6 +742,12 @@ def mistakes(found, root, tmp_path):
         journal.append("elsewhere.jpg", "keep", reviewer="a")
         return found()
 
+    def changed():
+        (step,) = (step for step in steps_of(found, tmp_path) if step.stage == "01_noise")
+        read_before(step)
+        (root / "train/ant/9.jpg").write_bytes((root / "train/ant/1.jpg").read_bytes())
+        return found()
+
     def full():
         with whole_file(tmp_path / "x.bin"):
             raise OSError(28, "No space left on device")
@@ -620,7 +787,9 @@ def mistakes(found, root, tmp_path):
     return {
         "data_root": lambda: found(data_root=str(root / "gone")),
         "neither a folder": lambda: found(s01_noise={"train": "trian"}),
-        "lies beside": lambda: (root / "train/notes.txt").write_text("x") and found(),
+        "lies beside": lambda: (root / "train/1.jpg").write_text("x") and found(),
+        "since the last run": changed,
+        "by its name": lambda: (root / "test/labels.csv").write_text("x") and found(),
         "of one class": lambda: listing("path,label\ntrain/ant/1.jpg,ant\n"),
         "link to a folder": lambda: linked("train/more", root / "train/ant"),
         "within class folders": lambda: (
@@ -664,7 +833,7 @@ def mistakes(found, root, tmp_path):
         "Parquet file": lambda: spoilt(table, b"PAR1") and found(**no_coarse),
         "another pipeline": twice,
         "is not a journal": lambda: spoilt(decisions, b"image,verdict\n"),
-        "journal of another": stranger,
+        "stay in the journal": stranger,
         "known_count or": lambda: found(s40_submit={"known_count": 1, "slack": 1.0}),
         "two test images": same_names,
     }

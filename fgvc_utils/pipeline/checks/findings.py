@@ -51,6 +51,8 @@ class Contest:
         self.root: Path | None = None
         # All images with image_id, path, split, given; None where they cannot be listed.
         self.images: pd.DataFrame | None = None
+        # Paths of images whose files hold another content than at the last run.
+        self.changed: list[str] = []
         # Bytes of a cached JPEG, estimated from some images.
         self.jpeg_bytes = 0.0
 
@@ -67,6 +69,13 @@ class Contest:
         """All class names, sorted."""
         train = self.images["split"] == "train"
         return sorted(set(self.images.loc[train, "given"]))
+
+    @property
+    def class_sizes(self) -> pd.Series:
+        """Train images a class, by its name; empty where they cannot be listed."""
+        if self.images is None:
+            return pd.Series([], dtype="int64")
+        return self.images.loc[self.images["split"] == "train", "given"].value_counts()
 
     @property
     def folds(self) -> int:

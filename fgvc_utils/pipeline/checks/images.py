@@ -5,20 +5,25 @@ import tempfile
 import time
 import unicodedata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from fgvc_utils.contest import decoding, images, listing, tables
 from fgvc_utils.contest.places import data_root
+from fgvc_utils.contest.rubbish import rubbish_folder
 from fgvc_utils.core.files import nearest_existing
 from fgvc_utils.core.naming import first_quoted
+from fgvc_utils.pipeline import seen_files
 from fgvc_utils.pipeline.checks.findings import Contest, Findings
 from fgvc_utils.pipeline.stages import making
 
 # How long images are opened, train and test together, and how long a listing's paths are sought.
 SAMPLE_SECONDS = 4.0
 SEARCH_SECONDS = 5.0
+# How long contents are compared with those of the last run.
+COMPARE_SECONDS = 5.0
 
 
 def check_places(contest: Contest, found: Findings) -> None:
@@ -54,21 +59,22 @@ def check_listing(contest: Contest, found: Findings) -> None:
         contest.images = _images_of_tables(contest, found)
         return
     cfg, parts = steps[0].cfg, []
+    columns = listing.Columns(cfg.path_column, cfg.label_column, cfg.id_column)
     for split, source in (("train", cfg.train), ("test", cfg.test)):
         if not source:
             continue
         try:
-            columns = (cfg.path_column, cfg.label_column, cfg.id_column)
-            parts.append(listing.list_side(contest.root, source, split, *columns))
+            side = listing.list_side(contest.root, source, split, columns, cfg.other_files)
         except (ValueError, OSError) as error:
             found.errors.append(f"01_noise: {error}")
             continue
+        parts.append(side.images)
+        _beside(side.left_out, split, found)
         if Path(source).suffix.lower() in listing.LISTING_ENDINGS:
-            _paths_there(contest, parts[-1], source, found)
-        else:
-            _left_out_folders(contest.root / source, split, found)
-            if split == "train":
-                _inner_folders(parts[-1], source, found)
+            _paths_there(contest, side.images, source, found)
+        elif split == "train":
+            _empty_folders(contest.root / source, side.images, found)
+            _inner_folders(side.images, source, found)
     if not cfg.test and contest.of("40_submit"):
         found.errors.append("01_noise: test is empty, but 40_submit needs test images: name them")
     try:
@@ -79,6 +85,25 @@ def check_listing(contest: Contest, found: Findings) -> None:
     # With one side missing, its own error is listed; the rest is not judged by half the images.
     if together is not None and len(parts) == 1 + bool(cfg.test):
         contest.images = together
+        if shared := listing.shared_ids(parts).tolist():
+            found.facts.append(
+                f"01_noise: {len(shared)} ids stand in both train and test, such as "
+                f"{shared[0]!r}; test images keep theirs, train images are known by their paths"
+            )
+        contest.changed = _since_last_run(steps[0], found)
+
+
+def _since_last_run(step: Any, found: Findings) -> list[str]:
+    """What came, went and changed since 01 read its files; returns the paths that changed."""
+    if not step.stamp.is_file() or (changes := seen_files.changes(step, COMPARE_SECONDS)) is None:
+        return []
+    found.warnings += [f"since the last run of 01_noise: {text}" for text in changes.texts()]
+    if changes.unsure:
+        found.facts.append(
+            f"{changes.unsure} files have other times than at the last run of 01_noise; it runs "
+            "again if their content is another"
+        )
+    return changes.changed
 
 
 def _images_of_tables(contest: Contest, found: Findings) -> pd.DataFrame | None:
@@ -124,6 +149,8 @@ def _near(root: Path, path: str) -> str:
     for form in ("NFC", "NFD"):
         if (root / unicodedata.normalize(form, path)).exists():
             return f", which is there in another Unicode spelling ({form})"
+    if "\\" in path and (root / path.replace("\\", "/")).exists():
+        return ", which is there with / in place of \\"
     if place.is_symlink():
         return ", a link that leads nowhere"
     if not place.parent.is_dir():
@@ -133,22 +160,24 @@ def _near(root: Path, path: str) -> str:
     return f", but {other!r} is there" if other else ""
 
 
-def _left_out_folders(place: Path, split: str, found: Findings) -> None:
-    """Class folders that hold nothing, and what is left out because its name begins with a dot."""
-    with os.scandir(place) as entries:
-        inside = sorted(entries, key=lambda entry: entry.name)
-    hidden = [e.name for e in inside if e.name.startswith(".") and e.is_dir()]
-    if hidden:
+def _beside(left_out: pd.DataFrame, split: str, found: Findings) -> None:
+    """What lies beside the images and is left out, by the reason; 01 lists all of it."""
+    for reason, paths in left_out.groupby("reason", sort=False)["path"]:
         found.warnings.append(
-            f"{split}: folders whose name begins with a dot are left out: {first_quoted(hidden)}"
+            f"{split}: {len(paths)} files or folders are left out ({reason}): "
+            f"{first_quoted(paths.tolist())}"
         )
-    if split == "train":
-        folders = [e for e in inside if e.is_dir() and not e.name.startswith(".")]
-        empty = [entry.name for entry in folders if not any(os.scandir(entry.path))]
-        if empty:
-            found.warnings.append(
-                f"train: class folders without any image are no classes: {first_quoted(empty)}"
-            )
+
+
+def _empty_folders(place: Path, images: pd.DataFrame, found: Findings) -> None:
+    """Class folders without any image."""
+    with os.scandir(place) as entries:
+        names = sorted(e.name for e in entries if e.is_dir() and not rubbish_folder(e.name))
+    empty = sorted(set(names) - set(images["given"]))
+    if empty:
+        found.warnings.append(
+            f"train: class folders without any image are no classes: {first_quoted(empty)}"
+        )
 
 
 def _inner_folders(part: pd.DataFrame, source: str, found: Findings) -> None:

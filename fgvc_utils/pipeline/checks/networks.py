@@ -176,7 +176,15 @@ def check_batches(contest: Contest, found: Findings) -> None:
 
 
 def check_folds(contest: Contest, found: Findings) -> None:
-    """A fold that is held out is one that 01 cuts."""
+    """A fold that is held out is one that 01 cuts, and its classes can be learnt from others."""
+    judged = [s for s in contest.steps if getattr(s.cfg, "held_out_fold", -1) >= 0]
+    sizes = contest.class_sizes
+    if judged and len(sizes) > 1 and (sizes == 1).all():
+        found.errors.append(
+            f"{', '.join(step.name for step in judged)}: all {len(sizes)} classes have one image, "
+            "so that no network learns a class that is held out, and none can be judged; set "
+            "held_out_fold to -1, or bring more images"
+        )
     for step in contest.steps:
         fold = getattr(step.cfg, "held_out_fold", -1)
         if contest.folds and fold >= contest.folds:

@@ -8,10 +8,10 @@ from fgvc_utils.cleaning.class_decisions import (
     CLASS_JOURNAL,
     NOBODY,
     check_decisions,
-    from_journal,
     in_force,
+    usable,
 )
-from fgvc_utils.cleaning.rules import apply_decisions
+from fgvc_utils.cleaning.rules import unused_decisions
 from fgvc_utils.contest import tables
 from fgvc_utils.contest.journal import Journal
 from fgvc_utils.core.files import read_json
@@ -140,7 +140,7 @@ def _same_classes(contest: Contest, old: list[str], found: Findings) -> None:
 
 
 def check_journals(contest: Contest, found: Findings) -> None:
-    """The journals are journals, and they decide on images and classes of this contest."""
+    """The journals are journals; what they decide on is there, or is said to be not."""
     table = None if contest.images is None else tables.new_table(contest.images)
     for name, decides_on in [(n, s.decides_on) for s in STAGES.values() for n in s.journals]:
         journal = Journal(contest.steps[0].cfg.journal(name))
@@ -158,29 +158,56 @@ def check_journals(contest: Contest, found: Findings) -> None:
             continue
         try:
             if name == CLASS_JOURNAL:
-                check_decisions(from_journal(decided), contest.classes, str(journal.path))
+                unused = decided.index.difference(usable(decided, table).index, sort=False)
             elif decides_on == "classes":
-                _known_classes(journal, decided, contest.classes)
+                unused = decided.index[~decided.index.isin(contest.classes)]
             else:
-                apply_decisions(table, decided, name)
+                unused = unused_decisions(table, decided).index
         except ValueError as error:
-            found.errors.append(str(error))
+            found.errors.append(f"{journal.path}: {error}")
+            continue
+        if len(unused):
+            found.warnings.append(_unused(journal, list(unused), len(decided)))
+        if decides_on == "images":
+            _changed_since(contest, journal, decided, found)
+
+
+def _unused(journal: Journal, unused: list[str], count: int) -> str:
+    """Decisions on what the contest does not have."""
+    other = "; is this journal of another contest?" if len(unused) == count else ""
+    return (
+        f"{journal.path}: {len(unused)} of {count} decisions are on images or classes that the "
+        f"contest does not have, such as {first_quoted(unused)}; they stay in the journal and "
+        f"change nothing{other}"
+    )
+
+
+def _changed_since(
+    contest: Contest, journal: Journal, decided: pd.DataFrame, found: Findings
+) -> None:
+    """Decisions on images whose files hold another content since the last run."""
+    paths = contest.images.set_index("image_id")["path"].reindex(decided.index)
+    changed = decided.index[paths.isin(contest.changed)]
+    if len(changed):
+        found.warnings.append(
+            f"{journal.path}: {len(changed)} decisions are on images whose files changed since "
+            f"the last run, such as {first_quoted(list(changed))}; they still count: look at "
+            "these images again"
+        )
 
 
 def check_class_decisions(contest: Contest, found: Findings) -> None:
-    """What the contest file decides on classes names classes of the contest."""
+    """What the contest file decides on classes names classes and images of the contest."""
     for step in contest.of("04_lowq") if contest.images is not None else ():
         decided = in_force(step.cfg.class_decisions, NOBODY)
         try:
             check_decisions(decided, contest.classes, f"{step.name}: class_decisions")
         except ValueError as error:
             found.errors.append(str(error))
-
-
-def _known_classes(journal: Journal, decided: pd.DataFrame, classes: list[str]) -> None:
-    strangers = sorted(set(decided.index) - set(classes))
-    if strangers:
-        raise ValueError(
-            f"{journal.path} decides on the class {strangers[0]!r}, which the contest does not "
-            "have; is this journal of another contest?"
-        )
+        images = set(contest.images["image_id"])
+        for each in decided:
+            if each.part and each.part not in images:
+                found.errors.append(
+                    f"{step.name}: class_decisions: {each.text}: the contest has no image "
+                    f"{each.part!r}; name another one of that part as `part`"
+                )
