@@ -206,7 +206,11 @@ def _no_image(data: bytes) -> str:
     stranger = formats.stranger(data)
     start = data[:40].decode("ascii", "replace").strip()
     if stranger:
-        return f"not an image, it starts with {start!r}: {stranger}"
+        # The start of a text says more than a name, that of other files says nothing.
+        shown = f", it starts with {start!r}" if start.isprintable() and start.isascii() else ""
+        return (
+            f"not an image{shown}: {stranger}" if shown else f"not an image read here: {stranger}"
+        )
     known = formats.name_of(data)
     if known:
         return f"a broken {known}, cut short or of a rare kind: download it again"

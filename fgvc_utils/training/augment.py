@@ -58,8 +58,8 @@ def middle_of(picture: torch.Tensor) -> torch.Tensor:
 
     Cut before it is enlarged: a line of one pixel would take gigabytes.
     """
-    rows, columns = middle(*picture.shape[-2:])
-    return F.center_crop(picture, [rows, columns])
+    sides = middle(*picture.shape[-2:])
+    return picture if sides == picture.shape[-2:] else F.center_crop(picture, list(sides))
 
 
 def test_view(size: int, ratio: float, resizing: Resizing = PLAIN) -> Transform:

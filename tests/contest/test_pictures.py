@@ -1,5 +1,6 @@
 """Odd pictures of the web: strips, what is behind or missing, colours, and formats by name."""
 
+import importlib.util
 import io
 import sys
 import types
@@ -11,6 +12,7 @@ from PIL import Image, ImageCms
 
 from fgvc_utils.contest import decoded, decoding, images, jpeg
 from fgvc_utils.contest.decoding import UnreadableImage, decode, read_picture
+from fgvc_utils.contest.places import PROJECT
 from fgvc_utils.demo import web
 
 
@@ -251,3 +253,23 @@ def test_an_old_cache_keeps_no_wrong_colours(tmp_path):
     listed = pd.DataFrame({"image_id": ["a", "b"], "path": ["a.jpg", "b.jpg"]})
     named = images.take_in(listed, tmp_path, tmp_path / "cache", 32)["cached"]
     assert named[0].endswith("-2.jpg") and not named[1].endswith("-2.jpg")
+
+
+def test_the_page_of_what_becomes_of_pictures_is_current():
+    place = PROJECT / "docs" / "make_pictures_page.py"
+    spec = importlib.util.spec_from_file_location("make_pictures_page", place)
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    assert script.page() == script.PAGE.read_text(encoding="utf-8"), f"run {place}"
+
+
+def test_of_several_pictures_in_one_file_the_first_is_used_with_its_profile():
+    p3 = web.profile("Display P3")
+    more = [web.photo(96, 64, seed=1)]
+    data = saved(photo(), "MPO", save_all=True, append_images=more, icc_profile=p3)
+    picture = read_picture(data)
+    wanted = decode(saved(photo(), icc_profile=p3))[0]
+    assert picture.stored_as.startswith("RGB") and np.array_equal(picture.pixels, wanted)
+    # A web server kept the first alone.
+    first = data[: data.index(b"\xff\xd9\xff\xd8") + 2] if b"\xff\xd9\xff\xd8" in data else data
+    assert np.array_equal(decode(first)[0], wanted)

@@ -304,3 +304,14 @@ def test_no_mix_changes_nothing(kind, probability):
     pictures, targets = torch.rand(4, 3, 8, 8), torch.eye(4)
     mixed, labels = augment.mix_batch(pictures, targets, kind, probability)
     assert mixed is pictures and labels is targets
+
+
+def test_a_strip_is_cut_before_it_is_enlarged_and_other_pictures_stay_as_they_were():
+    strip = torch.zeros((3, 1, 30_000), dtype=torch.uint8)
+    strip[:, :, 14_990:15_010] = 255
+    resized = augment.resize(64, augment.PLAIN)(strip)
+    assert resized.shape == (3, 64, 64 * 30)
+    assert augment.test_view(56, 1.15)(strip).min() == 255
+    assert augment.train_view(56, 1.15)(strip).shape == (3, 56, 56)
+    picture = torch.randint(0, 256, (3, 60, 90), dtype=torch.uint8)
+    assert augment.middle_of(picture) is picture
