@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
+from fgvc_utils.contest.places import below_root, expanded
 from fgvc_utils.core.files import file_digest
 from fgvc_utils.core.reading import read_csv, read_parquet
 
@@ -143,7 +144,7 @@ def inside(root: Path, name: str) -> Path:
     """
     root = Path(os.path.realpath(root))
     try:
-        place = Path(os.path.realpath(root / name))
+        place = Path(os.path.realpath(expanded(name, root)))
     except ValueError as error:
         raise ValueError(f"{spelt_out(name)!r} is no name of a file ({error})") from None
     if place != root and root not in place.parents:
@@ -160,7 +161,7 @@ def listing_digest(root: Path, sides: list[str]) -> str:
 
     digest = hashlib.sha256()
     for side in sides:
-        place = Path(root) / side
+        place = Path(root) / below_root(root, side)
         if place.is_file():
             digest.update(f"{side} {file_digest(place)}".encode())
             continue
@@ -193,6 +194,7 @@ def list_side(
         As from `list_images`, which also says what is raised.
     """
     try:
+        source = below_root(root, source)
         inside(root, source)
     except ValueError as error:
         raise ValueError(f"{split}: {error}") from None

@@ -1,7 +1,6 @@
 """Checks of folders, listings, classes and image files."""
 
 import os
-import tempfile
 import time
 import unicodedata
 from pathlib import Path
@@ -10,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from fgvc_utils.contest import decoding, images, listing, tables
-from fgvc_utils.contest.places import data_root
-from fgvc_utils.core.files import nearest_existing
+from fgvc_utils.contest.places import below_root, data_root
+from fgvc_utils.core.files import unusable
 from fgvc_utils.core.naming import first_quoted
 from fgvc_utils.pipeline.checks.findings import Contest, Findings
 from fgvc_utils.pipeline.stages import making
@@ -27,15 +26,7 @@ def check_places(contest: Contest, found: Findings) -> None:
         contest.root = data_root(contest.steps[0].cfg.data_root)
     except FileNotFoundError as error:
         found.errors.append(str(error))
-    there = nearest_existing(contest.folder)
-    try:
-        with tempfile.TemporaryFile(dir=there):
-            pass
-    except OSError as error:
-        found.errors.append(
-            f"outputs: {there} cannot be written to ({error.strerror}); set `outputs` to a folder "
-            "that can"
-        )
+    found.errors += unusable(contest.folder)
     for step in contest.of("01_noise") if contest.root else ():
         for side in (step.cfg.train, step.cfg.test):
             if side and (contest.root / side).resolve() in contest.folder.resolve().parents:
@@ -58,6 +49,7 @@ def check_listing(contest: Contest, found: Findings) -> None:
         if not source:
             continue
         try:
+            source = below_root(contest.root, source)
             columns = (cfg.path_column, cfg.label_column, cfg.id_column)
             parts.append(listing.list_side(contest.root, source, split, *columns))
         except (ValueError, OSError) as error:
