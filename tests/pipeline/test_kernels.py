@@ -42,7 +42,7 @@ def test_a_kernel_is_this_python_whatever_is_installed_under_its_name(tmp_path, 
         ("kernels/python3/kernel.json", json.dumps(spec)),
         ("ipython/profile_default/startup/0.py", "started = 1"),
         ("startup.py", "started = 1"),
-        ("matplotlibrc", "lines.linewidth: 77"),
+        ("mine/matplotlibrc", "lines.linewidth: 77"),
     ):
         (place / file).parent.mkdir(parents=True, exist_ok=True)
         (place / file).write_text(text)
@@ -50,7 +50,7 @@ def test_a_kernel_is_this_python_whatever_is_installed_under_its_name(tmp_path, 
     monkeypatch.setenv("IPYTHONDIR", str(place / "ipython"))
     monkeypatch.setenv("OTHER", str(place / "ipython"))
     monkeypatch.setenv("PYTHONSTARTUP", str(place / "startup.py"))
-    monkeypatch.setenv("MATPLOTLIBRC", str(place / "matplotlibrc"))
+    monkeypatch.setenv("MATPLOTLIBRC", str(place / "mine/matplotlibrc"))
     monkeypatch.setenv("MPLBACKEND", "TkAgg")
     cells = [nbformat.v4.new_code_cell(source) for source in ("x: int = 1", TOLD)]
     cells[0].metadata["tags"] = ["parameters"]
