@@ -466,10 +466,12 @@ def closing(rows: pd.DataFrame, contest: str) -> dict:
     return {key: round(float(value), 4) for key, value in figures.items()}
 
 
-def arguments(description: str) -> argparse.Namespace:
+def arguments(description: str, more: argparse.ArgumentParser | None = None) -> argparse.Namespace:
     """The command line: contests, seeds and the folder of the work; starts again where it must."""
     keep_memory()
-    parser = argparse.ArgumentParser(description=description.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=description.splitlines()[0], parents=[more] if more else []
+    )
     parser.add_argument("--contests", nargs="+", default=["demo", "grocery-web"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--work", type=Path, help="keep the work there, to go on later")

@@ -168,10 +168,9 @@ def planted_text(figures: dict, verdict: pd.DataFrame) -> str:
     """
     changed = verdict[verdict["verdict"] != "keep"]
     return (
-        f"About {figures['wrong_share']:.0%} of the labels are wrong; of planted errors "
-        f"{figures['recall']:.0%} are found. Of the {len(changed)} images not kept as they are "
-        f"about {figures['fine']} by the planted errors and {changed['own'].sum():.0f} by the "
-        "posteriors had the right label."
+        f"Of planted errors {figures['recall']:.0%} are found. Of the {len(changed)} images not "
+        f"kept as they are about {figures['fine']} by the planted errors and "
+        f"{changed['own'].sum():.0f} by the posteriors had the right label."
     )
 
 
