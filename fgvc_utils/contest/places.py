@@ -45,7 +45,7 @@ def expanded(name: str, below: Path | None = None) -> Path:
     filled = os.path.expanduser(os.path.expandvars(name))
     unset = VARIABLE.search(filled) if VARIABLE.search(name) else None
     strange = filled.startswith("~") and filled.partition("/")[0]
-    if (unset or strange) and not (below / name).exists():
+    if (unset or strange) and not os.path.exists(below / name):
         what = f"user {strange[1:]!r}" if strange else f"variable {unset[1] or unset[2]}"
         raise ValueError(f"{name!r} names the {what}, which is not there: write the path in full")
     return below / filled
@@ -101,7 +101,7 @@ def settle() -> None:
     if moved and not _is_absolute(moved):
         # One that is not there from here may come from a process that stands elsewhere.
         places = [expanded(moved, above) for above in (Path.cwd(), PROJECT)]
-        os.environ[MOVED] = str(next((p for p in places if p.is_dir()), places[0]))
+        os.environ[MOVED] = str(next((p for p in places if os.path.isdir(p)), places[0]))
 
 
 def data_root(name: str, project: Path = PROJECT) -> Path:
@@ -129,7 +129,7 @@ def data_root(name: str, project: Path = PROJECT) -> Path:
         if moved:
             place = expanded(name, expanded(moved))
             # It may be the contest's folder itself; an absolute name has nothing to do with it.
-            places = [place] if place.is_dir() or _is_absolute(name) else [expanded(moved)]
+            places = [place] if os.path.isdir(place) or _is_absolute(name) else [expanded(moved)]
         else:
             homes = (project / "data", project.parent / "shared" / "data")
             places = list(dict.fromkeys(expanded(name, home) for home in homes))
@@ -148,9 +148,9 @@ def data_root(name: str, project: Path = PROJECT) -> Path:
 def _link_or_file(places: list[Path]) -> str:
     """What is there in a folder's place, in words."""
     for place in places:
-        if place.is_symlink() and not os.path.exists(place):
+        if os.path.islink(place) and not os.path.exists(place):
             return f" ({place} is a link that leads nowhere)"
-        if place.is_file():
+        if os.path.isfile(place):
             return f" ({place} is a file)"
     return ""
 

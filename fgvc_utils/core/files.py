@@ -12,7 +12,6 @@ import secrets
 import shutil
 import socket
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -220,10 +219,21 @@ def remove_leftovers(folder: Path) -> list[Path]:
     return removed
 
 
+def time_in(folder: Path) -> float:
+    """The present time by the clock that stamps files in a folder, in seconds.
+
+    That of a file server may be another one than this machine's, and both may be set anew.
+    """
+    with tempfile.TemporaryFile(dir=folder) as file:
+        file.write(b"0")
+        file.flush()
+        return os.fstat(file.fileno()).st_mtime
+
+
 def _was_left(file: Path, process: int) -> bool:
     if f".{socket.gethostname()}-{process}-" in file.name:
         return not psutil.pid_exists(process)
-    return time.time() - file.stat().st_mtime > LEFT_AFTER
+    return time_in(file.parent) - file.stat().st_mtime > LEFT_AFTER
 
 
 def write_json(value: Any, path: Path) -> None:

@@ -47,6 +47,8 @@ def check_listing(contest: Contest, found: Findings) -> None:
     cfg, parts = steps[0].cfg, []
     for split, source in (("train", cfg.train), ("test", cfg.test)):
         if not source:
+            if split == "train":
+                found.errors.append("01_noise: train is empty: name a folder or a listing")
             continue
         try:
             source = below_root(contest.root, source)
