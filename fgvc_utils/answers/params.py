@@ -22,6 +22,7 @@ from fgvc_utils.contest.parameters import (
     Share,
     Table,
 )
+from fgvc_utils.contest.places import NamedPath
 from fgvc_utils.jobs.views import TestView
 
 
@@ -71,7 +72,7 @@ class SubmitParams(Shared):
     ensemble: FolderName
     rule: RuleName
     known_count: CountOrZero
-    prior: str
+    prior: NamedPath
     slack: Annotated[float, Field(ge=1)]
     regularisation: Positive
     pull: Share

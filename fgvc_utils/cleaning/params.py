@@ -28,6 +28,7 @@ from fgvc_utils.contest.parameters import (
     Ratio,
     Share,
 )
+from fgvc_utils.contest.places import NamedPath
 
 
 class Looks(Parameters):
@@ -70,8 +71,8 @@ class Features(Network):
 class NoiseParams(Shared, Features, Looks):
     """01_noise."""
 
-    train: str
-    test: str
+    train: NamedPath
+    test: NamedPath
     path_column: str
     label_column: str
     id_column: str

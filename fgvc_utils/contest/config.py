@@ -31,7 +31,7 @@ from fgvc_utils.contest.parameters import (
     injected_names,
     written_names,
 )
-from fgvc_utils.contest.places import PROJECT, as_folder_name
+from fgvc_utils.contest.places import PROJECT, NamedPath, as_folder_name, expanded
 from fgvc_utils.contest.presets import preset_values, said_preset
 
 
@@ -40,7 +40,7 @@ class Shared(Machines):
 
     contest: str
     run: FolderName
-    outputs: str
+    outputs: NamedPath
     data_root: str
     seed: CountOrZero
 
@@ -120,7 +120,7 @@ class Shared(Machines):
     @property
     def folder(self) -> Path:
         """The folder of this run; a relative `outputs` lies in the project."""
-        return PROJECT / Path(self.outputs).expanduser() / self.run
+        return expanded(self.outputs, PROJECT) / self.run
 
     def table_path(self, stage: str) -> Path:
         """Where a stage's label table lies."""
@@ -142,7 +142,7 @@ class FurtherNetwork(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     backbone: NetworkName
-    weights: str = ""
+    weights: NamedPath = ""
     size: Literal[0] | Pixels = 0
 
 
@@ -150,7 +150,7 @@ class Network(Parameters):
     """A network and the size of its images."""
 
     backbone: NetworkName
-    weights: str
+    weights: NamedPath
     size: Pixels
 
 

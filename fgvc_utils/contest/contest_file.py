@@ -6,6 +6,7 @@ Counts in no digest.
 import ast
 import copy
 import functools
+import os
 import re
 import reprlib
 from collections.abc import Collection
@@ -17,7 +18,7 @@ import yaml
 
 from fgvc_utils.contest import machines
 from fgvc_utils.contest.parameters import ParameterError, near_name
-from fgvc_utils.contest.places import NOTEBOOKS, PROJECT
+from fgvc_utils.contest.places import NOTEBOOKS, PROJECT, expanded
 from fgvc_utils.core.files import read_json
 from fgvc_utils.core.reading import UnreadableFile, read_text
 
@@ -134,8 +135,11 @@ def find_contest(contest: str) -> Path | None:
     """
     if not contest:
         return None
-    path = PROJECT / Path(contest).expanduser()
-    if not path.is_file():
+    try:
+        path = expanded(contest, PROJECT)
+    except ValueError as error:
+        raise ParameterError(f"contest: {error}") from None
+    if not os.path.isfile(path):
         raise ParameterError(
             f"contest = {contest!r}: {path} is not there; contest files lie in params/, a relative "
             'path lies in the project, and contest = "" takes no file'
@@ -145,7 +149,7 @@ def find_contest(contest: str) -> Path | None:
 
 def shown_path(path: Path) -> str:
     """A contest file as a notebook's `contest` names it: relative where it lies in the project."""
-    path = Path(path).absolute()
+    path = expanded(str(path)).absolute()
     return str(path.relative_to(PROJECT) if path.is_relative_to(PROJECT) else path)
 
 
@@ -214,7 +218,10 @@ def read_contest_file(path: Path) -> ContestFile:
         Naming the file and what is wrong with it: no file, no YAML, an unknown name, a section
         that holds no names with values.
     """
-    path = Path(path)
+    try:
+        path = expanded(str(path))
+    except ValueError as error:
+        raise ParameterError(f"the contest file: {error}") from None
     if not path.is_file():
         raise ParameterError(f"{path} is not there; contest files lie in params/")
     contest = read_yaml(path)

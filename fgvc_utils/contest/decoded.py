@@ -11,8 +11,8 @@ follows from the pictures it holds, so several runs may add to one folder, even 
 
 import hashlib
 import os
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from PIL import Image
 
 from fgvc_utils.contest.decoding import cut_middle, middle
 from fgvc_utils.contest.images import read_cached
-from fgvc_utils.core.files import require_space, whole_file
+from fgvc_utils.core.files import require_space, time_in, whole_file
 from fgvc_utils.core.processes import tied_pool
 from fgvc_utils.core.reading import UnreadableFile, read_parquet
 
@@ -355,10 +355,12 @@ def _remove_leftovers(folder: Path) -> None:
 
     An index without all its data goes too. What was written to of late may be another run's work.
     """
+    now = time_in(folder)
     for path in [*folder.glob(".shard-*.part.*"), *folder.glob("shard-*.bin")]:
         named = path.name.startswith("shard-") and path.with_suffix(".parquet").is_file()
-        if not named and time.time() - path.stat().st_mtime > LEFT_AFTER:
-            path.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            if not named and now - path.stat().st_mtime > LEFT_AFTER:
+                path.unlink()
     # Listed before they are judged: another run's newest shard must not look like a broken one.
     indices = list(folder.glob("shard-*.parquet"))
     whole = {path for path, _ in _whole_shards(folder)}

@@ -8,7 +8,6 @@ from one on a copy of the image, and may settle what others disagree on.
 """
 
 import csv
-import fcntl
 import getpass
 import io
 import os
@@ -21,6 +20,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from fgvc_utils.core.files import sync
+from fgvc_utils.core.locks import take
 from fgvc_utils.core.spreadsheet import escaped, unescaped
 
 COLUMNS = ["item", "decision", "label", "reviewer", "time", "shown"]
@@ -146,7 +146,7 @@ class Journal:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with open(self.path, "a+b", buffering=0) as file:
             # Closing the file gives the lock back, also where this process is killed.
-            fcntl.flock(file, fcntl.LOCK_EX)
+            take(file, self.path, wait=True)
             size = file.seek(0, os.SEEK_END)
             beginning, ending = _edges(file, size)
             _check_header(beginning, self.path)

@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple
 import pandas as pd
 
 from fgvc_utils.contest.file_states import state_of
+from fgvc_utils.contest.places import below_root, expanded
 from fgvc_utils.contest.rubbish import NO_IMAGE, is_other, rubbish, rubbish_folder
 from fgvc_utils.core.files import file_digest
 from fgvc_utils.core.reading import read_csv, read_parquet
@@ -202,7 +203,7 @@ def inside(root: Path, name: str) -> Path:
     """
     root = Path(os.path.realpath(root))
     try:
-        place = Path(os.path.realpath(root / name))
+        place = Path(os.path.realpath(expanded(name, root)))
     except ValueError as error:
         raise ValueError(f"{spelt_out(name)!r} is no name of a file ({error})") from None
     if place != root and root not in place.parents:
@@ -232,7 +233,7 @@ def listing_digest(root: Path, sides: list[str], path_column: str = "path") -> s
 
     digest = hashlib.sha256()
     for side in sides:
-        place = Path(root) / side
+        place = Path(root) / below_root(root, side)
         if place.is_file():
             digest.update(f"{side} {file_digest(place)}".encode())
             paths: Iterable[str] = _named_paths(place, path_column)
@@ -279,6 +280,7 @@ def list_side(
         Which side it is: `train` or `test`.
     """
     try:
+        source = below_root(root, source)
         inside(root, source)
     except ValueError as error:
         raise ValueError(f"{split}: {error}") from None

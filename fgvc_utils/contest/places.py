@@ -7,9 +7,61 @@ import hashlib
 import os
 import re
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator
 
 PROJECT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = PROJECT / "notebooks"
+# The variable that names the folder of all contests' images.
+MOVED = "FGVC_DATA"
+
+
+# A variable of the environment, as a shell writes it.
+VARIABLE = re.compile(r"\$([A-Za-z_]\w*)|\$\{([A-Za-z_]\w*)\}")
+
+
+def expanded(name: str, below: Path | None = None) -> Path:
+    """The path that a parameter names: with `~`, `~user`, `$NAME` and `${NAME}` filled in.
+
+    All paths that a person writes pass through here, so each of them knows the same signs.
+
+    Parameters
+    ----------
+    name : str
+        As it is written.
+    below : Path, optional
+        Where it lies if it is relative.
+
+    Raises
+    ------
+    ValueError
+        It names a variable that is not set or a user that is not there, where no file or folder is
+        called so literally; or it holds a NUL byte.
+    """
+    name, below = str(name), Path(below or "")
+    if "\0" in name:
+        raise ValueError(f"{name!r} holds a NUL byte, which no path can")
+    filled = os.path.expanduser(os.path.expandvars(name))
+    unset = VARIABLE.search(filled) if VARIABLE.search(name) else None
+    strange = filled.startswith("~") and filled.partition("/")[0]
+    if (unset or strange) and not os.path.exists(below / name):
+        what = f"user {strange[1:]!r}" if strange else f"variable {unset[1] or unset[2]}"
+        raise ValueError(f"{name!r} names the {what}, which is not there: write the path in full")
+    return below / filled
+
+
+def _is_absolute(name: str) -> bool:
+    return os.path.isabs(os.path.expanduser(os.path.expandvars(name)))
+
+
+def _named_path(name: str) -> str:
+    expanded(name, PROJECT)
+    return name
+
+
+# A parameter that is a path; one that cannot be filled in is an error of that parameter.
+NamedPath = Annotated[str, AfterValidator(_named_path)]
 
 
 def weights_file(weights: str) -> Path | None:
@@ -18,13 +70,13 @@ def weights_file(weights: str) -> Path | None:
     Notebooks and processes work in folders of their own, so a path must not depend on them.
     """
     named = weights in ("none", "hub", "package")
-    return None if named else PROJECT / Path(weights).expanduser()
+    return None if named else expanded(weights, PROJECT)
 
 
 def network_folder(backbone: str) -> Path | None:
     """The folder of `local-dir:folder`, in the project if relative; None for another name."""
     source, _, place = backbone.partition(":")
-    return PROJECT / Path(place).expanduser() if source == "local-dir" else None
+    return expanded(place, PROJECT) if source == "local-dir" else None
 
 
 def as_folder_name(name: str) -> str:
@@ -39,6 +91,19 @@ def as_folder_name(name: str) -> str:
     return f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
+def settle() -> None:
+    """Make `$FGVC_DATA` absolute for this process and all that it starts.
+
+    A relative one is meant from where the user stands, and notebooks work elsewhere. The first who
+    asks for it still stands there.
+    """
+    moved = os.environ.get(MOVED)
+    if moved and not _is_absolute(moved):
+        # One that is not there from here may come from a process that stands elsewhere.
+        places = [expanded(moved, above) for above in (Path.cwd(), PROJECT)]
+        os.environ[MOVED] = str(next((p for p in places if os.path.isdir(p)), places[0]))
+
+
 def data_root(name: str, project: Path = PROJECT) -> Path:
     """Find a contest's folder of images.
 
@@ -49,7 +114,7 @@ def data_root(name: str, project: Path = PROJECT) -> Path:
     Parameters
     ----------
     name : str
-        The parameter `data_root`.
+        The parameter `data_root`; see `expanded`.
     project : Path
         The checkout.
 
@@ -58,19 +123,58 @@ def data_root(name: str, project: Path = PROJECT) -> Path:
     FileNotFoundError
         Lists the places that were looked at.
     """
-    moved = os.environ.get("FGVC_DATA")
-    if Path(name).is_absolute():
-        places = [Path(name)]
-    elif moved:
-        root = Path(moved).expanduser()
-        places = [root / name] if (root / name).is_dir() else [root]
-    else:
-        places = [project / "data" / name, project.parent / "shared" / "data" / name]
+    try:
+        settle()
+        moved = os.environ.get(MOVED)
+        if moved:
+            place = expanded(name, expanded(moved))
+            # It may be the contest's folder itself; an absolute name has nothing to do with it.
+            places = [place] if os.path.isdir(place) or _is_absolute(name) else [expanded(moved)]
+        else:
+            homes = (project / "data", project.parent / "shared" / "data")
+            places = list(dict.fromkeys(expanded(name, home) for home in homes))
+    except ValueError as error:
+        raise FileNotFoundError(f"data_root {name!r} or {MOVED}: {error}") from None
     for place in places:
-        if place.is_dir():
+        if os.path.isdir(place):
             return place.resolve()
     listed = "\n  ".join(str(place) for place in places)
     raise FileNotFoundError(
-        f"data_root {name!r}: no such folder. Looked at\n  {listed}\n"
-        "Put the images there, or set FGVC_DATA to the folder that holds them."
+        f"data_root {name!r}: no such folder{_link_or_file(places)}. Looked at\n  {listed}\n"
+        f"Put the images there, or set {MOVED} to the folder that holds them."
     )
+
+
+def _link_or_file(places: list[Path]) -> str:
+    """What is there in a folder's place, in words."""
+    for place in places:
+        if os.path.islink(place) and not os.path.exists(place):
+            return f" ({place} is a link that leads nowhere)"
+        if os.path.isfile(place):
+            return f" ({place} is a file)"
+    return ""
+
+
+def below_root(root: Path, name: str) -> str:
+    """The name of a side or a file as it is below the data root; also an absolute path's.
+
+    An absolute path counts as below the root by whichever way it leads there, as through a link.
+    One that does not is given back as it is, for the reader's own error.
+
+    Parameters
+    ----------
+    root : Path
+        The data root.
+    name : str
+        The parameter, such as `train`.
+
+    Raises
+    ------
+    ValueError
+        As for `expanded`.
+    """
+    place = expanded(name, root)
+    for above in (place, *place.parents) if _is_absolute(name) else ():
+        if os.path.exists(above) and os.path.samefile(above, root):
+            return place.relative_to(above).as_posix()
+    return name if place == Path(root) / name else str(place)

@@ -11,7 +11,7 @@ import re
 import secrets
 import shutil
 import socket
-import time
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -33,7 +33,66 @@ class NotEnoughSpace(OSError):
 def nearest_existing(folder: Path) -> Path:
     """A folder, or the nearest one above it that is there."""
     folder = Path(folder).absolute()
-    return next(place for place in (folder, *folder.parents) if place.exists())
+    # A folder that may not be looked into is as good as one that is not there.
+    return next(place for place in (folder, *folder.parents) if os.path.exists(place))
+
+
+def unusable(folder: Path) -> list[str]:
+    """What keeps this user from writing a run's folder, or from reading what is there of it.
+
+    Other users' files are the usual reason: their umask may have kept them for themselves.
+
+    Parameters
+    ----------
+    folder
+        The run's folder, in the folder `outputs`, which also holds the cache.
+
+    Returns
+    -------
+    list of str
+        A text a problem with what to do about it, empty where there is none.
+    """
+    folder = Path(folder).absolute()
+    there = nearest_existing(folder)
+    if not there.is_dir():
+        return [f"outputs: {there} is a file; set `outputs` to a folder"]
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        return [
+            f"outputs: {there} cannot be written to ({error.strerror}{_owner(there)}); set "
+            "`outputs` to a folder that can"
+        ]
+    found = []
+    for place in _some_of(folder):
+        wanted = os.R_OK | os.W_OK | (os.X_OK if place.is_dir() else 0)
+        if not os.access(place, wanted):
+            found.append(
+                f"outputs: {place} cannot be read and written{_owner(place)}; set `outputs` or "
+                "`run` to a folder of your own, or have its owner share it (chmod -R g+rwX, and "
+                "umask 002 for later runs)"
+            )
+    return found[:1]
+
+
+def _some_of(folder: Path) -> Iterator[Path]:
+    """A run's lock, and all but pictures and arrays that lie in its folder and beside the cache."""
+    yield from (place for place in (folder, folder.parent / "cache") if place.is_dir())
+    for pattern in (".pipeline.lock", "*/", "*/*.parquet", "*/*.json", "*/*.csv"):
+        yield from folder.glob(pattern)
+    yield from (folder.parent / "cache").glob("*/")
+
+
+def _owner(place: Path) -> str:
+    """Whose a file is where it is another user's, in words."""
+    with suppress(OSError, KeyError, ImportError):
+        import pwd
+
+        owner = place.stat().st_uid
+        if owner != os.geteuid():
+            return f", it belongs to {pwd.getpwuid(owner).pw_name}"
+    return ""
 
 
 def require_space(folder: Path, needed: int, what: str, advice: str) -> None:
@@ -160,10 +219,21 @@ def remove_leftovers(folder: Path) -> list[Path]:
     return removed
 
 
+def time_in(folder: Path) -> float:
+    """The present time by the clock that stamps files in a folder, in seconds.
+
+    That of a file server may be another one than this machine's, and both may be set anew.
+    """
+    with tempfile.TemporaryFile(dir=folder) as file:
+        file.write(b"0")
+        file.flush()
+        return os.fstat(file.fileno()).st_mtime
+
+
 def _was_left(file: Path, process: int) -> bool:
     if f".{socket.gethostname()}-{process}-" in file.name:
         return not psutil.pid_exists(process)
-    return time.time() - file.stat().st_mtime > LEFT_AFTER
+    return time_in(file.parent) - file.stat().st_mtime > LEFT_AFTER
 
 
 def write_json(value: Any, path: Path) -> None:

@@ -18,6 +18,8 @@ from typing import IO
 
 # What file systems without locks answer.
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
+# Folders of which it has been said.
+_said: set[Path] = set()
 
 
 class Held(RuntimeError):
@@ -45,23 +47,16 @@ def only_one(path: Path, what: str, advice: str) -> Iterator[None]:
     Raises
     ------
     Held
-        Somebody else holds it: process, machine, since when, command.
+        Somebody else holds it: process, machine, since when, command; or the lock file is another
+        user's, who keeps it for himself.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a+", encoding="utf-8") as lock:
+    with _opened(path) as lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            take(lock, path, wait=False)
         except BlockingIOError:
             raise Held(f"{what} ({_holder(lock)}); {advice}") from None
-        except OSError as error:
-            if error.errno not in NO_LOCKS:
-                raise
-            print(
-                f"{path.parent} lies on a file system without locks: see to it yourself that "
-                "nothing else writes there",
-                flush=True,
-            )
         lock.truncate(0)
         lock.write(_oneself())
         lock.flush()
@@ -69,6 +64,48 @@ def only_one(path: Path, what: str, advice: str) -> Iterator[None]:
             yield
         finally:
             lock.truncate(0)
+
+
+def take(file: IO, path: Path, *, wait: bool) -> None:
+    """Lock an open file until it is closed; where there are no locks, that is said once a folder.
+
+    Parameters
+    ----------
+    file
+        The open file.
+    path
+        Its path, for the note.
+    wait
+        Whether another holder is waited for.
+
+    Raises
+    ------
+    BlockingIOError
+        Somebody else holds it, and is not waited for.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        folder = Path(path).parent
+        if folder not in _said:
+            _said.add(folder)
+            print(
+                f"{folder} lies on a file system without locks: see to it yourself that nothing "
+                "else writes there",
+                flush=True,
+            )
+
+
+def _opened(path: Path) -> IO[str]:
+    try:
+        return open(path, "a+", encoding="utf-8")
+    except PermissionError as error:
+        raise Held(
+            f"{path} cannot be opened ({error.strerror}): another user works there, or has; set "
+            "`outputs` or `run` to a folder of your own, or have that user share it"
+        ) from None
 
 
 def _oneself() -> str:

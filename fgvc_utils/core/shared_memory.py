@@ -5,6 +5,7 @@ Counts in no digest.
 
 import os
 import shutil
+from multiprocessing import get_context
 from pathlib import Path
 
 FOLDER = Path("/dev/shm")
@@ -18,6 +19,18 @@ def free_bytes() -> int | None:
         return shutil.disk_usage(FOLDER).free
     except OSError:
         return None
+
+
+def lacks() -> str:
+    """What keeps processes from having anything in common here, in words; empty where nothing does.
+
+    Their locks lie in shared memory too, and without one no process of pictures could be started.
+    """
+    try:
+        get_context("spawn").Lock()
+    except OSError as error:
+        return f"{FOLDER} cannot be used ({error.strerror or error})"
+    return ""
 
 
 def needed_bytes(workers: int, batch_bytes: int) -> int:

@@ -15,6 +15,7 @@ from types import FrameType
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # A process that the system is still taking down, such as one that holds a GPU, is waited for.
 GONE_SECONDS = 10.0
+STDERR = 2
 
 # What goes on, for the message, such as "in 03_fine".
 doing = ""
@@ -69,6 +70,6 @@ def _say(number: signal.Signals) -> None:
     where = f" {doing}" if doing else ""
     with suppress(OSError):
         os.write(
-            sys.__stderr__.fileno(),
+            STDERR,
             f"{why}{where}; what is done is kept\ncall again to go on where it stopped\n".encode(),
         )

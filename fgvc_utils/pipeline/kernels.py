@@ -2,15 +2,21 @@
 
 import logging
 import os
+import site
 import sys
+import tempfile
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from fgvc_utils.contest.places import PROJECT
 from fgvc_utils.core.files import whole_file
 from fgvc_utils.core.processes import die_with, memory_kills, of_memory
 
 KERNEL = "python3"
+# What a user has for sessions of his own: code that runs at the start, a prompt at the end.
+SESSIONS = ("PYTHONSTARTUP", "PYTHONINSPECT", "PYTHONBREAKPOINT", "PYTHONIOENCODING")
 
 
 class NotebookFailed(RuntimeError):
@@ -21,11 +27,38 @@ def _of_interest(record: logging.LogRecord) -> bool:
     return not record.getMessage().startswith("Passed unknown parameter")
 
 
+def kernel_environment(folder: Path) -> dict[str, str]:
+    """The variables of a kernel: it is this very Python, and runs without the user's profile.
+
+    Start-up files, settings and history of IPython and of Jupyter, a default of matplotlib's and a
+    relative PYTHONPATH belong to what a user does by hand, in folders of his own.
+
+    Parameters
+    ----------
+    folder : Path
+        An empty folder, in which the kernel finds no profile.
+    """
+    found = {name: value for name, value in os.environ.items() if name not in SESSIONS}
+    # The package that runs here comes first: another one may be installed.
+    paths = [PROJECT, *filter(None, found.get("PYTHONPATH", "").split(os.pathsep))]
+    absolute = dict.fromkeys(os.path.abspath(path) for path in paths)
+    found |= {"PYTHONPATH": os.pathsep.join(absolute), "PYTHONUTF8": "1"}
+    if not site.ENABLE_USER_SITE:
+        found["PYTHONNOUSERSITE"] = "1"
+    found |= {"IPYTHONDIR": str(folder), "MPLBACKEND": "module://matplotlib_inline.backend_inline"}
+    plots = find_spec("matplotlib")
+    if plots and plots.origin:
+        found["MATPLOTLIBRC"] = str(Path(plots.origin).parent / "mpl-data" / "matplotlibrc")
+    return found
+
+
 def run_notebook(source: Path, output: Path, parameters: dict[str, Any]) -> None:
     """Run the notebook `source` with these parameters in its own folder, through papermill.
 
-    The executed copy is written anew after each cell, whole or not at all. The system kills the
-    kernel when this process ends, however it ends, and with the kernel all that it has started.
+    It runs in the Python of this process, whatever kernels are installed; see
+    `kernel_environment`. The executed copy is written anew after each cell, whole or not at all.
+    The system kills the kernel when this process ends, however it ends, and with the kernel all
+    that it has started.
 
     Parameters
     ----------
@@ -44,16 +77,27 @@ def run_notebook(source: Path, output: Path, parameters: dict[str, Any]) -> None
     # It takes longer to load than all else that a plan or a check needs.
     import papermill
     from jupyter_client import AsyncKernelManager
+    from jupyter_client.kernelspec import KernelSpec
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
     from papermill.iorw import LocalHandler, papermill_io
 
     class Tied(AsyncKernelManager):
+        @property
+        def kernel_spec(self) -> KernelSpec:
+            # Asked for by its name, it could be one of another installation.
+            run = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+            local = {"kernel_provisioner": {"provisioner_name": "local-provisioner"}}
+            return KernelSpec(argv=run, display_name=KERNEL, language="python", metadata=local)
+
         async def start_kernel(self, **options: Any) -> None:
             # ipykernel itself looks for its parent once a second, and only while Python runs.
             tie = partial(die_with, os.getpid())
             # At each start it warns that its ports, which are the loopback's, are not encrypted.
             quiet = [*options.pop("extra_arguments", []), "--IPKernelApp.log_level=ERROR"]
+            # Not in the user's home, which may be read-only.
+            self.connection_file = str(profile / "kernel.json")
+            options["env"] = kernel_environment(profile)
             await super().start_kernel(preexec_fn=tie, extra_arguments=quiet, **options)
 
     class WholeFiles(LocalHandler):
@@ -68,6 +112,8 @@ def run_notebook(source: Path, output: Path, parameters: dict[str, Any]) -> None
     # papermill takes the handler whose name a path begins with.
     papermill_io.register(str(output), WholeFiles())
     kills = memory_kills()
+    temporary = tempfile.TemporaryDirectory(prefix="kernel-", ignore_cleanup_errors=True)
+    profile = Path(temporary.name)
     try:
         papermill.execute_notebook(
             source,
@@ -94,3 +140,5 @@ def run_notebook(source: Path, output: Path, parameters: dict[str, Any]) -> None
             f"the kernel of {source.name} died{of_memory(kills)}. What its cells finished is "
             f"kept, and the next call goes on there; {output} shows how far it came"
         ) from None
+    finally:
+        temporary.cleanup()

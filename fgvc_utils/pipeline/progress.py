@@ -44,13 +44,13 @@ class RunProgress:
         self.began = self.step_began = time.monotonic()
         self.current: Step | None = None
         self.known = read_seconds(self.folder)
-        self._launched_after = time.time()
+        self._before = self._launches()
         # The launch file that is followed and its time, and how far its launch has come.
         self._followed: tuple[tuple[Path, int], Follower] | None = None
 
     def begin(self, step: Step) -> None:
         """A step begins to run."""
-        self.step_began, self._launched_after = time.monotonic(), time.time()
+        self.step_began, self._before = time.monotonic(), self._launches()
         self.current = step
 
     def end(self, step: Step, *, whole: bool) -> float:
@@ -102,10 +102,16 @@ class RunProgress:
 
     def _newest_launch(self) -> tuple[Path, int] | None:
         """The file of the launch that the running step began last, and its time."""
+        return max(self._launches() - self._before, key=lambda each: each[1], default=None)
+
+    def _launches(self) -> set[tuple[Path, int]]:
+        """The files of all launches, each with its time; what is new is told without a clock."""
         plans = self.folder.glob("launches/*/launch.json")
-        found = [(path, path.stat().st_mtime_ns) for path in plans]
-        found = [each for each in found if each[1] / 1e9 >= self._launched_after]
-        return max(found, key=lambda each: each[1], default=None)
+        found = set()
+        for path in plans:
+            with suppress(OSError):
+                found.add((path, path.stat().st_mtime_ns))
+        return found
 
 
 class _Above(io.TextIOBase):

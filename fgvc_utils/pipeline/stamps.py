@@ -8,7 +8,7 @@ from fgvc_utils.contest import machines
 from fgvc_utils.contest.contest_file import notebook_defaults, parameters_cell
 from fgvc_utils.contest.listing import listing_digest
 from fgvc_utils.contest.parameters import ParameterError
-from fgvc_utils.contest.places import NOTEBOOKS, data_root
+from fgvc_utils.contest.places import NOTEBOOKS, below_root, data_root
 from fgvc_utils.core.files import file_digest, read_json, write_json
 from fgvc_utils.core.naming import first_few
 from fgvc_utils.jobs import sources
@@ -58,7 +58,7 @@ def inputs_of(step: Step) -> dict[str, str]:
         digests[f"models/{start}"] = result_of(folder / "models" / start)
     for name in stage.files_named(cfg):
         root = data_root(cfg.data_root)
-        digests |= _digests([root / name], root)
+        digests |= _digests([root / below_root(root, name)], root)
     if stage.lists_images:
         root = data_root(cfg.data_root)
         sides = [side for side in (cfg.train, cfg.test) if side]

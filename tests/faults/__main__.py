@@ -1,10 +1,10 @@
-"""Run the kit into faults: kills over a whole run, mutated files, decisions by two writers.
+"""Run the kit into faults: kills over a whole run, mutated files and trees, two writers' decisions.
 
-`python tests/faults [--folder FOLDER] [--seed 0]` runs `kills`, `fuzz` and `decisions` of this
-folder one after the other, each of which can be called alone too, and prints their reports. The
-last line is JSON with `kills`, `same_submission`, `fuzz_inputs`, `fuzz_unhandled`, `decisions` and
-`decisions_lost`. The exit code is 1 where something was lost or a run did not come to its end. It
-takes about half an hour on two cores.
+`python tests/faults [--folder FOLDER] [--seed 0]` runs `kills`, `fuzz`, `trees` and `decisions` of
+this folder one after the other, each of which can be called alone too, and prints their reports.
+The last line is JSON with `kills`, `same_submission`, `fuzz_inputs`, `fuzz_unhandled`, `trees`,
+`trees_unhandled`, `decisions` and `decisions_lost`. The exit code is 1 where something was lost or
+a run did not come to its end. It takes about half an hour on two cores.
 """
 
 import argparse
@@ -20,10 +20,11 @@ from pathlib import Path
 COUNTED = {
     "kills": ("kills", "same_submission"),
     "fuzz": ("fuzz_inputs", "fuzz_unhandled"),
+    "trees": ("trees", "trees_unhandled"),
     "decisions": ("decisions", "decisions_lost"),
 }
 MUST_BE_NONE = ("differences", "orphans", "leftovers", "fuzz_unhandled", "decisions_lost")
-MUST_BE_NONE += ("decisions_doubled",)
+MUST_BE_NONE += ("decisions_doubled", "trees_unhandled")
 
 
 def what_was_lost(figures: dict) -> list[str]:

@@ -367,10 +367,10 @@ def _take_image(file: Path) -> str:
 Taker = Callable[[str, Path], str]
 
 
-def work(pipe: Connection, folder: Path, taker: Taker) -> None:
+def work(pipe: Connection, folder: Path, taker: Taker, memory: int) -> None:
     """Take inputs, one at a time, until there is no more; runs in a process of its own."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     # Libraries say a lot of broken files; what counts is what the reader makes of it.
     os.dup2(os.open(folder / "said.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
     for kind, file in iter(pipe.recv, None):
@@ -383,8 +383,14 @@ def work(pipe: Connection, folder: Path, taker: Taker) -> None:
 class Watched:
     """A process that takes inputs and is begun anew where one of them kills or holds it."""
 
-    def __init__(self, folder: Path, taker: Taker = take, limit: float = LIMIT_SECONDS) -> None:
-        self.folder, self.taker, self.limit = folder, taker, limit
+    def __init__(
+        self,
+        folder: Path,
+        taker: Taker = take,
+        limit: float = LIMIT_SECONDS,
+        memory: int = MEMORY_BYTES,
+    ) -> None:
+        self.folder, self.taker, self.limit, self.memory = folder, taker, limit, memory
         self.process: multiprocessing.Process | None = None
 
     def take(self, kind: str, file: Path) -> str:
@@ -405,7 +411,7 @@ class Watched:
         # Spawned: a fork would have this process's threads' locks in whatever state.
         context = multiprocessing.get_context("spawn")
         self.pipe, other = context.Pipe()
-        given = (other, self.folder, self.taker)
+        given = (other, self.folder, self.taker, self.memory)
         self.process = context.Process(target=work, args=given, daemon=True)
         self.process.start()
         other.close()

@@ -26,7 +26,7 @@ def faults(monkeypatch):
 
 @pytest.fixture
 def whole(faults):
-    """The module that runs all three."""
+    """The module that runs all of them."""
     spec = importlib.util.spec_from_file_location("all_faults", HERE / "__main__.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -36,6 +36,7 @@ def whole(faults):
 FINE = {
     "kills": {"kills": 27, "same_submission": True, "differences": [], "orphans": 0},
     "fuzz": {"fuzz_inputs": 2400, "fuzz_unhandled": 0, "used": 3},
+    "trees": {"trees": 400, "trees_unhandled": 0, "used": 5},
     "decisions": {"decisions": 10_000, "decisions_lost": 0, "kills": 24},
 }
 
@@ -66,6 +67,8 @@ def test_the_last_line_has_the_six_figures(whole, monkeypatch, tmp_path, capsys)
         "same_submission": True,
         "fuzz_inputs": 2400,
         "fuzz_unhandled": 0,
+        "trees": 400,
+        "trees_unhandled": 0,
         "decisions": 10_000,
         "decisions_lost": 0,
     }
@@ -79,6 +82,7 @@ def test_the_last_line_has_the_six_figures(whole, monkeypatch, tmp_path, capsys)
         {"kills": {"differences": ["tables/01_noise.parquet"]}},
         {"kills": {"raises": True}},
         {"fuzz": {"fuzz_unhandled": 1}},
+        {"trees": {"trees_unhandled": 1}},
         {"decisions": {"decisions_lost": 1}},
     ],
 )

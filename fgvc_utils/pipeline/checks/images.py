@@ -1,7 +1,6 @@
 """Checks of folders, listings, classes and image files."""
 
 import os
-import tempfile
 import time
 import unicodedata
 from pathlib import Path
@@ -11,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 from fgvc_utils.contest import decoding, images, listing, tables
-from fgvc_utils.contest.places import data_root
+from fgvc_utils.contest.places import below_root, data_root
 from fgvc_utils.contest.rubbish import rubbish_folder
-from fgvc_utils.core.files import nearest_existing
+from fgvc_utils.core.files import unusable
 from fgvc_utils.core.naming import first_quoted
 from fgvc_utils.pipeline import seen_files
 from fgvc_utils.pipeline.checks.findings import Contest, Findings
@@ -32,15 +31,7 @@ def check_places(contest: Contest, found: Findings) -> None:
         contest.root = data_root(contest.steps[0].cfg.data_root)
     except FileNotFoundError as error:
         found.errors.append(str(error))
-    there = nearest_existing(contest.folder)
-    try:
-        with tempfile.TemporaryFile(dir=there):
-            pass
-    except OSError as error:
-        found.errors.append(
-            f"outputs: {there} cannot be written to ({error.strerror}); set `outputs` to a folder "
-            "that can"
-        )
+    found.errors += unusable(contest.folder)
     for step in contest.of("01_noise") if contest.root else ():
         for side in (step.cfg.train, step.cfg.test):
             if side and (contest.root / side).resolve() in contest.folder.resolve().parents:
@@ -62,8 +53,11 @@ def check_listing(contest: Contest, found: Findings) -> None:
     columns = listing.Columns(cfg.path_column, cfg.label_column, cfg.id_column)
     for split, source in (("train", cfg.train), ("test", cfg.test)):
         if not source:
+            if split == "train":
+                found.errors.append("01_noise: train is empty: name a folder or a listing")
             continue
         try:
+            source = below_root(contest.root, source)
             side = listing.list_side(contest.root, source, split, columns, cfg.other_files)
         except (ValueError, OSError) as error:
             found.errors.append(f"01_noise: {error}")

@@ -149,6 +149,11 @@ def check_memory(contest: Contest, found: Findings) -> None:
 
 def check_shared_memory(contest: Contest, found: Findings) -> None:
     """The workers' batches fit into shared memory, of which containers have little."""
+    if lacks := shared_memory.lacks():
+        found.errors.append(
+            f"{lacks}, which processes need for their locks: free some of it, make it writable for "
+            "you (chmod 1777), or give the container some (docker run --shm-size=1g)"
+        )
     free = shared_memory.free_bytes()
     needed = shared_memory_needed(contest)
     small = {name: size for name, size in needed.items() if free is not None and size > free}
