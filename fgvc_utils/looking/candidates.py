@@ -14,6 +14,8 @@ from fgvc_utils.contest.journal import shown_text
 UNSURE = "unsure"
 # So many letters fit under the smallest photo: two scores must never be cut.
 WIDEST_SCORES = 15
+# So many labels of copies are named in a line.
+MOST_LABELS = 12
 
 
 def of_images(
@@ -145,10 +147,51 @@ def of_copies(table: pd.DataFrame, inventory: pd.DataFrame, listed: pd.DataFrame
     files = inventory.set_index("image_id")["file"]
     names = table.set_index("image_id")["given"].replace("", "test")
     rows = [
-        (group, files[ids].tolist(), " | ".join(names[ids]))
+        (group, files[ids].tolist(), _labels_of(names[ids]))
         for group, ids in listed.groupby("group", sort=False)["image_id"]
     ]
     return pd.DataFrame(rows, columns=["item", "image", "caption"])
+
+
+def _labels_of(names: pd.Series) -> str:
+    """The labels of some copies, the most frequent first, with how many agree where it says much.
+
+    Such as `80 % agree: rose (4) | lily`.
+    """
+    names = names.map(in_one_line)
+    counts = names.value_counts(sort=False).sort_values(ascending=False, kind="stable")
+    shown = [name if count == 1 else f"{name} ({count})" for name, count in counts.items()]
+    more = len(shown) - MOST_LABELS
+    text = " | ".join(shown[:MOST_LABELS]) + (f" | and {more} more" if more > 0 else "")
+    given = names[names != "test"].value_counts()
+    few = given.sum() < 3 or len(given) < 2
+    return text if few else f"{given.max() / given.sum():.0%} agree: {text}"
+
+
+def of_contested(
+    table: pd.DataFrame, inventory: pd.DataFrame, found: pd.DataFrame, raw: Path
+) -> pd.DataFrame:
+    """The candidates of a gallery, an image for each group of copies under many labels.
+
+    Parameters
+    ----------
+    table, inventory, raw
+        As for `of_images`.
+    found
+        A row a group: columns shown (the id of its image), copies, labels and share (of the copies
+        that agree, 0 to 1).
+
+    Returns
+    -------
+    As `of_images`; the score is the share of copies that do not agree.
+    """
+    shown = of_images(table, inventory, 1 - found.set_index("shown")["share"], "", raw=raw)
+    counts = found[["copies", "labels", "share"]].itertuples(index=False)
+    shown["caption"] = [
+        f"{copies:.0f} copies, {labels:.0f} labels\n{share:.0%} agree"
+        for copies, labels, share in counts
+    ]
+    return shown
 
 
 def of_classes(table: pd.DataFrame, inventory: pd.DataFrame, judged: pd.DataFrame) -> pd.DataFrame:
