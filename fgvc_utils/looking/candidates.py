@@ -10,12 +10,15 @@ from typing import NamedTuple
 import pandas as pd
 
 from fgvc_utils.contest.journal import shown_text
+from fgvc_utils.core.naming import in_line, shortened
 
 UNSURE = "unsure"
 # So many letters fit under the smallest photo: two scores must never be cut.
 WIDEST_SCORES = 15
 # So many labels of copies are named in a line.
 MOST_LABELS = 12
+# So many letters of each.
+LONGEST_LABEL = 40
 
 
 def of_images(
@@ -69,7 +72,7 @@ def of_images(
         {
             "item": first.index,
             "image": inventory.set_index("image_id").loc[first.index, "file"].to_numpy(),
-            "caption": (label + figures.to_numpy()).to_numpy(),
+            "caption": (label.map(in_line) + figures.to_numpy()).to_numpy(),
             "label": label.to_numpy(),
             "score": first.fillna(0).to_numpy(),
         }
@@ -158,7 +161,7 @@ def _labels_of(names: pd.Series) -> str:
 
     Such as `80 % agree: rose (4) | lily`.
     """
-    names = names.map(in_one_line)
+    names = names.map(lambda name: shortened(name, LONGEST_LABEL))
     counts = names.value_counts(sort=False).sort_values(ascending=False, kind="stable")
     shown = [name if count == 1 else f"{name} ({count})" for name, count in counts.items()]
     more = len(shown) - MOST_LABELS
@@ -216,7 +219,7 @@ def of_classes(table: pd.DataFrame, inventory: pd.DataFrame, judged: pd.DataFram
         (
             label,
             of_class[label],
-            f"{label}\n{row['images']:.0f} images, agreement {row['agreement']:.2f}",
+            f"{in_line(label)}\n{row['images']:.0f} images, agreement {row['agreement']:.2f}",
             row["images"],
             row["agreement"],
         )
@@ -267,7 +270,8 @@ def of_findings(
             ]
         shown = [image for _, images in sides for image in _spread(images, each_side)]
         counts = " | ".join(
-            f"{name} ({len(images)}, {min(len(images), each_side)} shown)" for name, images in sides
+            f"{in_line(name)} ({len(images)}, {min(len(images), each_side)} shown)"
+            for name, images in sides
         )
         suggested = [(row.other, float("nan"))] if row.part and row.other else []
         caption = f"{row.kind}: {counts}\n{row.why}"
@@ -374,7 +378,7 @@ def under_photo(caption: str, label: str, suggestions: Sequence[tuple[str, float
         if len(scores) > WIDEST_SCORES:
             # The number alone, without what it is called.
             scores = f"{others[-1].split()[-1]} → {score:.2f}"
-    return UnderPhoto(first, f"→ {name}", scores)
+    return UnderPhoto(first, f"→ {in_line(name)}", scores)
 
 
 def is_rows(candidates: pd.DataFrame) -> bool:
