@@ -180,7 +180,7 @@ def without_noise(contest: Contest, table: pd.DataFrame) -> pd.DataFrame:
     )
     agreement = neighbours.label_agreement(near, table.loc[asked, "given"].to_numpy())
     held = rules.confirm_noise(
-        probability > cfg.threshold, pd.Series(agreement, order), cfg.noise_agreement
+        probability > cfg.threshold, pd.Series(agreement, order), cfg.noise_agreement, picks
     )
     flagged = held.reindex(table["image_id"], fill_value=False)
     return tables.leave_out(table, flagged, "01_noise", "noise")

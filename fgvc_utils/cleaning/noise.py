@@ -93,6 +93,25 @@ def noise_rounds(
             return probability, rounds
 
 
+def hand_picks(decided: pd.Series, judged: pd.Index, others: pd.Index) -> pd.Series:
+    """What a person picked, for images that are judged and for others that were decided on.
+
+    Parameters
+    ----------
+    decided
+        A person's decisions, text by image_id.
+    judged, others
+        Image ids; of `others` those without a pick are left out.
+
+    Returns
+    -------
+    pd.Series
+        Text by image_id: `noise`, `normal` or empty.
+    """
+    picked = decided[decided.isin(["noise", "normal"])]
+    return picked.reindex(judged.append(others.intersection(picked.index)), fill_value="")
+
+
 def require_picks(wanted: bool, picks: pd.Series) -> None:
     """Stop where a review is wanted and nobody has picked noise and normal images.
 

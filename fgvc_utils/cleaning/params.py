@@ -80,12 +80,18 @@ class NoiseParams(Shared, Features, Looks):
     cache_side: Pixels
     copy_distance: Annotated[int, Field(ge=0, le=16)]
     deep_copy_similarity: Share
+    copies_agree: Share = Field(
+        default=0.0, description="copies under many labels stay where more of them have one"
+    )
     folds: Annotated[int, Field(ge=2)]
     threshold: Share
     normal_threshold: Share
     max_rounds: Count
     stop_share: Share
     bootstrap_least: Count
+    bootstrap_most: Share = Field(
+        default=1.0, description="with more files that are not three-channel, they say nothing"
+    )
     propose_noise: Share
     propose_normal: Share
     noise_agreement: NotNegative

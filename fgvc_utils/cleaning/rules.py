@@ -21,6 +21,32 @@ HUMAN_CAUSES = {
 }
 
 
+def bootstrap_set(odd: pd.Series, least: int, most: float) -> tuple[pd.Series, bool]:
+    """The images that a person picks noise from, and whether picks may be proposed among them.
+
+    Noise is commoner among the images that are not three-channel only where they are the exception:
+    in a contest of X-ray pictures or of cut-outs all of them are.
+
+    Parameters
+    ----------
+    odd
+        The images that are not three-channel, boolean by image_id.
+    least
+        With fewer odd images than this all images are candidates.
+    most
+        With a larger share of odd images than this too, 0 to 1.
+
+    Returns
+    -------
+    bootstrap : pd.Series
+        Boolean by image_id.
+    proposes : bool
+        Whether the odd images are enough, and few enough to mean anything.
+    """
+    proposes = bool(odd.sum() >= least and odd.mean() <= most)
+    return odd if proposes else odd | True, proposes
+
+
 def propose_picks(
     disorder: pd.Series, bootstrap: pd.Series, noise_share: float, normal_share: float
 ) -> pd.Series:
@@ -66,13 +92,18 @@ def propose_picks(
     return picks
 
 
-def confirm_noise(flagged: pd.Series, agreement: pd.Series, most: float) -> pd.Series:
+def confirm_noise(
+    flagged: pd.Series, agreement: pd.Series, most: float, picks: pd.Series | None = None
+) -> pd.Series:
     """Which flags of a noise model hold where no person's picks taught it.
 
     A picture of nothing comes under any label, so its neighbours seldom have its own. Where the
     flagged images find their label among their neighbours too often, the model learnt something
     else than noise, and no flag holds. Else they hold, but for images that agree with their
     neighbours as well as the images that were not flagged.
+
+    Picks were proposed by how their neighbours disagree, so they say nothing of what the model
+    learnt: it is judged by the other images.
 
     Parameters
     ----------
@@ -82,6 +113,8 @@ def confirm_noise(flagged: pd.Series, agreement: pd.Series, most: float) -> pd.S
         `neighbours.label_agreement` by image_id.
     most
         At most so many times as often as the others may flagged images find their label nearby.
+    picks
+        The proposed picks that taught the model, text by image_id; empty where there is none.
 
     Returns
     -------
@@ -90,9 +123,12 @@ def confirm_noise(flagged: pd.Series, agreement: pd.Series, most: float) -> pd.S
     """
     if not flagged.any() or flagged.all():
         return flagged & False
-    others = agreement[~flagged].mean()
-    if agreement[flagged].mean() > most * others:
+    judging = flagged | True if picks is None else picks == ""
+    found = agreement[flagged & judging].mean()
+    # Without a flag beyond the picks the model says nothing that was not put into it.
+    if not found <= most * agreement[~flagged & judging].mean():
         return flagged & False
+    others = agreement[~flagged].mean()
     return flagged & (agreement <= others)
 
 

@@ -12,6 +12,9 @@ COLOURS = 4
 # Of 255: how far two pictures of one scene may lie apart in their coarse colours, on average.
 COLOUR_DISTANCE = 16
 GREY = 6
+# So many neighbours in a band are compared before what was found is joined; then that many times
+# as many.
+FIRST_STEPS = 8
 
 
 def hashes(picture: Image.Image) -> dict[str, str]:
@@ -60,7 +63,7 @@ def groups(taken: pd.DataFrame, distance: int) -> pd.Series:
     )
     one_of = np.zeros(len(same), dtype=np.int64)
     one_of[first[::-1]] = readable[::-1]
-    one = joined(len(same), [np.stack(_pairs(taken.iloc[one_of], distance))])
+    one = _alike(taken.iloc[one_of], distance)
     group = pd.Series(ids, index=taken.index)
     of_readable = pd.Series(ids[readable])
     group.iloc[readable] = of_readable.groupby(one[first]).transform("first").to_numpy()
@@ -93,11 +96,13 @@ def joined(count: int, pairs: Iterable[np.ndarray]) -> np.ndarray:
     return first[component]
 
 
-def _pairs(taken: pd.DataFrame, distance: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows that look alike, as two arrays of positions.
+def _alike(taken: pd.DataFrame, distance: int) -> np.ndarray:
+    """The first row that each row is joined to by pictures that look alike, int64 (rows,).
 
     Hashes that differ in at most d bits agree in one of d + 1 bands (Norouzi, Punjani and Fleet,
-    Fast search in Hamming space with multi-index hashing, 2012), so only those are compared.
+    Fast search in Hamming space with multi-index hashing, 2012), so only those are compared. What
+    is joined already is not compared again: of one picture that was stored in thousands of ways
+    each is compared with a few others.
     """
     count = len(taken)
     plain, mirrored = (_numbers(taken[name]) for name in ("look", "look_mirrored"))
@@ -106,25 +111,40 @@ def _pairs(taken: pd.DataFrame, distance: int) -> tuple[np.ndarray, np.ndarray]:
     colours = np.array([list(bytes.fromhex(text)) for text in taken["colours"]], dtype=np.int16)
     colours = colours.reshape(count, COLOURS, COLOURS, 3)
     edges = np.linspace(0, BITS, distance + 2).astype(np.uint64)
-    found = [np.zeros((2, 0), dtype=np.int64)]
+    one = np.arange(count)
     for low, high in zip(edges[:-1], edges[1:], strict=True):
         band = (codes >> low) & np.uint64((1 << int(high - low)) - 1)
-        order = np.argsort(band, kind="stable")
-        sorted_band = band[order]
-        at, step = np.arange(len(order) - 1), 1
-        while len(at):
-            at = at[sorted_band[at] == sorted_band[at + step]]
-            a, b = order[at], order[at + step]
-            near = np.bitwise_count(codes[a] ^ codes[b]) <= distance
-            near &= (owner[a] != owner[b]) & ~(is_mirrored[a] & is_mirrored[b])
-            a, b = a[near], b[near]
-            turned = is_mirrored[a] != is_mirrored[b]
-            alike = _same_colours(colours[owner[a]], colours[owner[b]], turned)
-            found.append(np.stack([owner[a][alike], owner[b][alike]]))
-            step += 1
-            at = at[at + step < len(order)]
-    left, right = np.concatenate(found, axis=1)
-    return left, right
+        for steps in (FIRST_STEPS**power for power in range(1, 64)):
+            size = np.bincount(one, minlength=count)[one]
+            order = np.lexsort((one[owner], -size[owner], band))
+            at, to = np.arange(len(order)), _next_apart(band[order], one[owner[order]])
+            found = []
+            for _ in range(steps):
+                there = to < len(order)
+                there[there] = band[order[at[there]]] == band[order[to[there]]]
+                at, to = at[there], to[there]
+                if not len(at):
+                    break
+                a, b = order[at], order[to]
+                near = np.bitwise_count(codes[a] ^ codes[b]) <= distance
+                a, b = a[near], b[near]
+                apart = (one[owner[a]] != one[owner[b]]) & ~(is_mirrored[a] & is_mirrored[b])
+                a, b = a[apart], b[apart]
+                turned = is_mirrored[a] != is_mirrored[b]
+                alike = _same_colours(colours[owner[a]], colours[owner[b]], turned)
+                found.append(np.stack([owner[a][alike], owner[b][alike]]))
+                to = to + 1
+            one = joined(count, [np.stack([np.arange(count), one]), *found])
+            if not len(at):
+                break
+    return one
+
+
+def _next_apart(band: np.ndarray, one: np.ndarray) -> np.ndarray:
+    """Of sorted places the first one after each that is of another band or joined to others."""
+    changes = np.flatnonzero((band[1:] != band[:-1]) | (one[1:] != one[:-1])) + 1
+    ends = np.r_[changes, len(band)]
+    return np.repeat(ends, np.diff(np.r_[0, ends]))
 
 
 def _numbers(hexadecimal: pd.Series) -> np.ndarray:

@@ -12,6 +12,7 @@ import pandas as pd
 from fgvc_utils.contest import tables
 from fgvc_utils.contest.config import Shared
 from fgvc_utils.core.files import read_json, write_json
+from fgvc_utils.core.naming import first_few, shortened
 
 
 def update_report(path: Path, section: str, figures: Mapping[str, Any]) -> None:
@@ -65,9 +66,10 @@ def finish(
     tables.write_table(table, cfg.table_path(stage))
     kept, emptied = int(tables.kept(table).sum()), tables.emptied_classes(table)
     update_report(cfg.report, section, {**figures, "kept": kept, "emptied_classes": emptied})
+    empty = first_few([shortened(each, 60) for each in emptied], 20) or "none"
     print(
         f"tables/{stage}.parquet: {kept} of {(table['split'] == 'train').sum()} train images kept; "
-        f"classes without any image: {', '.join(emptied) or 'none'}"
+        f"classes without any image: {empty}"
     )
     return tables.dropped_by(table)
 

@@ -50,6 +50,7 @@ WEB, RULE, HUMAN = "web", "rule", "human"
 DROPPED = {
     "unreadable": "the file cannot be decoded",
     "noise": "it shows nothing of the contest's kind",
+    "copies": "its copies came under many labels, of which none prevails",
     "no_class": "it shows none of the classes",
     "label": "its label is not believed",
     "dropped": "a person left it out",

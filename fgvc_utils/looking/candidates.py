@@ -10,10 +10,15 @@ from typing import NamedTuple
 import pandas as pd
 
 from fgvc_utils.contest.journal import shown_text
+from fgvc_utils.core.naming import in_line, shortened
 
 UNSURE = "unsure"
 # So many letters fit under the smallest photo: two scores must never be cut.
 WIDEST_SCORES = 15
+# So many labels of copies are named in a line.
+MOST_LABELS = 12
+# So many letters of each.
+LONGEST_LABEL = 40
 
 
 def of_images(
@@ -67,7 +72,7 @@ def of_images(
         {
             "item": first.index,
             "image": inventory.set_index("image_id").loc[first.index, "file"].to_numpy(),
-            "caption": (label + figures.to_numpy()).to_numpy(),
+            "caption": (label.map(in_line) + figures.to_numpy()).to_numpy(),
             "label": label.to_numpy(),
             "score": first.fillna(0).to_numpy(),
         }
@@ -145,10 +150,51 @@ def of_copies(table: pd.DataFrame, inventory: pd.DataFrame, listed: pd.DataFrame
     files = inventory.set_index("image_id")["file"]
     names = table.set_index("image_id")["given"].replace("", "test")
     rows = [
-        (group, files[ids].tolist(), " | ".join(names[ids]))
+        (group, files[ids].tolist(), _labels_of(names[ids]))
         for group, ids in listed.groupby("group", sort=False)["image_id"]
     ]
     return pd.DataFrame(rows, columns=["item", "image", "caption"])
+
+
+def _labels_of(names: pd.Series) -> str:
+    """The labels of some copies, the most frequent first, with how many agree where it says much.
+
+    Such as `80 % agree: rose (4) | lily`.
+    """
+    names = names.map(lambda name: shortened(name, LONGEST_LABEL))
+    counts = names.value_counts(sort=False).sort_values(ascending=False, kind="stable")
+    shown = [name if count == 1 else f"{name} ({count})" for name, count in counts.items()]
+    more = len(shown) - MOST_LABELS
+    text = " | ".join(shown[:MOST_LABELS]) + (f" | and {more} more" if more > 0 else "")
+    given = names[names != "test"].value_counts()
+    few = given.sum() < 3 or len(given) < 2
+    return text if few else f"{given.max() / given.sum():.0%} agree: {text}"
+
+
+def of_contested(
+    table: pd.DataFrame, inventory: pd.DataFrame, found: pd.DataFrame, raw: Path
+) -> pd.DataFrame:
+    """The candidates of a gallery, an image for each group of copies under many labels.
+
+    Parameters
+    ----------
+    table, inventory, raw
+        As for `of_images`.
+    found
+        A row a group: columns shown (the id of its image), copies, labels and share (of the copies
+        that agree, 0 to 1).
+
+    Returns
+    -------
+    As `of_images`; the score is the share of copies that do not agree.
+    """
+    shown = of_images(table, inventory, 1 - found.set_index("shown")["share"], "", raw=raw)
+    counts = found[["copies", "labels", "share"]].itertuples(index=False)
+    shown["caption"] = [
+        f"{copies:.0f} copies, {labels:.0f} labels\n{share:.0%} agree"
+        for copies, labels, share in counts
+    ]
+    return shown
 
 
 def of_classes(table: pd.DataFrame, inventory: pd.DataFrame, judged: pd.DataFrame) -> pd.DataFrame:
@@ -173,7 +219,7 @@ def of_classes(table: pd.DataFrame, inventory: pd.DataFrame, judged: pd.DataFram
         (
             label,
             of_class[label],
-            f"{label}\n{row['images']:.0f} images, agreement {row['agreement']:.2f}",
+            f"{in_line(label)}\n{row['images']:.0f} images, agreement {row['agreement']:.2f}",
             row["images"],
             row["agreement"],
         )
@@ -224,7 +270,8 @@ def of_findings(
             ]
         shown = [image for _, images in sides for image in _spread(images, each_side)]
         counts = " | ".join(
-            f"{name} ({len(images)}, {min(len(images), each_side)} shown)" for name, images in sides
+            f"{in_line(name)} ({len(images)}, {min(len(images), each_side)} shown)"
+            for name, images in sides
         )
         suggested = [(row.other, float("nan"))] if row.part and row.other else []
         caption = f"{row.kind}: {counts}\n{row.why}"
@@ -331,7 +378,7 @@ def under_photo(caption: str, label: str, suggestions: Sequence[tuple[str, float
         if len(scores) > WIDEST_SCORES:
             # The number alone, without what it is called.
             scores = f"{others[-1].split()[-1]} → {score:.2f}"
-    return UnderPhoto(first, f"→ {name}", scores)
+    return UnderPhoto(first, f"→ {in_line(name)}", scores)
 
 
 def is_rows(candidates: pd.DataFrame) -> bool:

@@ -1,8 +1,10 @@
 """What all plots share: figures that show themselves, colours, and names that never overprint."""
 
 import io
+import warnings
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
@@ -11,11 +13,18 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import LogFormatter
 
+from fgvc_utils.core import naming
+from fgvc_utils.looking.sheets import font
+
 BLUE, ORANGE, GREY, GREEN = "#0072b2", "#d55e00", "#9a9a9a", "#009e73"
 # One after another for lines of one kind: the palette of Okabe and Ito (2008).
 LINES = (BLUE, ORANGE, GREEN, "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 # Letters of a name that fit beside an axis; inches that a letter takes at most.
 LONGEST_NAME, LONGEST_END, LETTER = 26, 36, 0.085
+# Letters of a title, and bars that are drawn one by one.
+LONGEST_TITLE, MOST_BARS = 100, 400
+# How large small letters are beside the usual ones.
+SMALL = 0.84
 
 
 class _Plain(LogFormatter):
@@ -38,7 +47,10 @@ class Picture(Figure):
                 axis.get_ticklabels(which="both")
         for text in self.findobj(Text):
             text.set_parse_math(False)
-        super().draw(renderer)
+        with warnings.catch_warnings():
+            # A sign that no font has is drawn as a box.
+            warnings.filterwarnings("ignore", message="Glyph .* missing from")
+            super().draw(renderer)
 
     def _repr_png_(self) -> bytes:
         buffer = io.BytesIO()
@@ -50,7 +62,7 @@ def figure_of(title: str, width: float = 8, height: float = 3) -> tuple[Figure, 
     """A figure with one panel, titled at its upper left; sizes in inches."""
     figure = Picture(figsize=(width, height), layout="constrained")
     axes = figure.subplots()
-    axes.set_title(title, loc="left")
+    axes.set_title(shortened(title, LONGEST_TITLE), loc="left")
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
 
@@ -61,7 +73,7 @@ def panels_of(count: int, title: str, height: float = 3) -> tuple[Figure, list[A
     panels = list(figure.subplots(1, count, squeeze=False)[0])
     for axes in panels:
         axes.spines[["top", "right"]].set_visible(False)
-    figure.suptitle(title, x=0.01, ha="left", fontsize="large")
+    figure.suptitle(shortened(title, 24 * max(2, count)), x=0.01, ha="left", fontsize="large")
     return figure, panels
 
 
@@ -69,7 +81,7 @@ def square_of(values: pd.DataFrame, title: str, cell: float) -> tuple[Figure, Ax
     """A figure for a table of cells of `cell` inches, with its names down and across."""
     down, across = ([shortened(name) for name in names] for names in (values.index, values.columns))
     sides = [
-        1 + cell * len(names) + LETTER * max(map(len, others))
+        1 + cell * len(names) + max(LETTER * max(map(len, others)), SMALL * inches(others))
         for names, others in ((across, down), (down, across))
     ]
     figure, axes = figure_of(title, width=max(5, sides[0]), height=max(2.5, sides[1]))
@@ -89,11 +101,23 @@ def sentence(title: str, text: str) -> Figure:
 
 
 def shortened(name: str, most: int = LONGEST_NAME) -> str:
-    """The name, cut in its middle where it has more than `most` letters."""
-    if len(name) <= most:
-        return name
-    head = most // 2
-    return f"{name[:head].rstrip()}…{name[len(name) - (most - 1 - head) :].lstrip()}"
+    """The name in one line, cut in its middle where it is wider than `most` letters."""
+    return naming.shortened(name, most)
+
+
+def bars(axes: Axes, values: Sequence[float], colour: str, width: float, label: str = "") -> None:
+    """A bar a value; of very many values one outline, which is drawn at once."""
+    if len(values) <= MOST_BARS:
+        axes.bar(range(len(values)), values, color=colour, width=width, label=label)
+    else:
+        edges = np.arange(len(values) + 1) - 0.5
+        axes.stairs(values, edges, color=colour, fill=True, label=label)
+
+
+def inches(names: Sequence[str]) -> float:
+    """The room that the longest of some names takes once it is cut, in inches."""
+    small = font(10)
+    return max(small.getlength(shortened(name)) for name in names) / 72
 
 
 def name_ends(axes: Axes, names: Sequence[str]) -> None:

@@ -17,7 +17,9 @@ from fgvc_utils.looking.figures import (
     GREY,
     LINES,
     ORANGE,
+    bars,
     figure_of,
+    inches,
     legend_beside,
     name_ends,
     panels_of,
@@ -51,8 +53,8 @@ def class_sizes(table: pd.DataFrame, title: str) -> Figure:
         return sentence(title, "no train image, so no class has a size")
     kept = table[tables.kept(table)]["label"].value_counts().reindex(given.index, fill_value=0)
     figure, axes = figure_of(title)
-    axes.bar(range(len(given)), given, color=GREY, width=1, label="came")
-    axes.bar(range(len(given)), kept, color=BLUE, width=0.7, label="kept")
+    bars(axes, given, GREY, 1, "came")
+    bars(axes, kept, BLUE, 0.7, "kept")
     name_ends(axes, [f"{name}: {count}" for name, count in given.items()])
     axes.set(xlabel=f"{_count(given, 'class', 'classes')}, largest first", ylabel="images")
     legend_beside(axes)
@@ -145,7 +147,7 @@ def class_losses(table: pd.DataFrame, stage: str, title: str) -> Figure:
     if share.empty:
         return sentence(title, "no train image, so no class lost any")
     shown = share.head(MOST_NAMED)
-    figure, axes = figure_of(title, height=3.6)
+    figure, axes = figure_of(title, height=max(3.6, 1.7 + inches(shown.index)))
     axes.bar(range(len(shown)), shown, color=ORANGE)
     axes.set_xticks(range(len(shown)), map(shortened, shown.index), rotation=90)
     few = f"{len(shown)} of {len(share)} classes, those that lost most"
@@ -483,7 +485,7 @@ def assigned(
     counts = np.bincount(before, minlength=len(classes))
     order = np.argsort(-counts, kind="stable")
     x = range(len(classes))
-    axes.bar(x, counts[order], color=GREY, width=1)
+    bars(axes, counts[order], GREY, 1)
     axes.step(x, np.bincount(after, minlength=len(classes))[order], color=BLUE, where="mid")
     if np.any(cap):
         caps = np.broadcast_to(cap, len(classes))[order]

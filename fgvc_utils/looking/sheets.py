@@ -7,6 +7,7 @@ import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
 
 from fgvc_utils.contest.journal import Journal
+from fgvc_utils.core.naming import shortened
 from fgvc_utils.looking.candidates import check_candidates, is_rows, under_photo
 from fgvc_utils.looking.thumbnails import thumbnail
 
@@ -159,7 +160,7 @@ def font(size: int) -> ImageFont.FreeTypeFont:
 
 
 def fitted(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
-    """The text, cut in the middle with an ellipsis where it is wider than `width` pixels.
+    """The text in one line, cut in the middle where it is wider than `width` pixels.
 
     At least half of what fits is the text's end, so that a score after a long name stays whole.
 
@@ -172,6 +173,8 @@ def fitted(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
     width
         The space there is, in px.
     """
+    # No letter that is worth drawing is narrower than two pixels.
+    text = shortened(text, max(width, 2))
     if font.getlength(text) <= width:
         return text
     for kept in range(len(text) - 1, 0, -1):

@@ -121,3 +121,23 @@ def test_conflicts_are_copies_under_two_labels():
 
 def test_copies_across_train_and_test_are_listed():
     assert copies.across(TABLE)["image_id"].tolist() == ["c", "d", "e"]
+
+
+def test_one_picture_in_thousands_of_forms_is_joined_without_comparing_all():
+    random = np.random.default_rng(0)
+    codes = np.full(2000, random.integers(0, 2**63, dtype=np.uint64))
+    for _ in range(2):
+        codes = codes ^ (np.uint64(1) << random.integers(0, 63, 2000).astype(np.uint64))
+    others = random.integers(0, 2**63, 300, dtype=np.uint64)
+    rows = pd.DataFrame(
+        {
+            "image_id": [f"{n:04d}" for n in range(2300)],
+            "look": [f"{code:016x}" for code in [*codes, *others]],
+            "look_mirrored": [f"{code ^ np.uint64(2**40 - 1):016x}" for code in [*codes, *others]],
+            "colours": [
+                random.integers(90, 96, 48, dtype=np.uint8).tobytes().hex() for _ in range(2300)
+            ],
+        }
+    )
+    group = copies.groups(rows, 8)
+    assert set(group[:2000]) == {"0000"} and group[2000:].nunique() == 300
