@@ -99,7 +99,10 @@ def make_tree(folder: Path, seed: int, number: int) -> Path:
     if number % 3 == 0:
         train = _listing(root, draw)
     shared = {"run": "tree", "data_root": str(root), "outputs": str(folder / "outputs")}
-    stages: dict = {"01_noise": {"train": train, "test": test, "folds": 2}}
+    # To ask is the usual way, and ends nearly each such tree before its listing is looked at.
+    others = draw.choice(("leave_out", "leave_out", "read", "ask"))
+    noise = {"train": train, "test": test, "folds": 2, "other_files": others}
+    stages: dict = {"01_noise": noise}
     text = yaml.safe_dump(shared | stages, allow_unicode=True).encode()
     if draw.random() < 0.3:
         text = draw.choice(OF_TEXT)(bytearray(text), draw, [whole])
@@ -148,8 +151,9 @@ def take(kind: str, contest: Path) -> str:
 
 def _rightly(root: Path, cfg: object) -> str:
     """Whether the listing of a contest without errors is right."""
-    columns = {name: getattr(cfg, name) for name in ("path_column", "label_column", "id_column")}
-    found = list_images(root, cfg.train, cfg.test, **columns)
+    names = ("path_column", "label_column", "id_column", "other_files")
+    given = {name: getattr(cfg, name) for name in names}
+    found = list_images(root, cfg.train, cfg.test, **given)
     there = {}
     for folder, _, names in os.walk(root):
         for name in names:
