@@ -170,9 +170,10 @@ def compared(
     for kind, own in fitted.items():
         hits, losses = [], []
         for part, calibration in ((half, own.for_half), (~half, own.for_rest)):
-            for where in blocks(scores[part]):
-                logits = calibration.logits(scores[part][where])
-                truth = labels[part][where]
+            of_part, labels_of_part = scores[part], labels[part]
+            for where in blocks(of_part):
+                logits = calibration.logits(of_part[where])
+                truth = labels_of_part[where]
                 likely = _softmax(logits)[np.arange(len(truth)), truth]
                 losses += (-np.log(np.maximum(likely, 1e-300))).tolist()
                 hits += (logits.argmax(axis=1) == truth).tolist()

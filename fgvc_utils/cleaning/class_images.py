@@ -1,6 +1,7 @@
 """The images of whole classes as arrays, and which classes are near each other."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -72,7 +73,12 @@ class Seen:
         """
         rows = np.concatenate([self.came_under[one], self.came_under[other]])
         shows = np.isin(self.suggested[rows], [one, other])
-        return rows[shows | (self.suggested.max(initial=-1) < 0)]
+        return rows[shows | self.nothing_suggested]
+
+    @cached_property
+    def nothing_suggested(self) -> bool:
+        """Whether 02 and 03 suggested no class of any image."""
+        return bool(self.suggested.max(initial=-1) < 0)
 
 
 def _rows_by_class(codes: np.ndarray, classes: int) -> list[np.ndarray]:

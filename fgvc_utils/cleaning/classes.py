@@ -173,7 +173,9 @@ class _Look:
             most = int(np.bincount(shown).argmax()) if len(shown) else name
             if most != name:
                 pairs.add((min(name, most), max(name, most)))
-        return sorted(pairs)
+        # Nothing is found of a pair with fewer images, so thousands of small classes cost nothing.
+        enough = [len(rows) >= FOLDS for rows in seen.came_under]
+        return sorted(pair for pair in pairs if enough[pair[0]] and enough[pair[1]])
 
     def _tell(self, one: int, other: int) -> Apart | None:
         seen, rows = self.seen, self.seen.of_pair(one, other)

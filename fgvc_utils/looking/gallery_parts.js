@@ -8,6 +8,9 @@ const TILE_EDGE = 14;
 const KEPT_TILES = 400;
 // So many letters at the end of a name that is cut stay.
 const TAIL = 7;
+// As `core.naming` has it: controls, separators, and the direction of what follows.
+const MOVES_TEXT =
+  /[\u0000-\u001f\u007f-\u009f\u2028\u2029\u202a-\u202e\u2066-\u2069]+/g;
 
 function element(tag, className, text) {
   const made = document.createElement(tag);
@@ -18,7 +21,8 @@ function element(tag, className, text) {
 
 // A line that is cut in its middle where it is too long: its end stays, the style cuts its head.
 function line(className, text) {
-  const letters = Array.from(text);
+  // A name may hold line breaks, which the style would keep, and marks that turn what follows.
+  const letters = Array.from(text.replace(MOVES_TEXT, " ").trim());
   const split = letters.length - Math.min(TAIL, Math.floor(letters.length / 2));
   const made = element("div", `fgvc-line ${className}`);
   made.append(

@@ -278,3 +278,14 @@ def test_pairs_are_those_of_the_nearest_classes():
     assert {(0, 1), (2, 3)} <= set(pairs) and len(pairs) == 3
     assert len(likely_pairs(centres, 99)) == 10
     assert likely_pairs(centres, 0) == [] and likely_pairs(centres[:1], 3) == []
+
+
+def test_classes_of_three_images_cost_nothing(monkeypatch):
+    def never(*arguments):
+        raise AssertionError("nothing can be said of so few images")
+
+    monkeypatch.setattr(classes, "tell_apart", never)
+    given = [f"c{number // 3}" for number in range(300)]
+    table, _ = made(given, ["ant"] * 300)
+    features = np.random.default_rng(0).normal(size=(300, 8)).astype(np.float32)
+    assert classes.find(features, table, classes.ClassParams(**SETTINGS)).empty

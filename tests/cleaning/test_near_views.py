@@ -257,3 +257,18 @@ def test_without_the_view_no_network_is_fitted_alone(small):
     assert cross.apart == []
     by_rank = cross.cfg.model_copy(update={"rule": "rank", "networks_apart": 1.0})
     assert recipes_apart(by_rank, Round()) == {}
+
+
+def test_of_many_classes_no_more_scores_are_fitted_to_than_of_few():
+    random, asked = np.random.default_rng(0), []
+    classes = 2**13
+    labels = random.integers(0, classes, 2500)
+
+    def scores(rows):
+        asked.append(len(rows))
+        return np.zeros((len(rows), classes), np.float32)
+
+    columns = np.stack([labels[:2], [classes, classes]], axis=1)
+    found = near_views.calibrated(scores, labels, columns, classes)
+    assert asked[0] * classes <= near_views.FITTED_SCORES
+    np.testing.assert_allclose(found, 1 / classes, rtol=1e-4)

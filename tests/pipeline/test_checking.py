@@ -44,20 +44,25 @@ EVERY_STAGE = {
 }
 
 
+def picture(random):
+    """A picture unlike any other."""
+    pixels = random.integers(0, 255, (6, 8, 3), dtype=np.uint8)
+    return Image.fromarray(pixels).resize((64, 48))
+
+
 @pytest.fixture
 def root(tmp_path, monkeypatch):
     """A data root of three classes of six images, and six test images."""
     monkeypatch.setenv("FGVC_DATA", str(tmp_path / "data"))
     root = tmp_path / "data" / "mine"
+    random = np.random.default_rng(0)
     for name in CLASSES:
         (root / "train" / name).mkdir(parents=True)
         for number in range(6):
-            Image.new("RGB", (64, 48), (200, 60 + number, 90)).save(
-                root / "train" / name / f"{number}.jpg"
-            )
+            picture(random).save(root / "train" / name / f"{number}.jpg")
     (root / "test").mkdir()
     for number in range(6):
-        Image.new("RGB", (64, 48), (20, 60, 90 + number)).save(root / "test" / f"t{number}.jpg")
+        picture(random).save(root / "test" / f"t{number}.jpg")
     return root
 
 
@@ -346,6 +351,15 @@ def test_images_that_no_one_can_read_are_an_error_and_some_a_warning(found, root
         "test: 6 of 6 images",
         "not one could be read: are these images?",
     )
+
+
+def test_one_picture_in_place_of_all_images_is_said(found, root):
+    assert not any("show one picture" in text for text in found(sample_seconds=20).warnings)
+    error = picture(np.random.default_rng(1))
+    for number, path in enumerate(sorted((root / "train").glob("*/*.jpg"))[3:]):
+        error.resize((60 + number, 50)).save(path)
+    said = [text for text in found(sample_seconds=20).warnings if "show one picture" in text]
+    only(said, "train: 15 of 18 images that were compared show one picture, such as 'train/")
 
 
 def test_one_class_is_no_contest(found, root):

@@ -21,6 +21,10 @@ from fgvc_utils.pipeline.stages import making
 # How long images are opened, train and test together, and how long a listing's paths are sought.
 SAMPLE_SECONDS = 4.0
 SEARCH_SECONDS = 5.0
+# Images are compared with each other from so many on, and at most so many.
+FEW_HASHES, ENOUGH_HASHES = 5, 1000
+# From this share of one picture on something went wrong when the images were fetched.
+NEARLY_ALL = 0.8
 # How long contents are compared with those of the last run.
 COMPARE_SECONDS = 5.0
 
@@ -237,7 +241,8 @@ def look_at_images(contest: Contest, found: Findings) -> None:
         paths = contest.images.loc[contest.images["split"] == split, "path"]
         if not len(paths):
             continue
-        reasons, looked = _open_some(contest, paths, side, sizes)
+        reasons, looked, shown = _open_some(contest, paths, side, sizes)
+        _one_picture(shown, split, steps[0].cfg.copy_distance, found)
         if not reasons:
             continue
         first = min(reasons)
@@ -256,11 +261,18 @@ def look_at_images(contest: Contest, found: Findings) -> None:
 
 def _open_some(
     contest: Contest, paths: pd.Series, side: int, sizes: list[int]
-) -> tuple[dict[str, str], int]:
-    """Decode random images for half of the time; gives path → reason, and how many were tried."""
+) -> tuple[dict[str, str], int, pd.DataFrame]:
+    """Decode random images for half of the time.
+
+    Gives path → reason, how many were tried, and the hashes of those that were read.
+    """
     import simplejpeg
+    from PIL import Image
+
+    from fgvc_utils.contest import copies
 
     began, looked, reasons = time.monotonic(), 0, {}
+    shown: list[dict[str, str]] = []
     for path in paths.sample(frac=1, random_state=0):
         if looked and time.monotonic() - began > contest.sample_seconds / 2:
             break
@@ -275,4 +287,23 @@ def _open_some(
             np.ascontiguousarray(small), quality=images.CACHE_QUALITY, colorsubsampling="444"
         )
         sizes.append(len(jpeg))
-    return reasons, looked
+        if len(shown) < ENOUGH_HASHES:
+            shown.append({"image_id": path, **copies.hashes(Image.fromarray(small))})
+    return reasons, looked, pd.DataFrame(shown)
+
+
+def _one_picture(shown: pd.DataFrame, split: str, distance: int, found: Findings) -> None:
+    """Whether (nearly) all images that were opened show one and the same picture."""
+    from fgvc_utils.contest import copies
+
+    if len(shown) < FEW_HASHES:
+        return
+    groups = copies.groups(shown, distance)
+    first, count = groups.value_counts().index[0], int(groups.value_counts().iloc[0])
+    if count < NEARLY_ALL * len(shown):
+        return
+    found.warnings.append(
+        f"{split}: {count} of {len(shown)} images that were compared show one picture, such as "
+        f"{first!r}: is it that of an error, in place of the images? Nothing can be learnt from "
+        "copies of one picture; look at the files below the data root"
+    )
