@@ -25,7 +25,7 @@ import pandas as pd
 import torch
 from allocator import keep_memory
 
-from fgvc_utils.cleaning import neighbours, noise, rules
+from fgvc_utils.cleaning import contradictions, neighbours, noise, rules
 from fgvc_utils.cleaning import posterior as posteriors
 from fgvc_utils.cleaning.asking import review_order
 from fgvc_utils.cleaning.crossing import Crossing, pull_back, within
@@ -165,16 +165,21 @@ def prepare(name: str, seed: int, work: Path, further: dict[str, str] | None = N
 
 
 def without_noise(contest: Contest, table: pd.DataFrame) -> pd.DataFrame:
-    """01 without a human: propose picks, train the noise model, leave out what it is sure of."""
+    """01 without a human: leave out copies that say nothing and what is surely noise."""
     cfg, inventory = contest.noise, contest.inventory.loc[table["image_id"]]
+    table, _ = contradictions.leave_out(
+        table, inventory, tables.kept(table), cfg.copies_agree, "01_noise"
+    )
     asked = tables.kept(table)
     vectors, order = read_features(contest.frozen, table.loc[asked, "image_id"])
     near = neighbours.nearest(vectors, table.loc[asked, "group"].to_numpy(), cfg.neighbours)
     disorder = pd.Series(
         neighbours.label_disorder(near, table.loc[asked, "given"].to_numpy()), index=order
     )
-    odd = ~decoding.is_three_channel(inventory["stored_as"])
-    picks = rules.propose_picks(disorder, odd[order], cfg.propose_noise, cfg.propose_normal)
+    odd = ~decoding.is_three_channel(inventory["stored_as"])[order]
+    if not rules.bootstrap_set(odd, cfg.bootstrap_least, cfg.bootstrap_most)[1]:
+        return table
+    picks = rules.propose_picks(disorder, odd, cfg.propose_noise, cfg.propose_normal)
     probability, _ = noise.noise_rounds(
         cfg, "01_noise", table, inventory, contest.frozen, picks, in_this_process
     )
