@@ -286,6 +286,6 @@ def test_classes_of_three_images_cost_nothing(monkeypatch):
 
     monkeypatch.setattr(classes, "tell_apart", never)
     given = [f"c{number // 3}" for number in range(300)]
-    table, _ = made(given, ["ant"] * 300)
+    _, table = made(given, ["ant"] * 300)
     features = np.random.default_rng(0).normal(size=(300, 8)).astype(np.float32)
     assert classes.find(features, table, classes.ClassParams(**SETTINGS)).empty

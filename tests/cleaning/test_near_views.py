@@ -259,9 +259,11 @@ def test_without_the_view_no_network_is_fitted_alone(small):
     assert recipes_apart(by_rank, Round()) == {}
 
 
-def test_of_many_classes_no_more_scores_are_fitted_to_than_of_few():
+def test_of_many_classes_no_more_scores_are_fitted_to_than_of_few(monkeypatch):
+    monkeypatch.setattr(near_views, "FITTED_SCORES", 2**12)
+    monkeypatch.setattr(near_views, "CACHED", 2**8)
     random, asked = np.random.default_rng(0), []
-    classes = 2**13
+    classes = 2**6
     labels = random.integers(0, classes, 2500)
 
     def scores(rows):
