@@ -3,10 +3,11 @@
 `python benchmarks/cleaning_settings.py --settings "" "trust=0.2 sharpness=1.5" "cuts=3" [--contests
 demo grocery-web] [--seeds 0 1 2] [--work FOLDER]` runs 03 by posterior, without a human, on the
 table that 01 and 02 left, once a setting; a setting is a line of `name=value` for parameters of 03,
-and an empty one stands for the notebooks' defaults. Each is run again with another seed: `same` is
-the share of train images whose verdict and label stay as they were. Scored as in `cleaning.py`;
-`gain` is the paired difference in top-1 from the first setting, and `gain±` half its 95 % interval
-over contests and seeds (Student's t). `--set` holds for all settings and for 01 and 02 too.
+and an empty one stands for the notebooks' defaults. With `--again` each is run once more with
+another seed: `same` is the share of train images whose verdict and label stay as they were. Scored
+as in `cleaning.py`; `gain` is the paired difference in top-1 from the first setting, and `gain±`
+half its 95 % interval over contests and seeds (Student's t). `--set` holds for all settings and for
+01 and 02 too.
 
 With `--work` each row is kept in `FOLDER/cleaning_settings.jsonl` and not made again. Last line:
 JSON.
@@ -20,7 +21,7 @@ from pathlib import Path
 import cleaning as benchmark
 import pandas as pd
 from cleaning import Contest
-from cleaning_stability import verdicts
+from cleaning_stability import same, taught, verdicts
 
 KEYS = ["contest", "seed", "setting"]
 FIGURES = ["precision", "recall", "f1", "good_lost", "relabelled", "trust", "top1", "same"]
@@ -38,10 +39,8 @@ def row_of(contest: Contest, coarse: pd.DataFrame, setting: str, again: bool) ->
     row |= {"trust": learnt.channel.trust, "sharpness": learnt.channel.sharpness}
     row |= {"rounds": len(learnt.rounds), "same": float("nan")}
     if again:
-        train = table[table["split"] == "train"].set_index("image_id")
-        first = train["label"].where(train["status"] == "keep", "")
         other = verdicts(contest, coarse, "setting", seed=fine.seed + ANOTHER_SEED)
-        row["same"] = float((first == other.loc[first.index]).mean())
+        row["same"] = same(taught(table), other)
     return row
 
 

@@ -20,8 +20,18 @@ def verdicts(contest: Contest, coarse: pd.DataFrame, name: str, **changes: int) 
     fine = contest.fine.model_copy(update=changes)
     nobody = pd.Series("", index=coarse.index)
     table, *_ = benchmark.posterior_stage(replace(contest, fine=fine), coarse, nobody, name)
+    return taught(table)
+
+
+def taught(table: pd.DataFrame) -> pd.Series:
+    """The label that each train image teaches, text by image_id; empty where it is left out."""
     train = table[table["split"] == "train"].set_index("image_id")
     return train["label"].where(train["status"] == "keep", "")
+
+
+def same(first: pd.Series, other: pd.Series) -> float:
+    """The share of images that teach the same; both as from `taught`."""
+    return float((first == other.loc[first.index]).mean())
 
 
 def shuffled(contest: Contest, coarse: pd.DataFrame) -> tuple[Contest, pd.DataFrame]:
@@ -43,7 +53,7 @@ def agreements(contest: Contest) -> dict:
     }
     row = {"contest": contest.name, "seed": contest.seed, "images": len(first)}
     for name, other in others.items():
-        row[f"same_{name}"] = float((first == other.loc[first.index]).mean())
+        row[f"same_{name}"] = same(first, other)
     print(row, flush=True)
     return row
 
