@@ -199,6 +199,10 @@ class ContestFile:
             for name, _ in self._named(stage)
         ]
 
+    def names(self, stage: str) -> list[str]:
+        """What the sections of a stage that runs several times are called, in order."""
+        return [str(name) for name, _ in self._named(stage)]
+
     def _named(self, stage: str) -> list[tuple[Any, dict[str, Any]]]:
         """The sections of a stage, each with its name: the notebook's where it gives none."""
         usual = notebook_defaults(stage).get("name")

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from fgvc_utils.answers.params import EnsembleParams, SubmitParams
 from fgvc_utils.cleaning.params import CrossParams, LowQualityParams, NoiseParams
 from fgvc_utils.contest.config import Shared
+from fgvc_utils.training.models import contest_models
 from fgvc_utils.training.params import DistillParams, TrainParams
 
 # The vote that 30 makes lies in a folder of this name.
@@ -42,7 +43,8 @@ class Stage:
     reads_pictures : bool
         Its result depends on the cached pictures, so on the inventory.
     model_parameters : tuple of str
-        The parameters that name the models it reads; the first one, empty, takes all there are.
+        The parameters that name the models it reads; the first one, empty, takes all that the
+        contest file makes.
     takes_students : bool
         Whether these are also those that learned from other models.
     start_parameter : str
@@ -74,8 +76,16 @@ class Stage:
         return list(dict.fromkeys([*fixed, *(getattr(cfg, n) for n in self.table_parameters)]))
 
     def models_named(self, cfg: Shared) -> list[str]:
-        """The models that its parameters name; empty where it takes all."""
-        return list(getattr(cfg, self.model_parameters[0])) if self.model_parameters else []
+        """The models that its parameters name, or else that the contest file makes for it.
+
+        Empty where it takes all.
+        """
+        if not self.model_parameters:
+            return []
+        first, *others = (list(getattr(cfg, name)) for name in self.model_parameters)
+        if first or not (made := contest_models(cfg, students=self.takes_students)):
+            return first
+        return list(dict.fromkeys([*made, *(name for more in others for name in more)]))
 
     def start_named(self, cfg: Shared) -> str:
         """The model from which it begins; empty where there is none."""

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from fgvc_utils.contest.config import Shared
+from fgvc_utils.contest.contest_file import find_contest, notebook_defaults, read_contest_file
 from fgvc_utils.contest.parameters import ParameterError
 from fgvc_utils.core.files import read_json
 from fgvc_utils.core.intervals import wilson
@@ -18,6 +19,9 @@ from fgvc_utils.training.changes import CHANGES
 from fgvc_utils.training.floors import beside_floor, read_floors, said_of_floors
 from fgvc_utils.training.params import DistillParams
 from fgvc_utils.training.probes import is_probe
+
+# The stages that make models: from labels, and from other models.
+TRAINED, DISTILLED = "10_train", "20_distill"
 
 # Fields of a job that the table of models always shows, and those that make no other network.
 ALWAYS_SHOWN = {"backbone", "size", "teachers", "balance", "mix", "epochs"}
@@ -60,10 +64,98 @@ def trained_models(cfg: Shared, names: Sequence[str] = ()) -> list[Path]:
     return [folder for folder in found if not names or folder.name in names]
 
 
+def contest_models(cfg: Shared, *, students: bool = True) -> list[str]:
+    """Return the names of the models that the contest file makes, in its order.
+
+    Parameters
+    ----------
+    cfg : Shared
+        Names the contest file and the run.
+    students : bool
+        Whether those that learn from other models are among them.
+
+    Returns
+    -------
+    list of str
+        Empty where there is no contest file, where it is that of another run, and where it makes no
+        model: then a run has no other models than those that lie there.
+    """
+    path = find_contest(cfg.contest)
+    file = read_contest_file(path) if path else None
+    if file is None or file.shared.get("run", notebook_defaults(TRAINED)["run"]) != cfg.run:
+        return []
+    return [name for stage in (TRAINED, DISTILLED)[: 1 + students] for name in file.names(stage)]
+
+
+def models_asked(cfg: Shared, named: Sequence[str] = (), also: Sequence[str] = ()) -> list[Path]:
+    """Return the folders of the models that are asked for an answer, sorted by name.
+
+    A model of an earlier contest file, or one that was trained by hand, may lie beside them; it is
+    asked where it is named.
+
+    Parameters
+    ----------
+    cfg : Shared
+        Names the contest file and the run.
+    named : sequence of str
+        The models that the stage names; empty for all that the contest file makes and, where that
+        makes none, all that are there.
+    also : sequence of str
+        Further ones, where `named` is empty.
+
+    Raises
+    ------
+    FileNotFoundError
+        Naming a model that is named and not there, or saying that none is.
+    """
+    made = [] if named else contest_models(cfg)
+    if not made:
+        return trained_models(cfg, named)
+    there = [folder.name for folder in trained_models(cfg)]
+    found = [name for name in dict.fromkeys([*made, *also]) if name in there or name in also]
+    return trained_models(cfg, found or made)
+
+
+def models_beside(cfg: Shared, asked: Sequence[str]) -> list[str]:
+    """Return the names of the finished models of the run that are not among those asked."""
+    return [folder.name for folder in trained_models(cfg) if folder.name not in asked]
+
+
+def said_of_asked(cfg: Shared, asked: Sequence[str], named: Sequence[str] = ()) -> str:
+    """Return in words which models are not asked though they lie there, and which are not there.
+
+    Parameters
+    ----------
+    cfg : Shared
+        Names the contest file and the run.
+    asked : sequence of str
+        The names of the models that are asked.
+    named : sequence of str
+        Those that the stage names, as for `models_asked`.
+    """
+    others, lines = models_beside(cfg, asked), []
+    made = [] if named else contest_models(cfg)
+    missing = [name for name in made if name not in (*asked, *others)]
+    if others:
+        lines.append(_not_asked(others, "vote", "models", named))
+    if missing:
+        lines.append(f"not there yet, though the contest file makes them: {', '.join(missing)}")
+    return "\n".join(lines) or "every model that lies in models/ is asked"
+
+
+def _not_asked(others: Sequence[str], to_do: str, parameter: str, named: Sequence[str]) -> str:
+    why = f"`{parameter}` does not name" if named else "the contest file does not make"
+    return (
+        f"not asked, though they lie in models/: {', '.join(others)}; {why} them. To let one "
+        f"{to_do}, name it in `{parameter}`"
+    )
+
+
 def teachers(cfg: DistillParams) -> list[Path]:
     """Return the folders of a student's teachers: the named models, or all that 10_train made.
 
-    Other students teach only where they are named. With `teacher_views` a probe, which no picture
+    These are the ones that the contest file makes, where it makes any. Other students teach only
+    where they are named. With `teacher_views` a probe, which no picture
     can be shown to, is left out, and a line is printed.
 
     Raises
@@ -81,7 +173,11 @@ def teachers(cfg: DistillParams) -> list[Path]:
             f"name {cfg.name!r} is that of a model of 10_train or of a teacher; give the student "
             "its own"
         )
-    found = trained_models(cfg, cfg.teachers or taught)
+    made = [name for name in contest_models(cfg, students=False) if name in taught]
+    others = [name for name in taught if made and name not in made]
+    if others and not cfg.teachers:
+        print(_not_asked(others, "teach", "teachers", cfg.teachers))
+    found = trained_models(cfg, cfg.teachers or made or taught)
     probes = [folder for folder in found if is_probe(read_job(folder / "job.json"))]
     if not cfg.teacher_views or not probes:
         return found

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from notebook_cells import run_cells
 
 from fgvc_utils.answers import members
@@ -262,6 +263,41 @@ def test_the_convolution_votes_where_its_parameter_says_so(run):
     assert "convolution over models" not in without.voting
     votes = execute(run, convolution_models=2, plain_models=0, vote_convolution=True)[1]
     assert {"convolution over models", "convolution along features"} <= set(votes.voting)
+
+
+def contest_of(run: Path, *names: str, of: str = "mine") -> str:
+    """A contest file of the run that makes some models; its path."""
+    file = run.parent / "mine.yaml"
+    models = [{"name": name} for name in names]
+    stages = {"10_train": models} if models else {"40_submit": {}}
+    file.write_text(yaml.safe_dump({"run": of, "outputs": str(run.parent)} | stages))
+    return str(file)
+
+
+def test_what_the_contest_file_makes_votes_and_what_else_lies_there_is_named(run):
+    plain = {"augmented_models": 0, "plain_models": 0}
+    file = contest_of(run, "good", "poor", "later")
+    printed, names = execute(run, contest=file, **plain)
+    assert set(names.folders) == {"good", "poor"}
+    assert "not asked, though they lie in models/: cheat, fair; the contest file" in printed
+    assert "not there yet, though the contest file makes them: later" in printed
+    report = json.loads((run / "report.json").read_text())["30_ensemble"]
+    assert report["members"] == ["good", "poor"] and report["not_asked"] == ["cheat", "fair"]
+    printed, names = execute(run, contest=file, models=["fair", "good"], **plain)
+    assert set(names.folders) == {"fair", "good"}
+    assert "not asked, though they lie in models/: cheat, poor; `models` does not" in printed
+    _, names = execute(run, contest=file, seen_models=["cheat"], **plain)
+    assert names.admitted == ["cheat"], "one that is admitted by its name is asked"
+
+
+def test_where_the_contest_file_makes_no_model_or_is_of_another_run_all_are_asked(run):
+    plain = {"augmented_models": 0, "plain_models": 0}
+    for file in (contest_of(run), contest_of(run, "good", of="other")):
+        printed, names = execute(run, contest=file, **plain)
+        assert set(names.folders) == set(NOISE)
+        assert "every model that lies in models/ is asked" in printed
+    with pytest.raises(FileNotFoundError, match="no finished model 'later'"):
+        execute(run, contest=contest_of(run, "later"), **plain)
 
 
 def test_every_cell_may_be_run_again(run):

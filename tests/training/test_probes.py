@@ -235,7 +235,7 @@ def test_pictures_are_shown_to_no_teacher_that_is_a_probe(tmp_path, features, ca
         write_json({}, Path(job.folder) / "done.json")
 
     def asked(*named, views=2):
-        given = {"folder": tmp_path, "name": "student", "teachers": list(named)}
+        given = {"folder": tmp_path, "name": "student", "teachers": list(named), "contest": ""}
         cfg = SimpleNamespace(**given, teacher_views=views)
         return [folder.name for folder in teachers(cfg)]
 

@@ -124,7 +124,13 @@ def _same_classes(contest: Contest, old: list[str], found: Findings) -> None:
     classes = contest.classes
     for step in contest.of(*making("vote")):
         named = STAGES[step.stage].models_named(step.cfg)
-        for name in [name for name in old if not named or name in named]:
+        others = [name for name in old if named and name not in named]
+        if others:
+            found.facts.append(
+                f"{step.name}: {first_quoted(others)} of an earlier run lie in models/ and are not "
+                "asked; to let one vote, name it in `models`"
+            )
+        for name in [name for name in old if name not in others]:
             try:
                 known = read_json(contest.folder / "models" / name / "job.json")["classes"]
             except (OSError, ValueError, KeyError, TypeError) as error:
