@@ -11,7 +11,13 @@ from fgvc_utils.cleaning.ledger import ledger_row
 from fgvc_utils.cleaning.params import Round
 from fgvc_utils.cleaning.planting import PlantedErrors, planted_bars, planted_errors
 from fgvc_utils.cleaning.rounds import Posteriors, posterior_rounds
-from fgvc_utils.cleaning.verdicts import confirmed_classes, decisions, judged_and_none, rank_verdict
+from fgvc_utils.cleaning.verdicts import (
+    asked_images,
+    confirmed_classes,
+    decisions,
+    judged_and_none,
+    rank_verdict,
+)
 from fgvc_utils.contest import tables
 from fgvc_utils.jobs.reduction import Reduced
 
@@ -143,7 +149,7 @@ def once_more(crossing: Crossing, table: pd.DataFrame, earlier: Judgement) -> Ju
     earlier
         The judgement to go on from.
     """
-    judged, none = judged_and_none(table)
-    asked = crossing.asked & (tables.kept(table) if crossing.cfg.rule == "rank" else judged)
+    _, none = judged_and_none(table)
+    asked = crossing.asked & asked_images(table, crossing.cfg.rule)
     again = replace(crossing, table=table, asked=asked)
     return judge_labels(again, none, confirmed_classes(table), earlier)

@@ -195,6 +195,42 @@ def cut_folds(labels: pd.Series, groups: pd.Series, folds: int, seed: int) -> pd
     return frame["group"].map(fold_of).astype("int64")
 
 
+def steady_folds(
+    before: pd.DataFrame,
+    was_asked: pd.Series,
+    table: pd.DataFrame,
+    asked: pd.Series,
+    folds: int,
+    seed: int,
+) -> pd.Series:
+    """Cut the images asked into folds so that a person's decision moves no other image.
+
+    The folds are cut by the table that the stage before left. An image that only a decision brings
+    in joins its copies, or takes a fold of its own drawing.
+
+    Parameters
+    ----------
+    before, table
+        The label table without the stage's decisions, and with them.
+    was_asked, asked
+        The images asked by each, boolean by image_id.
+    folds, seed
+        As for `cut_folds`.
+
+    Returns
+    -------
+    pd.Series
+        The fold by image_id, int64; -1 where neither asks.
+    """
+    first = before.loc[was_asked]
+    fold = cut_folds(first["label"], first["group"], folds, seed)
+    late = table.loc[asked & ~was_asked]
+    of_group = dict(zip(first["group"], fold, strict=True))
+    drawn = cut_folds(late["label"], late["group"], folds, seed)
+    joined = late["group"].map(of_group).fillna(drawn).astype("int64")
+    return pd.concat([fold, joined]).reindex(table.index, fill_value=-1)
+
+
 def apply_decisions(table: pd.DataFrame, decisions: pd.DataFrame, stage: str) -> pd.DataFrame:
     """Put a person's decisions into the table; they beat every rule.
 

@@ -6,6 +6,7 @@ import pandas as pd
 from fgvc_utils.cleaning.crossing import Crossing
 from fgvc_utils.cleaning.deciding import DecisionParams, decide
 from fgvc_utils.cleaning.rounds import Posteriors
+from fgvc_utils.contest import tables
 from fgvc_utils.contest.tables import HUMAN, RULE
 from fgvc_utils.jobs.reduction import Reduced
 
@@ -29,6 +30,14 @@ def judged_and_none(table: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
     in_first = dropped & (table["stage"] == FIRST)
     none = train & in_first & (table["cause"] == "noise")
     return train & ~in_first & ~by_hand, none
+
+
+def asked_images(table: pd.DataFrame, rule: str) -> pd.Series:
+    """The images that a stage judges by a rule, `rank` or `posterior`; boolean by image_id.
+
+    By rank the kept ones; by posterior all that `judged_and_none` gives as judged.
+    """
+    return tables.kept(table) if rule == "rank" else judged_and_none(table)[0]
 
 
 def confirmed_classes(table: pd.DataFrame) -> pd.Series:

@@ -1,6 +1,7 @@
 """Cross-training on features whose classes are known: real heads, planted mistakes."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,10 @@ import pytest
 from small_crossing import CLASSES, CROSS, SETTINGS, Small, here
 from small_jobs import draw_pictures
 
-from fgvc_utils.cleaning import noise, posterior, rounds, rules
+from fgvc_utils.cleaning import effects, noise, posterior, rounds, rules
 from fgvc_utils.cleaning.asking import review_order, suggestions
 from fgvc_utils.cleaning.crossing import Crossing, pull_back, within
+from fgvc_utils.cleaning.effects import decided_since
 from fgvc_utils.cleaning.fits import feature_jobs
 from fgvc_utils.cleaning.judging import judge_labels, once_more, only_of_their_class
 from fgvc_utils.cleaning.ledger import write_ledger
@@ -194,6 +196,79 @@ def test_a_second_pass_goes_on_with_what_a_person_decided(small, after_noise, ru
     numbers = [row["round"] for row in second.rounds]
     assert len(numbers) > len(first.rounds) and numbers == sorted(set(numbers))
     assert second.rounds[: len(first.rounds)] == first.rounds
+
+
+@pytest.mark.parametrize("rule", ["rank", "posterior"])
+def test_what_decisions_change_is_told_apart_from_what_rounds_change_by_themselves(
+    small, after_noise, rule
+):
+    asked, (_, none) = tables.kept(after_noise), judged_and_none(after_noise)
+    cross = small.cross(after_noise, asked, rule=rule, max_rounds=1, posterior_rounds=1)
+    # Heads that are hardly fitted: rounds change much by themselves.
+    cross = replace(cross, cfg=cross.cfg.model_copy(update={"lbfgs_steps": 2}))
+    first = judged(cross, none)
+    # Without a decision nothing moves, however many rounds are run.
+    same, nothing = decided_since(cross, after_noise, after_noise, first)
+    assert nothing.caused == () and same.verdict["verdict"].equals(first.verdict["verdict"])
+    by_rounds = once_more(cross, after_noise, first).verdict["verdict"]
+    moved = by_rounds.index[by_rounds != first.verdict["verdict"]]
+    assert set(moved) == set(nothing.alone)
+    # A person says of the labels of a class that most are another's: that moves others.
+    dogs = after_noise.index[asked & after_noise["given"].eq("dog")][:20]
+    looked = pd.DataFrame({"decision": "relabel", "label": "cat"}, index=dogs)
+    table = rules.apply_decisions(after_noise, looked, "03_fine")
+    after, effect = decided_since(cross, after_noise, table, first)
+    assert effect.measured and not set(effect.caused) & {*dogs, *effect.alone}
+    put = first.verdict[["verdict", "suggested"]].reindex(after.verdict.index)
+    others = ~after.verdict.index.isin(dogs)
+    changed = (after.verdict[["verdict", "suggested"]] != put).any(axis=1) & others
+    assert set(effect.caused) <= set(after.verdict.index[changed])
+    stay = others & ~after.verdict.index.isin(effect.caused)
+    assert after.verdict["verdict"][stay].equals(
+        first.verdict["verdict"][after.verdict.index[stay]]
+    )
+    out = set(first.verdict.index[first.verdict["verdict"] == "drop"])
+    back = set(after.returned.index[after.returned])
+    assert back == out & set(after.verdict.index[after.verdict["verdict"] != "drop"])
+    if rule == "posterior":
+        assert nothing.alone, "these rounds do change much by themselves"
+        assert effect.caused, "the other dogs are doubted now"
+        assert f"{len(effect.caused)} other images changed because" in effect.text()
+        # What was taken in is known from then on: to go on from there changes nothing more.
+        _, more = decided_since(cross, table, table, after)
+        assert more.caused == ()
+
+
+def test_where_whole_networks_are_fitted_it_is_said_that_the_effect_is_not_measured(
+    small, after_noise, monkeypatch
+):
+    asked, (_, none) = tables.kept(after_noise), judged_and_none(after_noise)
+    cross = small.cross(after_noise, asked, rule="posterior", posterior_rounds=1)
+    first = judged(cross, none)
+    calls = []
+    monkeypatch.setattr(effects, "once_more", lambda *given: calls.append(given) or first)
+    whole = replace(cross, cfg=cross.cfg.model_copy(update={"fit": "full"}))
+    _, effect = decided_since(whole, after_noise, after_noise, first)
+    assert len(calls) == 1 and not effect.measured
+    assert "not known: with `fit: full`" in effect.text()
+
+
+def test_a_decision_moves_no_other_image_to_another_fold(after_noise):
+    was = tables.kept(after_noise)
+    first = after_noise.index[was]
+    looked = pd.DataFrame(
+        {"decision": ["drop", "relabel", "keep"], "label": ["", "cat", ""]},
+        index=[first[0], first[1], after_noise.index[after_noise["cause"] == "noise"][0]],
+    )
+    table = rules.apply_decisions(after_noise, looked, "02_coarse")
+    asked = tables.kept(table)
+    fold = rules.steady_folds(after_noise, was, table, asked, 3, 7)
+    alone = rules.cut_folds(after_noise.loc[was, "label"], after_noise.loc[was, "group"], 3, 7)
+    assert fold[was].equals(alone), "as without any decision"
+    assert set(fold[asked]) == {0, 1, 2} and set(fold[~asked & ~was]) == {-1}
+    copied = table.assign(group=table["group"].where(~asked | was, first[5]))
+    joined = rules.steady_folds(after_noise, was, copied, asked, 3, 7)
+    assert (joined[asked & ~was] == alone[first[5]]).all(), "it joins its copies"
 
 
 def with_labels(small, given):
