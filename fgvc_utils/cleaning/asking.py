@@ -1,5 +1,6 @@
 """What a person is asked: which images, in which order, with what suggestions."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,7 +11,9 @@ from fgvc_utils.cleaning.judging import Judgement
 from fgvc_utils.cleaning.posterior import NONE
 
 
-def review_order(verdict: pd.DataFrame, seen: Sequence[str], share: float) -> tuple[list[str], int]:
+def review_order(
+    verdict: pd.DataFrame, seen: Sequence[str], share: float, new: Sequence[str] = ()
+) -> tuple[list[str], int]:
     """The images not kept as they came, those first where a review changes most.
 
     Parameters
@@ -22,6 +25,9 @@ def review_order(verdict: pd.DataFrame, seen: Sequence[str], share: float) -> tu
         changed.
     share
         The share of the images that is asked for, 0 to 1.
+    new
+        Images that came since people began to decide. The same share of them is asked for, at least
+        one, however many others were decided on.
 
     Returns
     -------
@@ -34,8 +40,12 @@ def review_order(verdict: pd.DataFrame, seen: Sequence[str], share: float) -> tu
     doubtful = verdict[verdict["verdict"] != "keep"]
     ranked = doubtful.index[np.argsort(-review_value(doubtful), kind="stable")]
     fresh = [image for image in ranked if image not in known]
+    came = set(new) if seen else set()
+    first = [image for image in fresh if image in came]
+    first = first[: math.ceil(len(first) * share)]
+    rest = [image for image in fresh if image not in set(first)]
     wanted = round((len(seen) + len(fresh)) * share)
-    return [*seen, *fresh], max(wanted, len(seen))
+    return [*seen, *first, *rest], max(wanted, len(seen) + len(first))
 
 
 def suggestions(

@@ -1,7 +1,37 @@
 """The audit of 01: how much noise is left among the images that stay, from a random sample."""
 
+import hashlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+
+import pandas as pd
+
+
+def audit_sample(
+    stays: pd.DataFrame, count: int, seed: int, looked: Collection[str]
+) -> pd.DataFrame:
+    """A random sample of the images that stay, which is nearly the same where some come or go.
+
+    Each image draws a number of its own and those with the smallest ones are the sample, so an
+    image that comes takes the place of one other at most. An audit that was begun on a sample that
+    was drawn by its rows is gone on with.
+
+    Parameters
+    ----------
+    stays
+        The rows of the label table that stay.
+    count
+        How many images.
+    seed
+        What the numbers follow from.
+    looked
+        The images that were audited so far.
+    """
+    count = min(count, len(stays))
+    drawn = [hashlib.sha256(f"{seed} {image}".encode()).digest() for image in stays["image_id"]]
+    order = pd.Series(drawn, stays.index, dtype=object).sort_values(kind="stable").index
+    samples = [stays.loc[order[:count]], stays.sample(count, random_state=seed)]
+    return max(samples, key=lambda sample: int(sample["image_id"].isin(looked).sum()))
 
 
 def audit_interval(noise: int, sampled: int, confidence: float = 0.95) -> tuple[float, float]:

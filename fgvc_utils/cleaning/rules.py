@@ -300,13 +300,26 @@ def unused_decisions(table: pd.DataFrame, decisions: pd.DataFrame) -> pd.DataFra
     return decisions[["decision", "label"]].assign(why=why)[unused]
 
 
-def told_unused(table: pd.DataFrame, decisions: pd.DataFrame) -> list[pd.DataFrame]:
-    """The `unused_decisions` as tables to show, none or one; how many there are is printed."""
-    unused = unused_decisions(table, decisions)
-    if unused.empty:
-        return []
-    print(f"{len(unused)} of {len(decisions)} decisions change nothing; they stay in the journal")
-    return [unused]
+def told_unused(
+    table: pd.DataFrame, decisions: pd.DataFrame, outdated: pd.DataFrame | None = None
+) -> list[pd.DataFrame]:
+    """The `unused_decisions` as tables to show, none or one; how many there are is printed.
+
+    So is how many are `outdated`, as from `Journal.outdated`: a further table.
+    """
+    unused, found = unused_decisions(table, decisions), []
+    if len(unused):
+        print(
+            f"{len(unused)} of {len(decisions)} decisions change nothing; they stay in the journal"
+        )
+        found.append(unused)
+    if outdated is not None and len(outdated):
+        print(
+            f"{len(outdated)} decisions no longer count, since picture or label is another; "
+            "they stay in the journal: look at these images again"
+        )
+        found.append(outdated)
+    return found
 
 
 def of_the_table(table: pd.DataFrame, image_ids: Iterable[str]) -> list[str]:

@@ -70,6 +70,34 @@ def groups(taken: pd.DataFrame, distance: int) -> pd.Series:
     return group
 
 
+def same_picture(one: pd.DataFrame, other: pd.DataFrame, distance: int) -> np.ndarray:
+    """Whether each row shows the same picture as the row at its place in another table.
+
+    Parameters
+    ----------
+    one, other
+        The columns of `hashes`, as many rows; empty where an image cannot be read.
+    distance
+        As for `groups`.
+
+    Returns
+    -------
+    np.ndarray
+        Boolean (rows,); false where one of the two cannot be read.
+    """
+    there = ((one["look"] != "").to_numpy()) & ((other["look"] != "").to_numpy())
+    found = np.zeros(len(one), bool)
+    one, other = one[there], other[there]
+    if not len(one):
+        return found
+    for name, mirrored in (("look", False), ("look_mirrored", True)):
+        near = np.bitwise_count(_numbers(one["look"]) ^ _numbers(other[name])) <= distance
+        turned = np.full(len(one), mirrored)
+        alike = _same_colours(_grids(one["colours"]), _grids(other["colours"]), turned)
+        found[there] |= near & alike
+    return found
+
+
 def joined(count: int, pairs: Iterable[np.ndarray]) -> np.ndarray:
     """The first of all groups that each group is joined to, itself where it is joined to none.
 
@@ -108,8 +136,7 @@ def _alike(taken: pd.DataFrame, distance: int) -> np.ndarray:
     plain, mirrored = (_numbers(taken[name]) for name in ("look", "look_mirrored"))
     codes, owner = np.concatenate([plain, mirrored]), np.tile(np.arange(count), 2)
     is_mirrored = np.repeat([False, True], count)
-    colours = np.array([list(bytes.fromhex(text)) for text in taken["colours"]], dtype=np.int16)
-    colours = colours.reshape(count, COLOURS, COLOURS, 3)
+    colours = _grids(taken["colours"])
     edges = np.linspace(0, BITS, distance + 2).astype(np.uint64)
     one = np.arange(count)
     for low, high in zip(edges[:-1], edges[1:], strict=True):
@@ -149,6 +176,12 @@ def _next_apart(band: np.ndarray, one: np.ndarray) -> np.ndarray:
 
 def _numbers(hexadecimal: pd.Series) -> np.ndarray:
     return np.array([int(text, 16) for text in hexadecimal], dtype=np.uint64)
+
+
+def _grids(hexadecimal: pd.Series) -> np.ndarray:
+    """The coarse colours of pictures, int16 (rows, COLOURS, COLOURS, 3)."""
+    colours = np.array([list(bytes.fromhex(text)) for text in hexadecimal], dtype=np.int16)
+    return colours.reshape(len(hexadecimal), COLOURS, COLOURS, 3)
 
 
 def _same_colours(one: np.ndarray, other: np.ndarray, mirrored: np.ndarray) -> np.ndarray:

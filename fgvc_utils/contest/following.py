@@ -4,11 +4,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from fgvc_utils.contest.journal import COPY_OF, Decision
-
-KEEP, DROP, RELABEL = "keep", "drop", "relabel"
-# These say what a photo shows, whatever label it came with.
-OF_THE_PHOTO = ("noise", "normal")
+from fgvc_utils.contest.decision import COPY_OF, Decision, of_copy
 
 
 class Copies:
@@ -48,19 +44,7 @@ class Copies:
         found = []
         for one in made:
             for copy in self.of(one.item):
-                answer = _of_copy(one, self._given[one.item], self._given[copy])
+                answer = of_copy(one, self._given[one.item], self._given[copy])
                 if copy not in chosen and answer:
                     found.append(Decision(copy, *answer, shown=COPY_OF + one.item))
         return found
-
-
-def _of_copy(made: Decision, given: str, given_to_copy: str) -> tuple[str, str] | None:
-    """The decision and label of a copy, or None where nothing follows for it."""
-    if made.decision in OF_THE_PHOTO:
-        return made.decision, ""
-    if made.decision == DROP:
-        return (DROP, "") if given == given_to_copy else None
-    if made.decision not in (KEEP, RELABEL):
-        return None
-    shows = given if made.decision == KEEP else made.label
-    return (KEEP, "") if shows == given_to_copy else (RELABEL, shows)

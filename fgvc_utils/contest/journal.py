@@ -19,26 +19,18 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from fgvc_utils.contest import moves
+from fgvc_utils.contest.decision import COPY_OF as COPY_OF
+from fgvc_utils.contest.decision import UNDO, Decision, followed_from
 from fgvc_utils.core.files import sync
 from fgvc_utils.core.locks import take
 from fgvc_utils.core.spreadsheet import escaped, unescaped
 
 COLUMNS = ["item", "decision", "label", "reviewer", "time", "shown"]
 HEADER = ",".join(COLUMNS) + "\n"
-UNDO = "undo"
 REVIEWER = "FGVC_REVIEWER"
-# In the column `shown`: of a line that follows from a decision on a copy, and of one that settles.
-COPY_OF = "↳ copy of "
+# In the column `shown`: of a line that settles.
 SETTLES = " ⚖ settles "
-
-
-class Decision(NamedTuple):
-    """What is written of one item; see `Journal.append` for the meaning of each part."""
-
-    item: str
-    decision: str
-    label: str = ""
-    shown: str = ""
 
 
 class Vote(NamedTuple):
@@ -193,7 +185,8 @@ class Journal:
         them decided is in force; where no decision has the most votes, none is, and the item is
         in `disagreements`. A decision that settles is in force until somebody decides otherwise
         after it. What followed from a copy counts as long as that decision stands and nobody has
-        decided on the item itself.
+        decided on the item itself. A decision on an image counts as long as its picture is the
+        same, also under another id (see `moves`).
 
         Returns
         -------
@@ -227,9 +220,32 @@ class Journal:
         """Each item's standing votes, one a reviewer, in the order in which they were written."""
         return {item: list(votes) for item, votes in self._lines().items()}
 
-    def _lines(self) -> dict[str, dict[Vote, list[str]]]:
-        """Each item's standing votes with their lines."""
+    def outdated(self) -> pd.DataFrame:
+        """The decisions that stood and no longer count, since the picture or the label is another.
+
+        Returns
+        -------
+        pd.DataFrame
+            Index `item`, columns decision, label and why; without items that somebody has decided
+            on since.
+        """
+        known, found = moves.of_run(self.path.parent.parent), []
+        now = self._lines()
+        for item, votes in self._lines(today=False).items() if known else ():
+            row = list(votes.values())[-1]
+            name = known.known_as(item, row[4])
+            why = moves.OTHER_PICTURE if "\n" in name else moves.OTHER_LABEL
+            if item not in now and name not in now:
+                found.append((item, row[1], row[2], why))
+        columns = ["item", "decision", "label", "why"]
+        return pd.DataFrame(found, columns=columns, dtype=str).set_index("item")
+
+    def _lines(self, today: bool = True) -> dict[str, dict[Vote, list[str]]]:
+        """Each item's standing votes with their lines; by default as they count today."""
         rows, _ = self._parse()
+        if today:
+            # A journal lies in the folder `decisions` of its run.
+            rows = moves.brought_up_to_date(rows, moves.of_run(self.path.parent.parent))
         own, followed = _lines_by_item(rows)
         found: dict[str, dict[Vote, list[str]]] = {}
         for item in dict.fromkeys(row[0] for row in rows):
@@ -238,8 +254,10 @@ class Journal:
                 lines = _standing_copies(followed.get(item, {}), own)
             for number, cause, source in sorted(lines.values()):
                 row, settles = rows[number], SETTLES in rows[cause][5]
-                vote = Vote(row[3], _answer(row), source, settles)
-                found.setdefault(item, {})[vote] = row
+                # An empty decision, or one on an item that is none, no longer counts.
+                if row[1] and "\n" not in item:
+                    vote = Vote(row[3], _answer(row), source, settles)
+                    found.setdefault(item, {})[vote] = row
         return found
 
     def size(self) -> int:
@@ -361,11 +379,6 @@ def read_shown(text: str) -> tuple[str, str]:
     """The verdict and the suggested classes of a `shown_text`; empty where it has none."""
     seen = text.partition(SETTLES)[0]
     return seen.partition(":")[0], seen.partition("→ ")[2]
-
-
-def followed_from(shown: str) -> str:
-    """The copy whose decision a line followed from; empty where somebody decided on the item."""
-    return shown[len(COPY_OF) :] if shown.startswith(COPY_OF) else ""
 
 
 def reviewer_name() -> str:

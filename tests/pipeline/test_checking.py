@@ -545,7 +545,13 @@ def test_a_model_of_other_classes_that_would_join_the_ensemble_is_an_error(found
         folder = tmp_path / "outputs/mine/models" / name
         write_json({"classes": classes}, folder / "job.json")
         write_json({}, folder / "done.json")
-    only(found().errors, "model 'old' of an earlier run was trained for other classes", "'bee'")
+    asked = found()
+    assert asked.errors == []
+    only(
+        [text for text in asked.facts if "are not asked" in text], "'fit', 'old' of an earlier run"
+    )
+    named = found(s30_ensemble={"models": ["one", "old"]})
+    only(named.errors, "model 'old' of an earlier run was trained for other classes", "'bee'")
     assert found(s30_ensemble={"models": ["one", "fit"]}).errors == []
 
 
@@ -788,10 +794,18 @@ def mistakes(found, root, tmp_path):
         with only_one(lock, "held by this test", ""):
             return run(tmp_path / "mine.yaml", None, None, dry=False)
 
-    def old_model():
+    def old_model(*named):
         folder = tmp_path / "outputs/mine/models/old"
         write_json({"classes": ["x"]}, folder / "job.json")
         write_json({}, folder / "done.json")
+        return found(s30_ensemble={"models": list(named)})
+
+    def replaced():
+        (step,) = (step for step in steps_of(found, tmp_path) if step.stage == "01_noise")
+        read_before(step)
+        journal = Journal(tmp_path / "outputs/mine/decisions/03_fine.csv")
+        journal.append("train/ant/1.jpg", "keep", reviewer="a")
+        (root / "train/ant/1.jpg").write_bytes((root / "train/bee/1.jpg").read_bytes() + b" ")
         return found()
 
     lines = "path,label\ntrain/ant/1.jpg,ant\ntrain/bee/1.jpg,bee\n"
@@ -843,7 +857,9 @@ def mistakes(found, root, tmp_path):
         "start names": lambda: found(s10_train={"start": "absent"}),
         "teachers names": lambda: found(s20_distill={"teachers": ["absent"]}),
         "no stage before it makes it": lambda: found(s03_fine=None),
-        "other classes": old_model,
+        "other classes": lambda: old_model("one", "old"),
+        "are not asked": old_model,
+        "no longer count": replaced,
         "Parquet file": lambda: spoilt(table, b"PAR1") and found(**no_coarse),
         "another pipeline": twice,
         "is not a journal": lambda: spoilt(decisions, b"image,verdict\n"),

@@ -197,8 +197,8 @@ def _changed_since(
     if len(changed):
         found.warnings.append(
             f"{journal.path}: {len(changed)} decisions are on images whose files changed since "
-            f"the last run, such as {first_quoted(list(changed))}; they still count: look at "
-            "these images again"
+            f"the last run, such as {first_quoted(list(changed))}; where 01 finds another picture "
+            "they no longer count: look at these images again"
         )
 
 
