@@ -27,6 +27,7 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from fgvc_utils.contest import tables
+from fgvc_utils.contest.decision import part_shown
 from fgvc_utils.contest.parameters import near_name
 from fgvc_utils.contest.tables import HUMAN, RULE
 
@@ -155,7 +156,9 @@ def part_item(name: str, image: str, part: Iterable[str] = (), known: Iterable[s
     return json.dumps([PART, name, image], ensure_ascii=False)
 
 
-def with_items(found: pd.DataFrame, known: Iterable[str]) -> pd.DataFrame:
+def with_items(
+    found: pd.DataFrame, known: Iterable[str], latest: pd.DataFrame = NOBODY
+) -> pd.DataFrame:
     """Findings with what the journal calls them, column `item`.
 
     Parameters
@@ -165,15 +168,33 @@ def with_items(found: pd.DataFrame, known: Iterable[str]) -> pd.DataFrame:
     known
         The items of the journal so far: what was decided on stays decided, also where a class has
         become the larger one since, or another image stands for a part.
+    latest
+        As from `Journal.latest`: where the image that a decision on a part names is in no part any
+        more, the others that were shown say which part is meant.
     """
     known = list(known)
+    inside = {image for part in found["part"] for image in part}
     items = [
-        part_item(row.name, row.part[0], row.part, known)
+        _item_of_shown(row.name, row.part, inside, latest)
+        or part_item(row.name, row.part[0], row.part, known)
         if row.part
         else pair_item(row.name, row.other, known)
         for row in found.itertuples()
     ]
     return found.assign(item=pd.Series(items, found.index, dtype=object))
+
+
+def _item_of_shown(name: str, part: Iterable[str], inside: set[str], latest: pd.DataFrame) -> str:
+    """The item of a journal whose image is in no part, and whose shown images are mostly of one."""
+    part = set(part)
+    for item, shown in zip(latest.index, latest.get("shown", []), strict=False):
+        kind, of, image = _read(item)
+        if kind != PART or of != name or image in inside:
+            continue
+        there = [each for each in part_shown(shown) if each in inside]
+        if there and 2 * len(part.intersection(there)) > len(there):
+            return item
+    return ""
 
 
 def _read(item: str) -> list[str]:
@@ -260,34 +281,54 @@ def usable(latest: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     pd.DataFrame
-        Rows of `latest`. The others stay in the journal: a class that was renamed may come back,
-        and the part of a split can only be told by its image.
+        Rows of `latest`. Where the image that stands for a part left, the row names another one of
+        that part, by what was shown with the decision. The others stay in the journal: a class
+        that was renamed may come back.
 
     Raises
     ------
     ValueError
         As `from_journal` does.
     """
+    there = _named_now(latest, table)
+    found = latest[np.array([item in there for item in latest.index], bool)]
+    return found.set_axis(pd.Index([there[i] for i in found.index], dtype=object, name="item"))
+
+
+def unused(latest: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `latest` that are not `usable`."""
+    there = _named_now(latest, table)
+    return latest[np.array([item not in there for item in latest.index], bool)]
+
+
+def _named_now(latest: pd.DataFrame, table: pd.DataFrame) -> dict[str, str]:
+    """The items whose classes and images the contest has → the same by an image that is there."""
     classes, images = set(table["given"]), set(table["image_id"])
-    there = []
-    for item in latest.index:
-        (each,) = from_journal(latest.loc[[item]])
-        _, _, image = _read(item)
-        names = {*each.names, *filter(None, [each.into])}
-        there.append(names <= classes and (each.what != SPLIT or image in images))
-    return latest[np.array(there, bool)]
+    found = {}
+    for number, item in enumerate(latest.index):
+        (each,) = from_journal(latest.iloc[[number]])
+        kind, name, image = _read(item)
+        if not {*each.names, *filter(None, [each.into])} <= classes:
+            continue
+        if kind == PAIR or image in images or each.what == LEAVE:
+            found[item] = item
+            continue
+        shown = part_shown(latest["shown"].iloc[number]) if "shown" in latest else []
+        if others := [other for other in shown if other in images]:
+            found[item] = json.dumps([PART, name, others[0]], ensure_ascii=False)
+    return found
 
 
 def told_unused(latest: pd.DataFrame, table: pd.DataFrame) -> list[pd.DataFrame]:
     """The decisions that are not `usable` as tables to show, none or one; printed is how many."""
-    unused = latest.drop(usable(latest, table).index)
-    if unused.empty:
+    left = unused(latest, table)
+    if left.empty:
         return []
     print(
-        f"{len(unused)} of {len(latest)} decisions on classes change nothing, since the contest "
+        f"{len(left)} of {len(latest)} decisions on classes change nothing, since the contest "
         "lacks a class or an image of theirs; they stay in the journal"
     )
-    return [unused[["decision", "label"]]]
+    return [left[["decision", "label"]]]
 
 
 def check_decisions(decided: Iterable[Decided], classes: Iterable[str], where: str) -> None:

@@ -1,5 +1,7 @@
 """One decision on an image, and what it says of the same picture under another label."""
 
+import json
+from collections.abc import Sequence
 from typing import NamedTuple
 
 KEEP, DROP, RELABEL, UNDO = "keep", "drop", "relabel", "undo"
@@ -7,6 +9,8 @@ KEEP, DROP, RELABEL, UNDO = "keep", "drop", "relabel", "undo"
 OF_THE_PHOTO = ("noise", "normal")
 # In a journal's column `shown`: of a line that follows from a decision on a copy.
 COPY_OF = "↳ copy of "
+# In the same column: before the images of a part of a class that were shown.
+PART_SHOWN = " ▦ part: "
 
 
 class Decision(NamedTuple):
@@ -41,3 +45,21 @@ def of_copy(made: Decision, given: str, given_to_copy: str) -> tuple[str, str] |
         return None
     shows = given if made.decision == KEEP else made.label
     return (KEEP, "") if shows == given_to_copy else (RELABEL, shows)
+
+
+def with_part(shown: str, image_ids: Sequence[str]) -> str:
+    """What a reviewer saw, with images of the part of a class that the decision is on.
+
+    By these the part is found again where the image that stands for it left.
+    """
+    return shown + PART_SHOWN + json.dumps(list(image_ids), ensure_ascii=False)
+
+
+def part_shown(shown: str) -> list[str]:
+    """The images that `with_part` noted; none where it noted none, or the text was cut."""
+    _, marker, listed = shown.partition(PART_SHOWN)
+    try:
+        found = json.JSONDecoder().raw_decode(listed)[0] if marker else []
+    except ValueError:
+        return []
+    return [image for image in found if isinstance(image, str)] if isinstance(found, list) else []

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from fgvc_utils.contest.decision import with_part
 from fgvc_utils.contest.journal import shown_text
 from fgvc_utils.core.naming import in_line, shortened
 
@@ -19,6 +20,8 @@ WIDEST_SCORES = 15
 MOST_LABELS = 12
 # So many letters of each.
 LONGEST_LABEL = 40
+# So many images of a part of a class are noted with a decision on it.
+NOTED = 12
 
 
 def of_images(
@@ -251,7 +254,7 @@ def of_findings(
     Returns
     -------
     Columns item, image (a list of files in the cache), caption, suggestions (of a part: the class
-    that it may show) and images.
+    that it may show), shown (of a part: what the journal notes, with images of it) and images.
     """
     files = inventory.set_index("image_id")["file"]
     came = table.groupby("given")["image_id"]
@@ -275,8 +278,13 @@ def of_findings(
         )
         suggested = [(row.other, float("nan"))] if row.part and row.other else []
         caption = f"{row.kind}: {counts}\n{row.why}"
-        rows.append((row.item, files[shown].tolist(), caption, suggested, row.images))
-    shown = pd.DataFrame(rows, columns=["item", "image", "caption", "suggestions", "images"])
+        noted = ""
+        if row.part:
+            noted = in_one_line(caption) + "".join(f" → {name}" for name, _ in suggested)
+            noted = with_part(noted, _spread(row.part, NOTED))
+        rows.append((row.item, files[shown].tolist(), caption, suggested, noted, row.images))
+    columns = ["item", "image", "caption", "suggestions", "shown", "images"]
+    shown = pd.DataFrame(rows, columns=columns)
     return shown.astype({"images": float})
 
 

@@ -7,6 +7,7 @@ from pydantic import ValidationError
 from fgvc_utils.cleaning import class_decisions as decisions
 from fgvc_utils.cleaning.class_decisions import ClassDecision, Decided, applied, in_force
 from fgvc_utils.contest import tables
+from fgvc_utils.contest.decision import part_shown, with_part
 from fgvc_utils.contest.journal import Journal
 
 STAGE = "04_lowq"
@@ -175,6 +176,26 @@ def test_what_was_decided_is_found_again_whatever_comes_first():
     assert decisions.from_journal(
         pd.DataFrame({"decision": "swap", "label": "", "time": "1"}, index=[odd])
     ) == [Decided("swap", ('a "b", c', "é=1"), by="human")]
+
+
+def test_a_part_whose_image_left_is_known_by_the_others_that_were_shown(journal, table):
+    gone = '["part", "ant", "a9"]'
+    journal.append(gone, "split", shown=with_part("two: ant", ["a9", "a2", "a3"]), reviewer="eve")
+    journal.append('["part", "bee", "b9"]', "split", shown="two: bee", reviewer="eve")
+    latest = journal.latest()
+    (each,) = in_force([], decisions.usable(latest, table))
+    assert (each.names, each.part) == (("ant",), "a2")
+    assert decisions.unused(latest, table).index.tolist() == ['["part", "bee", "b9"]']
+    found = pd.DataFrame({"name": ["ant"], "other": [""], "part": [["a3", "a2"]]})
+    assert decisions.with_items(found, latest.index, latest)["item"].tolist() == [gone]
+    other = pd.DataFrame({"name": ["ant"], "other": [""], "part": [["a1"]]})
+    assert decisions.with_items(other, latest.index, latest)["item"].tolist() == [PART]
+
+
+@pytest.mark.parametrize("cut", ["", " ▦ part: ", ' ▦ part: ["a', " ▦ part: {}", " ▦ part: [1, 2]"])
+def test_a_note_of_a_part_that_was_cut_names_no_image(cut):
+    assert part_shown("two: ant" + cut) == []
+    assert part_shown(with_part("two", ["a", "b, c"]) + " ⚖ settles eve: split") == ["a", "b, c"]
 
 
 # The table

@@ -46,7 +46,7 @@ def run_04(tmp_path, monkeypatch):
         return printed, names, after, read_json(folder / "report.json")["04_lowq"]
 
     run.journal = Journal(folder / "decisions/04_classes.csv")
-    run.before = table
+    run.before, run.folder = table, folder
     return run
 
 
@@ -109,3 +109,23 @@ def test_a_review_that_is_required_asks_for_the_findings_too(run_04):
     with pytest.raises(RuntimeError, match="One subject or two.* 2 of 2 candidates"):
         run_04(require_review=True, small_class=1)
     run_04(require_review=True, small_class=1, compared_classes=0)
+
+
+def test_a_decision_on_a_part_outlives_the_image_that_stands_for_it(run_04):
+    _, names, *_ = run_04()
+    names.findings.review.decide([1], "relabel", suggestion=1)
+    _, _, with_all, _ = run_04()
+    item = names.findings.review.items[1]
+    image = json.loads(item)[2]
+    folder = run_04.folder
+    left = run_04.before[run_04.before["image_id"] != image]
+    tables.write_table(left, folder / "tables/03_fine.parquet")
+    printed, names, after, report = run_04()
+    assert "change nothing" not in printed
+    assert [each["decision"] for each in report["class_decisions"]] == ["split fox, a part to cat"]
+    moved = set(changed(left, after)["image_id"])
+    before = set(changed(run_04.before, with_all)["image_id"]) - {image}
+    assert len(moved ^ before) <= 2, "the same part goes"
+    review = names.findings.review
+    assert item in review.items and review.is_decided(review.position[item])
+    assert review.left == 1, "it is not asked for again"

@@ -9,8 +9,8 @@ from fgvc_utils.cleaning.class_decisions import (
     NOBODY,
     check_decisions,
     in_force,
-    usable,
 )
+from fgvc_utils.cleaning.class_decisions import unused as unused_on_classes
 from fgvc_utils.cleaning.rules import unused_decisions
 from fgvc_utils.contest import tables
 from fgvc_utils.contest.journal import Journal
@@ -164,7 +164,7 @@ def check_journals(contest: Contest, found: Findings) -> None:
             continue
         try:
             if name == CLASS_JOURNAL:
-                unused = decided.index.difference(usable(decided, table).index, sort=False)
+                unused = unused_on_classes(decided, table).index
             elif decides_on == "classes":
                 unused = decided.index[~decided.index.isin(contest.classes)]
             else:
