@@ -27,7 +27,7 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from fgvc_utils.contest import tables
-from fgvc_utils.contest.decision import part_shown
+from fgvc_utils.contest.decision import PAIR, PART, part_shown
 from fgvc_utils.contest.parameters import near_name
 from fgvc_utils.contest.tables import HUMAN, RULE
 
@@ -36,8 +36,6 @@ MERGE, SWAP, SPLIT, LEAVE = "merge", "swap", "split", "leave"
 SPLIT_REST = "split rest"
 # A search in the gallery, which names the class that images come under.
 RELABEL = "relabel"
-# What a line of the journal is about: two classes, or a part of one that holds a certain image.
-PAIR, PART = "pair", "part"
 CLASS_JOURNAL = "04_classes"
 # The decisions of a journal that is empty.
 NOBODY = pd.DataFrame(columns=["decision", "label", "time"], dtype=str)

@@ -7,6 +7,8 @@ from typing import NamedTuple
 KEEP, DROP, RELABEL, UNDO = "keep", "drop", "relabel", "undo"
 # These say what a photo shows, whatever label it came with.
 OF_THE_PHOTO = ("noise", "normal")
+# What a line on classes is about: two of them, or a part of one that holds a certain image.
+PAIR, PART = "pair", "part"
 # In a journal's column `shown`: of a line that follows from a decision on a copy.
 COPY_OF = "↳ copy of "
 # In the same column: before the images of a part of a class that were shown.

@@ -231,7 +231,8 @@ class Journal:
         """
         known, found = moves.of_run(self.path.parent.parent), []
         now = self._lines()
-        for item, votes in self._lines(today=False).items() if known else ():
+        before = self._lines(today=False) if known and not self._of_classes else {}
+        for item, votes in before.items():
             row = list(votes.values())[-1]
             name = known.known_as(item, row[4])
             why = moves.OTHER_PICTURE if "\n" in name else moves.OTHER_LABEL
@@ -240,12 +241,17 @@ class Journal:
         columns = ["item", "decision", "label", "why"]
         return pd.DataFrame(found, columns=columns, dtype=str).set_index("item")
 
+    @property
+    def _of_classes(self) -> bool:
+        return self.path.stem in moves.CLASS_JOURNALS
+
     def _lines(self, today: bool = True) -> dict[str, dict[Vote, list[str]]]:
         """Each item's standing votes with their lines; by default as they count today."""
         rows, _ = self._parse()
         if today:
             # A journal lies in the folder `decisions` of its run.
-            rows = moves.brought_up_to_date(rows, moves.of_run(self.path.parent.parent))
+            known = moves.of_run(self.path.parent.parent)
+            rows = moves.brought_up_to_date(rows, known, self._of_classes)
         own, followed = _lines_by_item(rows)
         found: dict[str, dict[Vote, list[str]]] = {}
         for item in dict.fromkeys(row[0] for row in rows):

@@ -7,12 +7,22 @@ meant of the picture.
 """
 
 import functools
+import json
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import pandas as pd
 
-from fgvc_utils.contest.decision import COPY_OF, UNDO, Decision, followed_from, of_copy
+from fgvc_utils.contest.decision import (
+    COPY_OF,
+    PAIR,
+    PART,
+    UNDO,
+    Decision,
+    followed_from,
+    of_copy,
+    part_shown,
+)
 from fgvc_utils.core.reading import read_csv
 from fgvc_utils.core.spreadsheet import unescaped
 
@@ -21,8 +31,19 @@ COLUMNS = ["time", "what", "image_id", "path", "before", "now"]
 CAME, WENT, REPLACED, REWRITTEN = "came", "went", "replaced", "rewritten"
 RENAMED, RELABELLED = "renamed", "relabelled"
 CLASS_CAME, CLASS_WENT, CLASS_RENAMED = "class came", "class went", "class renamed"
+# Journals whose items are classes.
+CLASS_JOURNALS = ("04_lowq", "04_classes")
 OTHER_PICTURE = "its file holds another picture since"
 OTHER_LABEL = "it came under another label since, and may have been dropped for the one before"
+
+
+class Event(NamedTuple):
+    """A picture that was replaced (`before` and `now` are digests) or renamed (they are ids)."""
+
+    time: str
+    what: str
+    before: str
+    now: str
 
 
 class Moves:
@@ -36,20 +57,29 @@ class Moves:
 
     def __init__(self, noticed: pd.DataFrame | None = None):
         rows = [] if noticed is None else noticed[COLUMNS].to_numpy().tolist()
-        self._pictures: dict[str, list[tuple[str, str, str]]] = {}
+        self._pictures: dict[str, list[Event]] = {}
         self._labels: dict[str, list[tuple[str, str, str]]] = {}
         self._classes: list[tuple[str, str, str]] = []
         self._new: list[str] = []
+        gone: dict[str, str] = {}
         for time, what, image, _, before, now in rows:
+            if what == WENT:
+                gone[image] = before
+            elif what == CAME and gone.get(image) and gone[image] != now:
+                # It left, and another picture came under its name.
+                self._add(image, Event(time, REPLACED, gone[image], now))
             if what in (REPLACED, RENAMED):
                 of = before if what == RENAMED else image
-                self._pictures.setdefault(of, []).append((time, what, now))
+                self._add(of, Event(time, what, before, now))
             elif what == RELABELLED:
                 self._labels.setdefault(image, []).append((time, before, now))
             elif what == CLASS_RENAMED:
                 self._classes.append((time, before, now))
             if what in (CAME, REPLACED):
                 self._new.append(image)
+
+    def _add(self, image: str, event: Event) -> None:
+        self._pictures.setdefault(image, []).append(event)
 
     def __bool__(self) -> bool:
         return bool(self._pictures or self._labels or self._classes)
@@ -73,7 +103,7 @@ class Moves:
         -------
         str
             Its id; where its file holds another picture since, the id it had last, a line feed and
-            a number, which is no image's id.
+            a number, which is no image's id. Where the picture came back, all is as it was.
         """
         return self._walk(image, time)[0]
 
@@ -93,11 +123,11 @@ class Moves:
             The same form; None where nothing follows from it under another label.
         """
         decision, label = answer
-        label = self._class_now(label, time)
+        label = self.class_now(label, time)
         labels = self._walk(image, time)[1]
         if not labels:
             return decision, label
-        before, now = self._class_now(labels[0][1], time), labels[-1][2]
+        before, now = self.class_now(labels[0][1], time), labels[-1][2]
         if before == now:
             return decision, label
         return of_copy(Decision(image, decision, label), before, now)
@@ -105,25 +135,32 @@ class Moves:
     def _walk(self, image: str, time: str) -> tuple[str, list[tuple[str, str, str]]]:
         """What an image is called now, and how its label changed on the way."""
         labels: list[tuple[str, str, str]] = []
-        since, strictly = time, False
+        since, begun = time, False
         while True:
-            events = [
-                (number, event)
-                for number, event in enumerate(self._pictures.get(image, []))
-                if event[0] > since or (event[0] == since and not strictly)
+            events = self._pictures.get(image, [])
+            # The first one after a decision may be of the same second, others come after the last.
+            following = [
+                n
+                for n, each in enumerate(events)
+                if each.time > since or (each.time == since and not begun)
             ]
-            until = events[0][1][0] if events else None
+            first = events[following[0]] if following else None
             for each in self._labels.get(image, []):
-                if each[0] >= since and (until is None or each[0] < until) and each not in labels:
-                    labels.append(each)
-            if not events:
+                if each[0] >= since and (first is None or each[0] < first.time):
+                    labels += [each] if each not in labels else []
+            if first is None:
                 return image, labels
-            number, (when, what, now) = events[0]
-            if what == REPLACED:
-                return f"{image}\n{number}", labels
-            image, since, strictly = now, when, True
+            if first.what == RENAMED:
+                image = first.now
+            else:
+                back = [n for n in following[1:] if events[n].now == first.before]
+                if not back or events[back[0]].what != REPLACED:
+                    return f"{image}\n{following[0]}", labels
+                first = events[back[0]]
+            since, begun = first.time, True
 
-    def _class_now(self, name: str, time: str) -> str:
+    def class_now(self, name: str, time: str) -> str:
+        """What a class that was named at a time is called now."""
         for when, before, now in self._classes:
             if when >= time and name == before:
                 name = now
@@ -171,8 +208,10 @@ def rows_of(path: Path) -> pd.DataFrame:
     return found.map(unescaped)
 
 
-def brought_up_to_date(rows: list[list[str]], moves: Moves) -> list[list[str]]:
-    """The lines of a journal under the ids and labels of today.
+def brought_up_to_date(
+    rows: list[list[str]], moves: Moves, of_classes: bool = False
+) -> list[list[str]]:
+    """The lines of a journal under the ids and names of today.
 
     Parameters
     ----------
@@ -180,21 +219,47 @@ def brought_up_to_date(rows: list[list[str]], moves: Moves) -> list[list[str]]:
         Lists of a journal's columns.
     moves
         What became of the images.
+    of_classes
+        Whether the journal is about classes, not images.
 
     Returns
     -------
     list of list of str
-        As many rows: `item` as from `Moves.known_as`, and a decision that is empty where nothing
-        follows from it any more.
+        As many rows. In a journal about images `item` is as from `Moves.known_as`, and a decision
+        is empty where nothing follows from it any more.
     """
     if not moves:
         return rows
-    found: list[list[Any]] = []
-    for item, decision, label, who, time, shown in rows:
-        if source := followed_from(shown):
-            shown = COPY_OF + moves.known_as(source, time)
-        now = (decision, label)
-        if decision != UNDO:
-            now = moves.meant(item, time, now) or ("", "")
-        found.append([moves.known_as(item, time), *now, who, time, shown])
-    return found
+    bring = _on_class if of_classes else _on_image
+    return [bring(moves, *row) for row in rows]
+
+
+def _on_image(
+    moves: Moves, item: str, decision: str, label: str, who: str, time: str, shown: str
+) -> list[str]:
+    if source := followed_from(shown):
+        shown = COPY_OF + moves.known_as(source, time)
+    now = (decision, label)
+    if decision != UNDO:
+        now = moves.meant(item, time, now) or ("", "")
+    return [moves.known_as(item, time), *now, who, time, shown]
+
+
+def _on_class(
+    moves: Moves, item: str, decision: str, label: str, who: str, time: str, shown: str
+) -> list[str]:
+    try:
+        named = json.loads(item)
+    except ValueError:
+        named = None
+    if isinstance(named, list) and len(named) == 3 and named[0] in (PAIR, PART):
+        kind, name, other = named
+        if kind == PAIR:
+            other = moves.class_now(other, time)
+        else:
+            known = [moves.known_as(image, time) for image in (other, *part_shown(shown))]
+            other = next((image for image in known if "\n" not in image), known[0])
+        item = json.dumps([kind, moves.class_now(name, time), other], ensure_ascii=False)
+    else:
+        item = moves.class_now(item, time)
+    return [item, decision, moves.class_now(label, time), who, time, shown]

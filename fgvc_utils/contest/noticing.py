@@ -1,5 +1,6 @@
 """What came, went and changed among a run's images since 01 last read them, kept in `moves.csv`."""
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
@@ -42,7 +43,9 @@ TOLD = {
 DIGITS = 16
 
 
-def note(cfg: Shared, listed: pd.DataFrame, inventory: pd.DataFrame, distance: int) -> list[str]:
+def note(
+    cfg: Shared, listed: pd.DataFrame, inventory: pd.DataFrame, distance: int
+) -> list[tuple[str, ...]]:
     """Compare the images with those that the last run of 01 read, and keep what is other.
 
     To be called before the inventory of that run is replaced.
@@ -60,8 +63,8 @@ def note(cfg: Shared, listed: pd.DataFrame, inventory: pd.DataFrame, distance: i
 
     Returns
     -------
-    list of str
-        A line a kind of what is other; none at the first run.
+    list of tuple
+        As from `compared`; nothing at the first run.
     """
     now = listed.merge(inventory.drop(columns="path"), on="image_id")
     before = _last_read(cfg)
@@ -77,7 +80,7 @@ def note(cfg: Shared, listed: pd.DataFrame, inventory: pd.DataFrame, distance: i
         rows = pd.DataFrame([(time, *row) for row in found], columns=COLUMNS)
         with whole_file(path) as temporary:
             pd.concat([earlier, rows]).map(escaped).to_csv(temporary, index=False)
-    return told(found)
+    return found
 
 
 def _last_read(cfg: Shared) -> pd.DataFrame | None:
@@ -108,7 +111,8 @@ def compared(before: pd.DataFrame, now: pd.DataFrame, distance: int) -> list[tup
     Returns
     -------
     list of tuple
-        The `COLUMNS` but for the time.
+        The `COLUMNS` but for the time. `before` and `now` are how the picture's digest begins, or
+        the ids or labels where these are other.
     """
     before, now = before.set_index("image_id"), now.set_index("image_id")
     both = now.index.intersection(before.index, sort=False)
@@ -127,21 +131,24 @@ def compared(before: pd.DataFrame, now: pd.DataFrame, distance: int) -> list[tup
         digests = (before.loc[image, "digest"][:DIGITS], now.loc[image, "digest"][:DIGITS])
         found.append((what, image, now.loc[image, "path"], *digests))
     found += [(RENAMED, new, now.loc[new, "path"], old, new) for old, new in renamed.items()]
-    found += [(CAME, i, now.loc[i, "path"], "", "") for i in came if i not in to_here]
-    found += [(WENT, i, before.loc[i, "path"], "", "") for i in went if i not in from_there]
-    pairs = {image: image for image in both if image not in from_there | to_here}
-    pairs = {old: new for old, new in (pairs | renamed).items() if before.loc[old, "given"]}
-    labels = [
-        (old, new)
-        for old, new in pairs.items()
-        if before.loc[old, "given"] != now.loc[new, "given"]
-    ]
+    for image in came:
+        if image not in to_here:
+            row = now.loc[image]
+            found.append((CAME, image, row["path"], "", row["digest"][:DIGITS]))
+    for image in went:
+        if image not in from_there:
+            row = before.loc[image]
+            found.append((WENT, image, row["path"], row["digest"][:DIGITS], ""))
+    were, are = before["given"].to_dict(), now["given"].to_dict()
+    moved = from_there | to_here
+    pairs = {image: image for image in both if image not in moved} | renamed
+    pairs = {old: new for old, new in pairs.items() if were[old] and are[new]}
     found += [
-        (RELABELLED, new, now.loc[new, "path"], before.loc[old, "given"], now.loc[new, "given"])
-        for old, new in labels
-        if now.loc[new, "given"]
+        (RELABELLED, new, now.loc[new, "path"], were[old], are[new])
+        for old, new in pairs.items()
+        if were[old] != are[new]
     ]
-    return found + _classes(before, now, pairs)
+    return found + _classes(were, are, pairs)
 
 
 def _renamed(
@@ -162,15 +169,18 @@ def _renamed(
 
 
 def _classes(
-    before: pd.DataFrame, now: pd.DataFrame, pairs: dict[str, str]
+    before: dict[str, str], now: dict[str, str], pairs: dict[str, str]
 ) -> list[tuple[str, ...]]:
-    """Classes that came, went, or whose images all came under one name that is new."""
-    were, are = (set(frame["given"]) - {""} for frame in (before, now))
+    """Classes that came, went, or whose images all came under one name that is new.
+
+    Of image id → label before and now, and of the old and new ids of the images known in both.
+    """
+    were, are = (set(labels.values()) - {""} for labels in (before, now))
     if not were:
         return []
     new_names: dict[str, set[str]] = {}
     for old, new in pairs.items():
-        new_names.setdefault(before.loc[old, "given"], set()).add(now.loc[new, "given"])
+        new_names.setdefault(before[old], set()).add(now[new])
     renamed = {}
     for name in sorted(were - are):
         taken = new_names.get(name, set())
@@ -189,3 +199,9 @@ def told(found: Sequence[tuple[str, ...]]) -> list[str]:
         if names:
             lines.append(f"since the last run {len(names)} {text}: {first_quoted(names)}")
     return lines
+
+
+def counted(found: Sequence[tuple[str, ...]]) -> dict[str, int]:
+    """How many of each kind there are, by its name in `moves.csv`."""
+    counts = Counter(row[0] for row in found)
+    return {what: counts[what] for what in TOLD if counts[what]}

@@ -1,5 +1,7 @@
 """What becomes of decisions where images come, go and change after people have decided."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,6 +10,7 @@ from PIL import Image
 from fgvc_utils.cleaning import audit, rules
 from fgvc_utils.cleaning.asking import review_order
 from fgvc_utils.contest import copies, moves, noticing, tables
+from fgvc_utils.contest.decision import with_part
 from fgvc_utils.contest.inventory import inventory_path
 from fgvc_utils.contest.journal import Journal
 from fgvc_utils.contest.moves import COLUMNS, Moves
@@ -146,6 +149,28 @@ def test_a_decision_on_a_picture_that_was_replaced_waits_for_a_new_look(run):
     assert "a" not in run.counts
 
 
+def test_a_decision_counts_again_where_its_picture_comes_back(run):
+    run.decide(EARLY, "a", "keep")
+    broken, mended = (THEN, "replaced", "a", "1", "2"), (LATE, "replaced", "a", "2", "1")
+    run.noticed(broken, mended)
+    assert run.counts == {"a": ("keep", "")} and run.journal.outdated().empty
+    run.noticed(broken, mended, (LATER, "renamed", "n", "a", "n"))
+    assert run.counts == {"n": ("keep", "")}
+    run.noticed(broken, mended, (LATER, "replaced", "a", "1", "3"))
+    assert run.counts == {}
+
+
+def test_an_image_that_left_counts_again_unless_another_comes_under_its_name(run):
+    run.decide(EARLY, "a", "keep")
+    run.noticed((THEN, "went", "a", "1", ""), (LATE, "came", "a", "", "1"))
+    assert run.counts == {"a": ("keep", "")}
+    run.noticed((THEN, "went", "a", "1", ""), (LATE, "came", "a", "", "2"))
+    assert run.counts == {}
+    assert run.journal.outdated()["why"].to_dict() == {"a": moves.OTHER_PICTURE}
+    run.decide(LATER, "a", "drop")
+    assert run.counts == {"a": ("drop", "")}
+
+
 def test_a_decision_follows_its_picture_to_another_id(run):
     run.decide(EARLY, "a", "relabel", "lily")
     run.decide(EARLY, "a1", "relabel", "lily", shown="↳ copy of a")
@@ -198,6 +223,40 @@ def test_a_class_with_another_name_keeps_its_decisions(run):
     assert run.counts == {"n": ("keep", ""), "b": ("relabel", "roses")}
 
 
+def test_decisions_on_classes_are_about_classes_whatever_images_are_called(run, tmp_path):
+    events = [
+        (THEN, "replaced", "12", "1", "2"),
+        (THEN, "replaced", "a1", "1", "2"),
+        (THEN, "renamed", "n2", "a2", "n2"),
+        (THEN, "class renamed", "", "rose", "roses"),
+    ]
+    run.journal = Journal(tmp_path / "decisions" / "04_lowq.csv")
+    run.decide(EARLY, "12", "drop")
+    run.decide(EARLY, "rose", "keep")
+    run.noticed(*events)
+    assert run.counts == {"12": ("drop", ""), "roses": ("keep", "")}
+    assert run.journal.outdated().empty
+    run.journal = Journal(tmp_path / "decisions" / "04_classes.csv")
+    run.journal.append('["pair", "rose", "lily"]', "merge", reviewer="ann")
+    shown = with_part("two: rose", ["a1", "a2", "a3"])
+    run.journal.append('["part", "rose", "a1"]', "relabel", "rose", shown, reviewer="ann")
+    lines = run.journal.path.read_text().splitlines()
+    stamped = [re.sub(r"2\d{3}-[-\dT:+]*", EARLY, line) for line in lines]
+    run.journal.path.write_text("\n".join(stamped) + "\n")
+    assert run.counts == {
+        '["pair", "roses", "lily"]': ("merge", ""),
+        # The image that stood for the part shows another picture, and the next one was renamed.
+        '["part", "roses", "n2"]': ("relabel", "roses"),
+    }
+
+
+def test_the_journals_on_classes_are_those_of_the_stages():
+    from fgvc_utils.pipeline.stages import STAGES
+
+    named = [n for s in STAGES.values() if s.decides_on == "classes" for n in s.journals]
+    assert tuple(named) == moves.CLASS_JOURNALS
+
+
 def test_an_undo_takes_back_what_was_decided_on_the_same_picture(run):
     run.decide(EARLY, "a", "keep")
     run.noticed((THEN, "replaced", "a", "1", "2"))
@@ -226,8 +285,8 @@ class Noted:
 
     def see(self, frame):
         inventory = frame[["image_id", "path", "digest", *LOOKS]]
-        said = noticing.note(self, frame[["image_id", "path", "split", "given"]], inventory, 8)
-        return said, inventory
+        found = noticing.note(self, frame[["image_id", "path", "split", "given"]], inventory, 8)
+        return noticing.told(found), inventory
 
     def finish(self, frame, inventory):
         inventory.to_parquet(inventory_path(self))
