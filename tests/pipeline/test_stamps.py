@@ -116,6 +116,25 @@ def test_a_fit_that_begins_from_a_model_follows_it(contest):
     assert plan["10_train-two"] == "skip"
 
 
+def test_a_model_that_the_contest_file_does_not_make_neither_votes_nor_teaches_unasked(contest):
+    asked = {"30_ensemble": {"models": [], "table": "03_fine"}}
+    asked |= {"20_distill": [{"name": "student", "teachers": [], "table": "03_fine"}]}
+    contest(**asked)
+    left = contest.folder / "models" / "left"
+    write_json({"teachers": []}, left / "job.json")
+    write_json({"result": "1"}, left / "done.json")
+    assert set(planned(contest.read(**asked)).values()) == {"skip"}
+    named = asked | {"30_ensemble": {"models": ["one", "left"], "table": "03_fine"}}
+    assert planned(contest.read(**named))["30_ensemble"].startswith("run: changed: models")
+    seen = asked | {"30_ensemble": {"seen_models": ["left"], "table": "03_fine"}}
+    plan = planned(contest.read(**seen))
+    assert "models/left" in plan["30_ensemble"] and plan["20_distill-student"] == "skip"
+    # One that it makes is read, as before.
+    write_json({"result": "2"}, contest.folder / "models" / "one" / "done.json")
+    plan = planned(contest.read(**asked))
+    assert "models/one" in plan["30_ensemble"] and "models/one" in plan["20_distill-student"]
+
+
 def test_the_plan_tells_what_follows_from_a_change(contest):
     assert set(planned(contest.read()).values()) == {"run: not done yet"}
     contest()

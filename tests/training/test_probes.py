@@ -235,8 +235,8 @@ def test_pictures_are_shown_to_no_teacher_that_is_a_probe(tmp_path, features, ca
         write_json({}, Path(job.folder) / "done.json")
 
     def asked(*named, views=2):
-        given = {"folder": tmp_path, "name": "student", "teachers": list(named), "contest": ""}
-        cfg = SimpleNamespace(**given, teacher_views=views)
+        given = {"folder": tmp_path, "name": "student", "teachers": list(named)}
+        cfg = SimpleNamespace(**given, teacher_views=views, contest="")
         return [folder.name for folder in teachers(cfg)]
 
     assert asked(views=0) == ["network", "probe"] and asked() == ["network"]
@@ -246,3 +246,23 @@ def test_pictures_are_shown_to_no_teacher_that_is_a_probe(tmp_path, features, ca
     Path(tmp_path / "models/network/done.json").unlink()
     with pytest.raises(ParameterError, match="name networks as teachers"):
         asked()
+
+
+def test_a_model_that_the_contest_file_does_not_make_teaches_where_it_is_named(tmp_path, capsys):
+    for name in ("one", "two", "left"):
+        job = small_job(tmp_path / "models" / name)
+        write_json(as_written(job), job.job_file)
+        write_json({}, Path(job.folder) / "done.json")
+    file = tmp_path / "mine.yaml"
+    file.write_text("run: mine\n10_train: [{name: one}, {name: two}]\n20_distill: {name: s}\n")
+
+    def asked(*named):
+        given = {"folder": tmp_path, "name": "s", "teachers": list(named), "teacher_views": 0}
+        cfg = SimpleNamespace(**given, contest=str(file), run="mine")
+        return [folder.name for folder in teachers(cfg)]
+
+    assert asked() == ["one", "two"]
+    assert "not asked, though they lie in models/: left; the contest" in capsys.readouterr().out
+    assert asked("left", "two") == ["left", "two"]
+    file.write_text("run: mine\n20_distill: {name: s}\n")
+    assert asked() == ["left", "one", "two"], "it makes none, so all there are"
