@@ -5,14 +5,17 @@ No record has defaults: a default lives once, in the notebook's parameters cell.
 Counts in no digest.
 """
 
-from typing import Annotated, Literal
+import math
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from fgvc_utils.answers.assignment import RuleName
+from fgvc_utils.answers.assignment import RULES, RuleName
 from fgvc_utils.answers.calibration import Kind
 from fgvc_utils.answers.submission import ImageColumn
+from fgvc_utils.answers.ways import COMBINATIONS, LAYERS
 from fgvc_utils.contest.config import Shared
+from fgvc_utils.contest.contest_rules import Breach, ContestRules
 from fgvc_utils.contest.parameters import (
     Count,
     CountOrZero,
@@ -49,6 +52,37 @@ class EnsembleParams(Shared):
     soup: Literal["none", "uniform", "greedy"]
     calibration: Kind
 
+    @classmethod
+    def bound(cls, rules: ContestRules) -> dict[str, Any]:
+        if rules.most_models == math.inf:
+            return {}
+        of_means = {entry.sizes: [int(rules.most_models)] for entry in COMBINATIONS.values()}
+        return of_means | {layer.models: 0 for layer in LAYERS.values()}
+
+    def breaches(self, rules: ContestRules) -> list[Breach]:
+        found, most = super().breaches(rules), rules.most_models
+        switches = {entry.sizes: [int(min(most, 99))] for entry in COMBINATIONS.values()}
+        too_many = {name: each for name, each in switches.items() if self._answering(name) > most}
+        for layer in LAYERS.values():
+            votes = not layer.votes or getattr(self, layer.votes)
+            several = self._answering(layer.models) > (most if rules.ensembles else 0)
+            too_many |= {layer.models: 0} if votes and several else {}
+        # They join the means beside those that are judged.
+        too_many |= {"seen_models": []} if self.seen_models and most < math.inf else {}
+        if too_many:
+            said = ", ".join(f"{name} {getattr(self, name)}" for name in too_many)
+            advice = ", ".join(f"{name}: {value}" for name, value in too_many.items())
+            rule = "final_models" if rules.ensembles else "ensembles"
+            what = f"{said} let more than {int(most)} model{'s' * (most > 1)} answer"
+            found.append(Breach(rule, what, f"set {advice}"))
+        return found
+
+    def _answering(self, parameter: str) -> int:
+        """How many models answer together by a parameter, at most."""
+        wanted = getattr(self, parameter)
+        wanted = max(wanted) if isinstance(wanted, list) else wanted
+        return min(wanted, len(self.models)) if self.models else wanted
+
     @model_validator(mode="after")
     def _weights_need_images(self) -> "EnsembleParams":
         if self.mean_weights == "fitted" and self.held_out_fold < 0:
@@ -81,6 +115,17 @@ class SubmitParams(Shared):
     columns: Annotated[list[str], Field(min_length=2, max_length=2)]
     image_column: ImageColumn
     allow_formulas: bool
+
+    @classmethod
+    def bound(cls, rules: ContestRules) -> dict[str, Any]:
+        return {} if rules.fit_to_test else {"rule": "plain"}
+
+    def breaches(self, rules: ContestRules) -> list[Breach]:
+        found = super().breaches(rules)
+        if not rules.fit_to_test and RULES[self.rule].balances:
+            what = f"rule {self.rule} fits the answers to the test set's classes"
+            found.append(Breach("fit_to_test", what, "set rule: plain"))
+        return found
 
     @model_validator(mode="after")
     def _fits_together(self) -> "SubmitParams":
