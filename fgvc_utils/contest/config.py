@@ -110,7 +110,7 @@ class Shared(Machines):
         print(f"parameters of {shown_path(path)}, {place}{_listed(taken, there)}")
         _print_preset(cfg, preset, there | chosen, here)
         if file.rules is not None:
-            print(f"{rules.text()}{_set_by(ruled, there | chosen | preset, here)}")
+            print(f"{rules.text()}{_set_by(ruled, there | preset, usual, cfg)}")
         refuse_breaches(rules, cfg, stage)
         own = [n for n in chosen if getattr(cfg, n) != getattr(by_file, n)]
         own = [n for n in own if n not in ("contest", "name")]
@@ -257,9 +257,12 @@ def _print_preset(
         print(f"set by{said_preset(cfg.preset)[1:]}{_listed(taken, preset)}")
 
 
-def _set_by(ruled: dict[str, Any], set_there: Mapping[str, Any], usual: Mapping[str, Any]) -> str:
+def _set_by(
+    ruled: dict[str, Any], set_there: Mapping[str, Any], usual: Mapping[str, Any], cfg: Shared
+) -> str:
     """What the rules set that is set nowhere else and not as it usually is, to end a phrase."""
     taken = [n for n in ruled if n not in set_there and not _same(ruled[n], usual.get(n))]
+    taken = [n for n in taken if _same(getattr(cfg, n), ruled[n])]
     return f"; they set{_listed(taken, ruled)}" if taken else ""
 
 
