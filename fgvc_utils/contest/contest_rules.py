@@ -178,9 +178,10 @@ def preset_rules(name: Any) -> dict[str, Any]:
         return {}
     folder, there = presets.PRESETS / RULES_BLOCK, rule_names()
     if name not in there:
+        hint = near_name(str(name).lower(), there)
         raise ParameterError(
             f"{RULES_BLOCK}: preset {name!r} is not there; there are {_names()}, files of "
-            f"{shown_path(folder)}/, where one of your own may lie{near_name(str(name), there)}"
+            f"{shown_path(folder)}/, where one of your own may lie{hint}"
         )
     path = folder / f"{name}.yaml"
     values = read_yaml(path)

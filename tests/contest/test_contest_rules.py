@@ -105,7 +105,7 @@ def test_a_preset_by_name_and_one_from_which_some_values_differ(contest):
     ("rules", "said"),
     [
         ("aic2027", "preset 'aic2027' is not there; there are accv2022, aic2025, .*near it is"),
-        ({"preset": "aic2027"}, "preset 'aic2027' is not there"),
+        ({"preset": "AIC2026"}, "preset 'AIC2026' is not there; .*near it is 'aic2026'"),
         ({"ensemble": False}, "mine.yaml, rules: 'ensemble' is no rule; .*near it is 'ensembles'"),
         ({"ensembles": "perhaps"}, "mine.yaml, rules: .*ensembles = 'perhaps'"),
         ({"final_models": -1}, "mine.yaml, rules: .*final_models = -1"),
