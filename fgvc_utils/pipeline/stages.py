@@ -181,7 +181,7 @@ STAGES: dict[str, Stage] = {
         table_parameters=("table",),
         reads_pictures=False,
         vote_parameter="ensemble",
-        file_parameters=("prior",),
+        file_parameters=("sample", "names_file", "prior"),
     ),
 }
 
