@@ -3,6 +3,8 @@
 Made by the check from the listing and by 40 from the label table, so that both see the same.
 """
 
+import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +25,7 @@ from fgvc_utils.answers.names import (
 
 # The sample is looked for under this name where nobody names another one.
 USUAL_SAMPLE = "sample_submission.csv"
+SAMPLE_LIKE = re.compile(r"(?i)sample[_ -]?submissions?.*\.(csv|zip|gz|txt|tsv)")
 USUAL_COLUMNS = ["path", "class"]
 # What an image is called in place of its id where the sample names it and it is not there.
 MISSING = "not among the test images: "
@@ -97,6 +100,7 @@ def plan_of(cfg: Any, rows: pd.DataFrame, classes: Sequence[str], files: Path | 
     sample = sample_of(cfg, files)
     if sample is None:
         plan = _by_parameters(cfg, test, spelt, files)
+        plan.notes.extend(_why_no_sample(cfg, files))
     else:
         plan = _by_sample(cfg, test, spelt, files, sample)
     _check(cfg, plan.layout)
@@ -121,6 +125,19 @@ def sample_of(cfg: Any, files: Path | None) -> samples.Sample | None:
     if cfg.sample != USUAL_SAMPLE:
         raise FileNotFoundError(f'sample: {path} is not there; sample: "" takes none')
     return None
+
+
+def _why_no_sample(cfg: Any, files: Path | None) -> list[str]:
+    """What to know where no sample was taken: none was looked for, or one has another name."""
+    if not cfg.sample:
+        return []
+    if files is None:
+        return [
+            "the contest's folder is not there, so no sample was looked at; where it has one, put "
+            "it into the run's folder contest_files"
+        ]
+    alike = [name for name in sorted(os.listdir(files)) if SAMPLE_LIKE.fullmatch(name)]
+    return [f"{name} may be the contest's sample: set sample: {name}" for name in alike[:1]]
 
 
 def _names(cfg: Any, test: pd.DataFrame, files: Path | None) -> pd.Series:

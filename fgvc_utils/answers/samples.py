@@ -118,6 +118,8 @@ def match_images(sample: Sample, kinds: dict[str, Callable[[], pd.Series]]) -> M
         except ValueError:
             continue
         found += [(len(names & values), place, kind, names) for place, values in columns.items()]
+        if found[-1][0] == len(names) or found[-len(columns)][0] == len(names):
+            break
     # The first of equal ones: the way that is asked for, the column on the left.
     hits, place, kind, names = max(found, key=lambda each: each[0], default=(0, 0, "", set()))
     if not hits:

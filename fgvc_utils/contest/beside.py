@@ -25,9 +25,13 @@ def copies(cfg: Shared) -> Path:
 def images_there(cfg: Shared) -> bool:
     """Whether the contest's folder of raw images is there."""
     try:
-        return raw_images(cfg).is_dir()
+        root = raw_images(cfg)
     except FileNotFoundError:
         return False
+    # `$FGVC_DATA` itself may be that folder, or it holds others and this one is elsewhere.
+    kept = [file.relative_to(copies(cfg)) for file in copies(cfg).rglob("*") if file.is_file()]
+    itself = root.name != Path(cfg.data_root).name
+    return not (itself and kept and not any((root / name).is_file() for name in kept))
 
 
 def files_folder(cfg: Shared) -> Path | None:

@@ -183,6 +183,9 @@ def test_a_packed_sample_and_one_without_are_taken(tmp_path):
         assert (
             plan_of(settings(**changes), TABLE, CLASSES, tmp_path).names.iloc[0] == "test/001.jpg"
         )
+    (tmp_path / "sampleSubmission.csv").write_bytes(text)
+    (note,) = plan_of(settings(), TABLE, CLASSES, tmp_path).notes
+    assert note.endswith("set sample: sampleSubmission.csv")
     (tmp_path / "form.csv").write_bytes("id,label\n1,caf\xe9\n".encode("latin-1"))
     with pytest.raises(UnreadableFile, match="form.csv"):
         plan_of(settings(sample="form.csv"), TABLE, CLASSES, tmp_path)

@@ -782,6 +782,11 @@ def mistakes(found, root, tmp_path):
         shutil.copytree(root / "test", root / "test/more")
         return found(s40_submit={"image_column": "name", "known_count": 4})
 
+    def sample(*names):
+        rows = "".join(f"{name},ant\n" for name in names)
+        (root / "sample_submission.csv").write_text(f"image,class\n{rows}")
+        return found()
+
     def no_pictures():
         for path in (root / "test").iterdir():
             path.write_bytes(b"<html>")
@@ -856,6 +861,9 @@ def mistakes(found, root, tmp_path):
         "stay in the journal": stranger,
         "known_count or": lambda: found(s40_submit={"known_count": 1, "slack": 1.0}),
         "two test images": same_names,
+        "no probabilities": lambda: found(s40_submit={"form": "probabilities"}),
+        "is called": lambda: sample("a.jpg", "b.jpg"),
+        "is an example": lambda: sample("t0.jpg", "t1.jpg"),
     }
 
 

@@ -6,7 +6,7 @@ from fgvc_utils.answers import assignment, label_shift, submission
 from fgvc_utils.answers.forms import Answers, FileLines, described
 from fgvc_utils.answers.planned import Plan, plan_of
 from fgvc_utils.contest import listing
-from fgvc_utils.contest.beside import files_folder
+from fgvc_utils.contest.beside import copies, files_folder
 from fgvc_utils.core.naming import shortened
 from fgvc_utils.pipeline.checks.findings import Contest, Findings
 
@@ -57,10 +57,11 @@ def _say(plan: Plan, name: str, found: Findings) -> None:
 def check_prior(contest: Contest, found: Findings) -> None:
     """A prior's file can be read and gives each class its share."""
     for step in contest.of("40_submit"):
-        if not step.cfg.prior or contest.root is None:
+        lost = contest.root is None and contest.of("01_noise")
+        if not step.cfg.prior or lost:
             continue
         try:
-            place = listing.inside(contest.root, step.cfg.prior)
+            place = listing.inside(files_folder(step.cfg) or copies(step.cfg), step.cfg.prior)
             classes = contest.classes if contest.images is not None else []
             if classes or not place.is_file():
                 label_shift.read_prior(place, classes)
