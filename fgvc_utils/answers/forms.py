@@ -6,9 +6,10 @@ A form is an entry of `FORMS`, a packing one of `PACKINGS`.
 import csv
 import gzip
 import io
+import itertools
 import shutil
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple
@@ -233,7 +234,11 @@ class FileLines:
             yield _line(placed(name, fields, layout.image_place), layout.separator)
 
 
-def _line(fields: Iterable[str], separator: str) -> str:
+def _line(fields: Sequence[str], separator: str) -> str:
+    line = separator.join(fields)
+    # Nothing in it needs quotes, as in nearly all lines.
+    if line.count(separator[0]) == len(fields) - 1 and not any(mark in line for mark in '"\r\n'):
+        return f"{line}\n"
     return separator.join(_quoted(each, separator) for each in fields) + "\n"
 
 
@@ -268,12 +273,13 @@ def _zip(plain: BinaryIO, packed: BinaryIO, inner: str) -> None:
         shutil.copyfileobj(plain, file)
 
 
-def _unzip(content: bytes) -> bytes:
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+def _open_zip(path: Path) -> BinaryIO:
+    with zipfile.ZipFile(path) as archive:
         inner = [entry for entry in archive.infolist() if not entry.is_dir()]
         if len(inner) != 1:
             raise ValueError(f"it holds {len(inner)} files, not one")
-        return archive.read(inner[0])
+        # It stays open until what is read of it is closed.
+        return archive.open(inner[0])
 
 
 class Packing(NamedTuple):
@@ -287,20 +293,20 @@ class Packing(NamedTuple):
         How the file's name ends.
     pack : Callable
         Writes what an open file holds into another one, under the inner name where there is one.
-    unpack : Callable
-        From the packed bytes to the plain ones.
+    opened : Callable
+        Opens a packed file for reading what is in it, bytes.
     """
 
     caption: str
     ending: str
     pack: Callable[[BinaryIO, BinaryIO, str], None]
-    unpack: Callable[[bytes], bytes]
+    opened: Callable[[Path], BinaryIO]
 
 
 PACKINGS: dict[str, Packing] = {
-    "none": Packing("plain", ".csv", _store, lambda content: content),
-    "gzip": Packing("gzip", ".csv.gz", _compress, gzip.decompress),
-    "zip": Packing("ZIP", ".zip", _zip, _unzip),
+    "none": Packing("plain", ".csv", _store, lambda path: open(path, "rb")),
+    "gzip": Packing("gzip", ".csv.gz", _compress, lambda path: gzip.open(path, "rb")),
+    "zip": Packing("ZIP", ".zip", _zip, _open_zip),
 }
 
 # For the record of parameters.
@@ -321,8 +327,9 @@ def unpacked(path: Path) -> str:
     UnreadableFile
         Naming the file: it is spoilt, its archive holds more than one file, or it is no UTF-8.
     """
-    with refused_by_name(path, "a CSV file, plain or packed", "unpack it, or write it anew"):
-        return packing_of(path).unpack(Path(path).read_bytes()).decode("utf-8-sig")
+    with refused_by_name(path, "a CSV file, plain or packed", "save it as UTF-8, or unpack it"):
+        with packing_of(path).opened(path) as file:
+            return file.read().decode("utf-8-sig")
 
 
 def read_fields(text: str, separator: str) -> list[list[str]]:
@@ -377,9 +384,10 @@ def first_lines(path: Path, count: int = 5, width: int = 160) -> str:
     width : int
         A longer line is cut.
     """
-    lines = unpacked(path).splitlines()
-    shown = [line if len(line) <= width else f"{line[:width]} …" for line in lines[:count]]
-    more = len(lines) - count
+    with packing_of(path).opened(path) as file:
+        lines = [line.decode("utf-8").rstrip("\n") for line in itertools.islice(file, count)]
+        more = sum(1 for _ in file)
+    shown = [line if len(line) <= width else f"{line[:width]} …" for line in lines]
     return "\n".join(shown + ([f"… and {more} lines more"] if more > 0 else []))
 
 

@@ -182,6 +182,9 @@ def _by_sample(
     kinds: dict[str, Callable[[], pd.Series]] = {own: lambda: _names(cfg, test, files)}
     for kind in IMAGE_NAMES:
         kinds.setdefault(kind, lambda kind=kind: image_names(test, kind))
+    kinds["name without folder and ending"] = lambda: samples.names_by_stem(
+        sample, image_names(test, "stem")
+    )
     matched = samples.match_images(sample, kinds)
     names, notes = kinds[matched.kind](), []
     if matched.kind != own:

@@ -90,6 +90,37 @@ def read_sample(path: Path) -> Sample:
     )
 
 
+def names_by_stem(sample: Sample, stems: pd.Series) -> pd.Series:
+    """What a sample calls images whose files have another folder or ending than it says.
+
+    Parameters
+    ----------
+    sample : Sample
+        The sample.
+    stems : pd.Series
+        The names of the images' files without folder and ending, by image.
+
+    Raises
+    ------
+    ValueError
+        Two of its images have one name so.
+    """
+    column = max(
+        _columns(sample).values(),
+        key=lambda values: len({PurePosixPath(value).stem for value in values} & set(stems)),
+    )
+    by_stem = {PurePosixPath(value).stem: value for value in column}
+    if len(by_stem) < len(column):
+        raise ValueError(f"{sample.path.name}: two images differ in folder or ending alone")
+    return stems.map(lambda stem: by_stem.get(stem, stem))
+
+
+def _columns(sample: Sample) -> dict[int, set[str]]:
+    """The values of the columns that may name images: the first two and the last one."""
+    last = len(sample.rows[0]) - 1
+    return {place: {row[place] for row in sample.rows} for place in sorted({0, min(1, last), last})}
+
+
 def match_images(sample: Sample, kinds: dict[str, Callable[[], pd.Series]]) -> Matched:
     """Find the column that names images, and which way of naming them fits it best.
 
@@ -106,11 +137,7 @@ def match_images(sample: Sample, kinds: dict[str, Callable[[], pd.Series]]) -> M
     ValueError
         No column fits, or one image is named twice.
     """
-    last = len(sample.rows[0]) - 1
-    # Of many columns the images are named in one of the first two or in the last one.
-    columns = {
-        place: {row[place] for row in sample.rows} for place in sorted({0, min(1, last), last})
-    }
+    columns = _columns(sample)
     found: list[tuple[int, int, str, set[str]]] = []
     for kind, names_of in kinds.items():
         try:

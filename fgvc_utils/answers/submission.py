@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from fgvc_utils.answers.forms import FORMS, PACKINGS, Answers, FileLines, Layout
-from fgvc_utils.core.files import file_digest, whole_file
+from fgvc_utils.core.files import file_digest, full_disk_named, whole_file
 from fgvc_utils.core.reading import read_csv
 from fgvc_utils.core.spreadsheet import escaped, is_formula, unescaped
 
@@ -191,7 +191,8 @@ def keep_submission(
     earlier = read_log(folder)
     folder.mkdir(parents=True, exist_ok=True)
     # Nobody sees these files; they go when they are closed, or when the process ends.
-    with tempfile.TemporaryFile(dir=folder) as plain, tempfile.TemporaryFile(dir=folder) as packed:
+    hidden = tempfile.TemporaryFile(dir=folder), tempfile.TemporaryFile(dir=folder)
+    with full_disk_named(folder / FILE), hidden[0] as plain, hidden[1] as packed:
         for line in [lines] if isinstance(lines, str) else lines:
             plain.write(line.encode("utf-8"))
         plain.seek(0)

@@ -57,6 +57,14 @@ def test_the_class_may_stand_before_the_image(tmp_path):
     assert path.read_text() == "label,id\nbee,2\nfly,1\n"
 
 
+def test_a_sample_whose_images_have_another_folder_or_ending_is_matched_by_the_rest(tmp_path):
+    plan = planned(tmp_path, sample([f"images/{n:03d}.png" for n in range(6, 0, -1)]))
+    assert plan.names.iloc[0] == "images/006.png" and plan.names.index[0] == "id5"
+    assert "taken is 'name without folder and ending'" in plan.text
+    with pytest.raises(ValueError, match="none of its values"):
+        planned(tmp_path, sample(["x/001.png", "y/001.png"]))
+
+
 def test_missing_and_surplus_images_are_said_and_the_samples_set_is_answered(tmp_path):
     plan = planned(tmp_path, sample(["6", "99", "2", "3", "4"]))
     assert plan.names.tolist() == ["6", "99", "2", "3", "4"]
