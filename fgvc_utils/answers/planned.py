@@ -6,7 +6,7 @@ Made by the check from the listing and by 40 from the label table, so that both 
 import os
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,8 @@ from fgvc_utils.answers.names import (
 # The sample is looked for under this name where nobody names another one.
 USUAL_SAMPLE = "sample_submission.csv"
 SAMPLE_LIKE = re.compile(r"(?i)sample[_ -]?submissions?.*\.(csv|zip|gz|txt|tsv)")
-USUAL_COLUMNS = ["path", "class"]
+# At their defaults these parameters claim nothing.
+USUAL_NAME, USUAL_COLUMNS = "path", ["path", "class"]
 # What an image is called in place of its id where the sample names it and it is not there.
 MISSING = "not among the test images: "
 
@@ -48,7 +49,9 @@ class Plan:
     surplus : int
         How many test images the sample does not name; they are left out of the file.
     notes : list of str
-        What a person should know of it.
+        What a person should look at.
+    said : list of str
+        What the sample decided as it should.
     """
 
     layout: Layout
@@ -57,12 +60,18 @@ class Plan:
     missing: list[str]
     surplus: int
     notes: list[str]
+    said: list[str] = field(default_factory=list)
 
     @property
     def text(self) -> str:
         """How the file will look, in words, and what there is to know."""
-        start = f"{len(self.names)} images: {described(self.layout)}"
+        start = f"{len(self.names)} images: {self.form}"
         return "\n".join([start, *(f"note: {note}" for note in self.notes)])
+
+    @property
+    def form(self) -> str:
+        """How the file will look, in words."""
+        return ", ".join([described(self.layout), *self.said])
 
 
 def spelling_of(cfg: Any) -> ClassSpelling:
@@ -186,17 +195,21 @@ def _by_sample(
         sample, image_names(test, "stem")
     )
     matched = samples.match_images(sample, kinds)
-    names, notes = kinds[matched.kind](), []
-    if matched.kind != own:
+    names, notes, said = kinds[matched.kind](), [], []
+    if matched.kind != own and own == USUAL_NAME:
+        said.append(f"images by their {matched.kind}")
+    elif matched.kind != own:
         notes.append(
             f"image_column {own!r} does not name the images as {sample.path.name} does; taken is "
             f"{matched.kind!r}, as in {matched.ids[0]!r}"
         )
     asked, missing, surplus = _asked(names, matched.ids, sample, notes)
+    if not asked.index.drop(missing).equals(names.index[names.isin(asked)]):
+        said.append(f"lines in the order of {sample.path.name}, not in that of the test images")
     layout = _sample_layout(cfg, spelt, sample, matched, notes)
     in_order = names.index[names.isin(set(matched.ids))]
     images = pd.Series([*in_order, *missing], dtype=object)
-    return Plan(layout, asked, images.set_axis(images), missing, surplus, notes)
+    return Plan(layout, asked, images.set_axis(images), missing, surplus, notes, said)
 
 
 def _asked(
@@ -228,8 +241,6 @@ def _asked(
             f"{len(surplus)} test images are not in {name}, first {surplus[0]!r}: the file leaves "
             "them out"
         )
-    if [each for each in ids if each in known] != [each for each in names if each in wanted]:
-        notes.append(f"the lines are in the order of {name}, not in that of the test images")
     index = [known.get(each, MISSING + each) for each in ids]
     missing = [MISSING + each for each in lacking]
     return pd.Series(ids, pd.Index(index, dtype=object), dtype=object), missing, len(surplus)
@@ -259,7 +270,6 @@ def _sample_layout(
     if FORMS[form].probabilities:
         columns = shown.column_classes or tuple(spelt)
         answer = answer if shown.column_classes else tuple(spelt.values())
-    # At their defaults the parameters claim nothing.
     if matched.header and cfg.columns not in (USUAL_COLUMNS, [image, *answer]):
         notes.append(f"columns {cfg.columns} are not those of {name}, which are taken")
     if matched.header and not cfg.header:
@@ -304,7 +314,7 @@ def _say_problem(
     hint = other_spelling(wanted, list(spelt), spelling_of(cfg))
     advice = f"they are the classes with {hint}" if hint else "is label_column the right one?"
     if not hint and shown.top > 1 and not shown.split:
-        advice = "if it ranks classes, set form: top"
+        advice += " Where it ranks classes, set form: top"
     text = f"{sample.path.name}: {shown.problem}; {advice}"
     if shown.form == "probabilities":
         notes.append(f"{sample.path.name}: {shown.problem}")

@@ -86,7 +86,8 @@ def read_sample(path: Path) -> Sample:
             odd = next(n for n, width in enumerate(widths) if width != widths[0])
             problem = f"line {odd + 1} has {widths[odd]} fields, the first one {widths[0]}"
     raise UnreadableFile(
-        f"{path} is no sample submission: {problem or 'it has one column, no image and class'}"
+        f"{path} is no sample submission: {problem or 'it has one column, no image and class'}; "
+        'set sample: "" where it is none'
     )
 
 

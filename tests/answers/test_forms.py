@@ -81,7 +81,8 @@ def test_kaggle_top_five_separated_by_blanks_in_the_order_of_the_sample(tmp_path
         b"00029b3a.jpg,w_98baff9 w_7554f44 w_1eafe46 w_1287fbc w_9\n"
         b"0003c693.jpg,w_7554f44 new_whale w_9 w_1eafe46 w_1287fbc\n"
     )
-    assert "not in that of the test images" in plan.text and "taken is 'name'" in plan.text
+    assert "not in that of the test images" in plan.text and "images by their name" in plan.text
+    assert plan.notes == []
 
 
 def test_probabilities_a_column_a_class_as_the_sample_has_them(tmp_path):

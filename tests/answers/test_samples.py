@@ -39,7 +39,8 @@ def test_ids_columns_and_the_head_line_are_the_samples(tmp_path, ids, kind, head
     plan = planned(tmp_path, sample(ids, header))
     assert plan.names.tolist() == ids and plan.layout.header == bool(header)
     assert plan.layout.head == (["id", "label"] if header else ["path", "class"])
-    assert bool(plan.notes) == (kind != "path") and not plan.missing
+    assert plan.notes == [] and not plan.missing
+    assert plan.said == ([] if kind == "path" else [f"images by their {kind}"])
 
 
 @pytest.mark.parametrize("separator", ["\t", ";", "|", " ", ", "])
@@ -60,7 +61,7 @@ def test_the_class_may_stand_before_the_image(tmp_path):
 def test_a_sample_whose_images_have_another_folder_or_ending_is_matched_by_the_rest(tmp_path):
     plan = planned(tmp_path, sample([f"images/{n:03d}.png" for n in range(6, 0, -1)]))
     assert plan.names.iloc[0] == "images/006.png" and plan.names.index[0] == "id5"
-    assert "taken is 'name without folder and ending'" in plan.text
+    assert "images by their name without folder and ending" in plan.text
     with pytest.raises(ValueError, match="none of its values"):
         planned(tmp_path, sample(["x/001.png", "y/001.png"]))
 
@@ -74,7 +75,7 @@ def test_missing_and_surplus_images_are_said_and_the_samples_set_is_answered(tmp
     said = plan.text
     assert "1 images of sample_submission.csv are not among the test images, first '99'" in said
     assert "2 test images are not in sample_submission.csv, first '1'" in said
-    assert "the lines are in the order of sample_submission.csv" in said
+    assert "lines in the order of sample_submission.csv" in said
 
 
 def test_a_missing_image_gets_a_line_and_a_surplus_one_none(tmp_path):
@@ -143,7 +144,7 @@ def test_a_sample_shows_ranked_classes_in_one_field_or_in_several(tmp_path):
         (["1", "2"], "{},0002\n", "class_names: number, class_digits: 4"),
         (["ant", "bee"], "{},1\n", "they are the classes with class_names: index"),
         (["ant", "bee"], "{},gnu\n", "is label_column the right one"),
-        (["ant", "bee"], "{},gnu elk\n", "if it ranks classes, set form: top"),
+        (["ant", "bee"], "{},gnu elk\n", "Where it ranks classes, set form: top"),
     ],
 )
 def test_classes_that_are_written_otherwise_are_said_with_the_setting(
@@ -173,7 +174,9 @@ def test_a_class_without_train_images_has_a_column_of_zeros(tmp_path):
 
 
 def test_parameters_that_the_sample_overrules_are_said(tmp_path):
-    plan = planned(tmp_path, sample(range(1, 7)), columns=["image", "class"], header=False)
+    changes = {"columns": ["image", "class"], "header": False, "image_column": "name"}
+    plan = planned(tmp_path, sample(range(1, 7)), **changes)
+    assert "image_column 'name' does not name the images as" in plan.text
     assert "columns ['image', 'class'] are not those of sample_submission.csv" in plan.text
     assert "header false: sample_submission.csv has a head line" in plan.text
     assert plan.layout.head == ["id", "label"] and plan.layout.header

@@ -670,8 +670,12 @@ def test_a_sample_submission_decides_what_the_file_looks_like(found, root):
     quiet = {"s01_noise": {"cache_side": 302}}
     assert found(s40_submit=named, **quiet).warnings == []
     result = found(**quiet)
-    only(result.warnings, "taken is 'name', as in 't0.jpg'")
-    assert any("head line 'image,class'" in text for text in result.facts)
+    assert result.warnings == []
+    assert any(
+        "head line 'image,class', one class, images by their name; a line" in text
+        for text in result.facts
+    )
+    only(found(s40_submit={"image_column": "stem"}, **quiet).warnings, "taken is 'name', as in")
     (root / "sample_submission.csv").write_text(f"image,class\n{lines.replace('ant', 'gnu')}")
     only(found(s40_submit=named, **quiet).warnings, "names 1 classes that no train image has")
     (root / "sample_submission.csv").write_text("image,class\na.jpg,ant\nb.jpg,ant\n")

@@ -3,7 +3,7 @@
 import numpy as np
 
 from fgvc_utils.answers import assignment, label_shift, submission
-from fgvc_utils.answers.forms import Answers, FileLines, described
+from fgvc_utils.answers.forms import Answers, FileLines
 from fgvc_utils.answers.planned import Plan, plan_of
 from fgvc_utils.contest import listing
 from fgvc_utils.contest.beside import copies, files_folder
@@ -51,7 +51,7 @@ def _say(plan: Plan, name: str, found: Findings) -> None:
     answers = Answers(np.zeros(1, int), np.full((1, classes), 1 / classes, np.float32))
     *_, line = FileLines(layout, plan.names.tolist()[:1], answers)
     shown = shortened(line.rstrip("\n"), 120)
-    found.facts.append(f"{name}: {described(layout)}; a line looks like {shown!r}")
+    found.facts.append(f"{name}: {plan.form}; a line looks like {shown!r}")
 
 
 def check_prior(contest: Contest, found: Findings) -> None:
