@@ -341,7 +341,9 @@ def read_fields(text: str, separator: str) -> list[list[str]]:
         strict=True,
         skipinitialspace=blank,
     )
-    return [fields for fields in reader if fields]
+    # In a column a class nearly all values are equal: each is kept once.
+    once: dict[str, str] = {}
+    return [[once.setdefault(each, each) for each in fields] for fields in reader if fields]
 
 
 def read_file(path: Path, layout: Layout) -> pd.DataFrame:

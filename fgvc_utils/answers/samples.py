@@ -79,9 +79,10 @@ def read_sample(path: Path) -> Sample:
             raise UnreadableFile(f"{path} is empty")
         widths = [len(row) for row in rows]
         if len(set(widths)) == 1 and widths[0] > 1:
-            wide = all(field.startswith(" ") for row in rows for field in row[1:])
-            separator = f"{separator} " if wide and separator != " " else separator
-            return Sample(Path(path), separator, read_fields(text, separator))
+            blank = separator != " " and all(field[:1] == " " for row in rows for field in row[1:])
+            if blank:
+                separator, rows = f"{separator} ", read_fields(text, f"{separator} ")
+            return Sample(Path(path), separator, rows)
         if max(widths) > 1 and not problem:
             odd = next(n for n, width in enumerate(widths) if width != widths[0])
             problem = f"line {odd + 1} has {widths[odd]} fields, the first one {widths[0]}"

@@ -229,6 +229,6 @@ def _writes(name: str, stage: Stage) -> str:
         "table": f"`tables/{name}`",
         "model": "`models/<name>/`",
         "vote": f"`ensemble/{VOTE}/`",
-        "submission": "`submission.csv`",
+        "submission": "`submission.csv` (`.csv.gz`, `.zip`), `contest_files/`",
     }[stage.makes]
     return written + (", `tables/inventory`, the cache" if stage.lists_images else "")

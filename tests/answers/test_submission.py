@@ -17,6 +17,7 @@ from fgvc_utils.answers.submission import (
     keep_submission,
     read_log,
 )
+from fgvc_utils.core.files import NotEnoughSpace
 
 COLUMNS = ("image", "category")
 
@@ -190,6 +191,16 @@ def test_a_list_that_cannot_be_written_keeps_its_lines(tmp_path, monkeypatch):
     # The file is there and the list does not know it: the next call lists it.
     keep_submission(tmp_path, "b\n", {})
     assert current_submission(tmp_path) == tmp_path / "submission-002.csv"
+
+
+def test_a_full_disk_is_named_and_leaves_nothing(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setitem(submission.PACKINGS, "zip", submission.PACKINGS["zip"]._replace(pack=full))
+    with pytest.raises(NotEnoughSpace, match="submission.csv could not be written"):
+        keep_submission(tmp_path, "a\n", {}, "zip")
+    assert os.listdir(tmp_path) == []
 
 
 def test_another_packing_gets_a_number_of_its_own_and_the_same_content_comes_out_once(tmp_path):

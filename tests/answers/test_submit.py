@@ -281,6 +281,13 @@ def test_scores_alone_write_the_same_file_where_the_pictures_are_elsewhere(run, 
     assert (run / "submission.csv").read_bytes() == before
 
 
+def test_an_image_that_the_inventory_does_not_know_is_named(run):
+    inventory = pd.read_parquet(run / "tables" / "inventory.parquet")
+    inventory[inventory["image_id"] != "t3"].to_parquet(run / "tables" / "inventory.parquet")
+    with pytest.raises(KeyError, match="no row of image 't3': run 01_noise again"):
+        execute(run)
+
+
 def test_a_run_that_never_saw_the_contests_folder_says_so(run, tmp_path):
     shutil.rmtree(tmp_path / "data")
     printed, _ = execute(run, rule="plain")
