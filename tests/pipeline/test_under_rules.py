@@ -1,8 +1,9 @@
 """A contest under the rules of AIC 2026, from raw files to its file, in minutes."""
 
 import json
+import re
+import zipfile
 
-import pandas as pd
 import pytest
 import yaml
 from tiny_contest import run_pipeline
@@ -30,7 +31,13 @@ CONTEST = {
     "10_train": [{**TRAINED, "name": "one", "refit": True}, {**TRAINED, "name": "two", "seed": 1}],
     "20_distill": {**TRAINED, "name": "student"},
     "30_ensemble": BATCH,
-    "40_submit": {"columns": ["image", "class"], "image_column": "name"},
+    "40_submit": {
+        "image_column": "name",
+        "header": False,
+        "class_names": "number",
+        "class_digits": 4,
+        "packing": "zip",
+    },
 }
 AGAINST = {
     "20_distill": CONTEST["20_distill"] | {"variant": "A"},
@@ -68,8 +75,11 @@ def test_it_runs_from_raw_files_to_its_file_and_says_how_it_kept_the_rules(conte
     assert by_rule["hand_cleaning"]["figures"] == {"decisions": {}, "rows_by_people": 0}
     assert "rules aic2026: 6 of 6 that bind were kept" in done.stdout
     assert current_submission(run).name == noted["file"]
-    answers = pd.read_csv(current_submission(run), dtype=str)
-    assert len(answers) == TINY["test_images"]
+    with zipfile.ZipFile(current_submission(run)) as packed:
+        (name,) = packed.namelist()
+        lines = packed.read(name).decode("utf-8").splitlines()
+    assert len(lines) == TINY["test_images"] and name.endswith(".csv")
+    assert all(re.fullmatch(r"[^,/]+\.[a-z]+,0\d{3}", line) for line in lines), lines
     again = run_pipeline(folder, file="ruled.yaml")
     assert again.returncode == 0 and again.stdout.count("done before") == 9, again.stdout
 
