@@ -24,7 +24,7 @@ CONTEST = {
     "weights": "none",
     "cache_side": 96,
     "test_ratios": [],
-    "01_noise": BATCH | {"train": "train.csv"},
+    "01_noise": BATCH,  # the folders are numbers, as the classes of that contest are
     "02_coarse": CROSSED | {"top": 2},
     "03_fine": CROSSED | {"posterior_rounds": 1, "averaged_rounds": 1, "planted_share": 0.0},
     "04_lowq": {},
@@ -32,6 +32,7 @@ CONTEST = {
     "20_distill": {**TRAINED, "name": "student"},
     "30_ensemble": BATCH,
     "40_submit": {
+        "sample": "",  # the drawn one has another form
         "image_column": "name",
         "header": False,
         "class_names": "number",
