@@ -16,9 +16,12 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
+from fgvc_utils.answers.forms import from_data, read_file
+from fgvc_utils.answers.names import ClassSpelling, spelt_classes
 from fgvc_utils.answers.submission import current_submission
 from fgvc_utils.contest.report import update_report
-from fgvc_utils.contest.tables import read_table
+from fgvc_utils.contest.tables import classes_of, read_table
+from fgvc_utils.core.files import read_json
 from fgvc_utils.core.intervals import wilson
 
 TABLE = "tables/04_lowq.parquet"
@@ -63,13 +66,31 @@ def read_truth(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     return truth
 
 
-def read_submission(path: Path, truth: pd.DataFrame) -> pd.Series:
+def read_by_form(run: Path, path: Path) -> pd.DataFrame | None:
+    """Images and their likeliest classes, of a file whose form the run's report tells, else None.
+
+    A submission may have no head line, several classes or probabilities, and be packed.
+    """
+    report = run / "report.json"
+    told = read_json(report).get("40_submit", {}) if report.is_file() else {}
+    if told.get("file") != path.name or "form" not in told or not path.is_file():
+        return None
+    spelling = ClassSpelling(*told["class_names"].values())
+    classes = spelt_classes(classes_of(read_table(run / TABLE)), spelling)
+    found = read_file(path, from_data(told["form"], classes))
+    best = found.idxmax(axis=1) if told["form"]["form"] == "probabilities" else found[0]
+    return pd.DataFrame({"image": found.index, "class": best.to_numpy()})
+
+
+def read_submission(path: Path, truth: pd.DataFrame, run: Path) -> pd.Series:
     """The submitted class of each truth row, in its order.
 
-    The first column names the image, by path, name or stem; the second one its class. Raises
-    ValueError where neither way fits all images, or an image is missing, unknown or repeated.
+    Where the report of the run does not tell its form, the first column names the image and the
+    second one its class. Images are named by path, name or stem. Raises ValueError where
+    no way fits all images, or an image is missing, unknown or repeated.
     """
-    submission = read_csv(path)
+    submission = read_by_form(run, path)
+    submission = read_csv(path) if submission is None else submission
     if submission.shape[1] != 2:
         raise ValueError(f"{path} has the columns {list(submission)}, not an image and a class")
     image, label = submission.columns
@@ -173,7 +194,7 @@ def score_run(run: Path, truth: Path, submission: str = "") -> tuple[dict, str]:
     test = read_truth(truth / "test.csv", ("path", "class"))
     train = read_truth(truth / "train.csv", ("path", "given", "kind", "true"))
     file = run / submission if submission else current_submission(run)
-    answers = read_submission(file, test)
+    answers = read_submission(file, test, run)
     rows = join_truth(read_table(run / TABLE), train, run / TABLE)
     hits, n = int((answers == test["class"]).sum()), len(test)
     low, high = wilson(hits, n)

@@ -18,7 +18,7 @@ from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fgvc_utils.contest import presets, tables
+from fgvc_utils.contest import contest_rules, presets, tables
 from fgvc_utils.contest.contest_file import notebook_defaults, parameters_cell
 from fgvc_utils.contest.places import NOTEBOOKS, PROJECT
 from fgvc_utils.core.files import read_json
@@ -133,6 +133,27 @@ def presets_table() -> str:
         for name in sorted({name for own in values for name in own})
     ]
     return _table(["parameter", *(f"`{name}`" for name in names)], rows)
+
+
+# The contest's rules
+
+
+def rules_block() -> str:
+    """The rules with their meaning, and what each preset that ships makes of them."""
+    names = contest_rules.rule_names()
+    values = [contest_rules.ContestRules(**contest_rules.preset_rules(name)) for name in names]
+    fields = contest_rules.ContestRules.model_fields
+    rows = []
+    for rule in contest_rules.RULES:
+        own = [getattr(each, rule) for each in values]
+        shown = [f"`{json.dumps(each)}`" if _short(each) else "a list" for each in own]
+        usual = f"`{json.dumps(fields[rule].default)}`"
+        rows.append([f"`{rule}`", usual, *shown, fields[rule].description])
+    return _table(["rule", "default", *(f"`{name}`" for name in names), "meaning"], rows)
+
+
+def _short(value: Any) -> bool:
+    return not isinstance(value, list) or not value
 
 
 # Stages and columns
@@ -341,8 +362,10 @@ def generated() -> dict[Path, str]:
     develop = (DOCS / "develop.md").read_text("utf-8")
     develop = filled(filled(develop, "structure", structure_block()), "digest", digest_block())
     recipe = (DOCS / "recipe.md").read_text("utf-8")
+    rules = (DOCS / "rules.md").read_text("utf-8")
     return {
         DOCS / "parameters.md": parameters_page(),
+        DOCS / "rules.md": filled(rules, "rules", rules_block()),
         DOCS / "recipe.md": filled(recipe, "changes", changes_block()),
         DOCS / "method.md": method,
         DOCS / "develop.md": develop,

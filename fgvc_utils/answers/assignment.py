@@ -76,6 +76,25 @@ def _met(labels: np.ndarray, counts: np.ndarray) -> bool:
     return bool((np.bincount(labels, minlength=len(counts)) == counts).all())
 
 
+def _own_probabilities(scores: np.ndarray, rule: Rule, prior: np.ndarray) -> np.ndarray:
+    return _normalised(log_probabilities(scores))
+
+
+def _corrected(scores: np.ndarray, rule: Rule, prior: np.ndarray) -> np.ndarray:
+    logs = log_probabilities(scores)
+    found = class_potentials(logs, prior, rule.regularisation, rule.pull).values
+    logs += found.astype(np.float32)
+    return _normalised(logs)
+
+
+def _normalised(logs: np.ndarray) -> np.ndarray:
+    """From log-probabilities to probabilities whose sum is one, in place."""
+    for rows in blocks(logs):
+        block = np.exp(logs[rows] - logs[rows].max(axis=1, keepdims=True))
+        logs[rows] = block / block.sum(axis=1, keepdims=True)
+    return logs
+
+
 class RuleEntry(NamedTuple):
     """An entry of `RULES`.
 
@@ -93,6 +112,9 @@ class RuleEntry(NamedTuple):
         Whether it takes a cap on each class.
     most_compared : float
         It is left out of comparisons on more images, which ask for it many times.
+    probabilities : Callable or None
+        From scores, the `Rule` and the prior to probabilities, float32 (images, classes), each row
+        of the sum 1; None where it gives classes alone.
     """
 
     caption: str
@@ -101,6 +123,7 @@ class RuleEntry(NamedTuple):
     balances: bool = True
     capped: bool = False
     most_compared: float = math.inf
+    probabilities: Callable[[np.ndarray, Rule, np.ndarray], np.ndarray] | None = None
 
 
 RULES: dict[str, RuleEntry] = {
@@ -108,6 +131,7 @@ RULES: dict[str, RuleEntry] = {
         caption="each image's best class; the prior makes no difference",
         assign=_plain,
         balances=False,
+        probabilities=_own_probabilities,
     ),
     "cap": RuleEntry(
         caption="all pairs of image and class in order of score; an image whose class is full goes "
@@ -121,6 +145,7 @@ RULES: dict[str, RuleEntry] = {
         "near the prior",
         assign=_transported,
         settings=("regularisation", "pull", "repair"),
+        probabilities=_corrected,
     ),
     "exact": RuleEntry(
         caption="the likeliest assignment that meets the counts, for some thousand images",

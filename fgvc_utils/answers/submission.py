@@ -1,16 +1,20 @@
-"""A contest's submission: what it calls the images, the checked file, and the list of all files."""
+"""A contest's submission: the checked file, and the list of all files."""
 
 import csv
 import hashlib
 import io
-from collections.abc import Callable, Iterable, Mapping
+import shutil
+import tempfile
+from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from fgvc_utils.core.files import whole_file
+from fgvc_utils.answers.forms import FORMS, PACKINGS, Answers, FileLines, Layout
+from fgvc_utils.core.files import file_digest, full_disk_named, whole_file
 from fgvc_utils.core.reading import read_csv
 from fgvc_utils.core.spreadsheet import escaped, is_formula, unescaped
 
@@ -30,85 +34,46 @@ LOG_COLUMNS = (
     "prior",
 )
 
-# What a submission may call an image: from the rows of a label table to text.
-IMAGE_NAMES: dict[str, Callable[[pd.DataFrame], pd.Series]] = {
-    "path": lambda rows: rows["path"],
-    "name": lambda rows: rows["path"].map(lambda path: Path(path).name),
-    "stem": lambda rows: rows["path"].map(lambda path: Path(path).stem),
-    "image_id": lambda rows: rows["image_id"],
-}
-
-# For the record of parameters.
-ImageColumn = Literal[tuple(IMAGE_NAMES)]
+# How files of any packing may be called.
+ENDINGS = tuple(packing.ending for packing in PACKINGS.values())
 
 
-def submission_ids(table: pd.DataFrame, image_column: str) -> pd.Series:
-    """Find what a submission calls the test images.
-
-    Parameters
-    ----------
-    table : pd.DataFrame
-        A label table.
-    image_column : str
-        An entry of `IMAGE_NAMES`.
-
-    Returns
-    -------
-    pd.Series
-        Text, a value a test image, in the table's order.
-
-    Raises
-    ------
-    ValueError
-        There is no test image, or two would share a name.
-    """
-    test = table[table["split"] == "test"]
-    if test.empty:
-        raise ValueError("the label table lists no test image; name their folder in 01: test")
-    names = IMAGE_NAMES[image_column](test)
-    if names.duplicated().any():
-        twice = names[names.duplicated()].iloc[0]
-        raise ValueError(f"image_column {image_column}: two test images are called {twice!r}")
-    return names
-
-
-def submission_text(
+def checked_lines(
+    layout: Layout,
     names: pd.Series,
     labels: pd.Series,
-    classes: list[str],
-    columns: list[str],
+    scores: pd.DataFrame | None = None,
     allow_formulas: bool = False,
-) -> str:
-    """Check a submission and make the contest's file of it: a row a test image, text as it is.
+) -> FileLines:
+    """Check a submission and make the lines of the contest's file: one an image, text as it is.
 
     Parameters
     ----------
+    layout : Layout
+        How the file looks; see `planned`.
     names : pd.Series
-        What the contest calls the test images, text; see `submission_ids`.
+        What the contest calls the images, text, in the order of the file, by image id.
     labels : pd.Series
         Their classes, text, with the index of `names` in any order.
-    classes : list of str
-        All classes of the contest.
-    columns : list of str
-        The names of the two columns, image and class.
+    scores : pd.DataFrame, optional
+        What a form beyond one class needs: a row an image, indexed alike, a column a class; see
+        `forms.Form`.
     allow_formulas : bool
         Whether to write values that a spreadsheet would run. The contest wants its names as they
         are, so they cannot be escaped.
 
     Returns
     -------
-    str
-        CSV with a header, lines ended by a line feed.
+    FileLines
+        The lines with their ends, a line feed.
 
     Raises
     ------
     ValueError
         There is no image, an image appears twice or has no name, an image lacks a class, a class is
-        unknown, a value is not text, the columns are not two, or a spreadsheet would take a value
-        for a formula and run it.
+        unknown, a value is not text, scores are needed and not there, probabilities are none, or a
+        spreadsheet would take a value for a formula and run it.
     """
-    if len(columns) != 2 or columns[0] == columns[1] or not all(columns):
-        raise ValueError(f"columns {columns}: give two different names, for image and class")
     if not len(names):
         raise ValueError("there is no test image to submit")
     if len(names) != len(labels):
@@ -123,13 +88,39 @@ def submission_text(
     if names.duplicated().any():
         twice = names[names.duplicated()].iloc[0]
         raise ValueError(f"the test image {twice!r} is in more than one row")
-    strangers = set(labels) - set(classes)
+    strangers = set(labels) - set(layout.classes)
     if strangers:
         raise ValueError(f"class {sorted(strangers)[0]!r} is not one of the contest's")
     if not allow_formulas:
-        refuse_formulas((*columns, *names, *labels))
-    frame = pd.DataFrame({columns[0]: names, columns[1]: labels[names.index]})
-    return frame.to_csv(index=False, lineterminator="\n")
+        refuse_formulas(texts_of(layout, names, set(labels)))
+    answers = _answers(layout, labels[names.index], scores)
+    return FileLines(layout, names.tolist(), answers)
+
+
+def texts_of(layout: Layout, names: Iterable[str], labels: Collection[str]) -> list[str]:
+    """All text of a file: its head, its images, and the classes that may be in it."""
+    form = FORMS[layout.form]
+    # Of many classes all may be written, in their columns or by rank.
+    used = layout.classes if form.ranks or form.probabilities else labels
+    head = layout.head if layout.header else []
+    return [*head, *names, *(layout.classes[label] for label in used)]
+
+
+def _answers(layout: Layout, labels: pd.Series, scores: pd.DataFrame | None) -> Answers:
+    """The answers in the order of the lines, and of the classes in the layout."""
+    form, classes = FORMS[layout.form], list(layout.classes)
+    chosen = pd.Index(classes).get_indexer(labels)
+    if not form.ranks and not form.probabilities:
+        return Answers(chosen)
+    if scores is None:
+        raise ValueError(f"the form {layout.form} needs the scores of all classes")
+    # A class that takes no part stands behind all others, with no probability.
+    values = scores.reindex(index=labels.index, columns=classes, fill_value=0).to_numpy(np.float32)
+    if form.probabilities:
+        sums = values.sum(axis=1, dtype=np.float64)
+        if not (values.min() >= 0 and np.abs(sums - 1).max() < 1e-3):
+            raise ValueError("probabilities are not negative, and their sum is 1 for each image")
+    return Answers(chosen, values)
 
 
 def refuse_formulas(values: Iterable[str]) -> None:
@@ -149,20 +140,31 @@ def refuse_formulas(values: Iterable[str]) -> None:
         )
 
 
-def keep_submission(folder: Path, text: str, facts: Mapping[str, Any]) -> tuple[Path, bool]:
+def keep_submission(
+    folder: Path,
+    lines: str | Iterable[str],
+    facts: Mapping[str, Any],
+    packing: str = "none",
+    inner_name: str = FILE,
+) -> tuple[Path, bool]:
     """Write a submission beside the earlier ones and list it in `submissions.csv`.
 
-    The first file is submission.csv, a different one submission-002.csv, and so on: no file is ever
-    replaced, and a text that some file has already is not written again.
+    The first file is submission.csv (or submission.csv.gz, submission.zip), a different one
+    submission-002.csv, and so on: no file is ever replaced, and a content that some file has
+    already is not written again.
 
     Parameters
     ----------
     folder : Path
         The run's.
-    text : str
-        That of `submission_text`.
+    lines : str or iterable of str
+        The content, at once or line by line; see `checked_lines`.
     facts : Mapping[str, Any]
         What the list says of it: any of `LOG_COLUMNS` but time, file and sha256.
+    packing : str
+        An entry of `forms.PACKINGS`.
+    inner_name : str
+        The file's name within a ZIP.
 
     Returns
     -------
@@ -187,31 +189,46 @@ def keep_submission(folder: Path, text: str, facts: Mapping[str, Any]) -> tuple[
     if strangers:
         raise ValueError(f"{LOG} has no column {sorted(strangers)[0]!r}")
     earlier = read_log(folder)
-    content = text.encode("utf-8")
-    path = _place(folder, content, earlier)
-    new = not path.exists()
-    if new:
-        with whole_file(path) as temporary:
-            temporary.write_bytes(content)
+    folder.mkdir(parents=True, exist_ok=True)
+    # Nobody sees these files; they go when they are closed, or when the process ends.
+    hidden = tempfile.TemporaryFile(dir=folder), tempfile.TemporaryFile(dir=folder)
+    with full_disk_named(folder / FILE), hidden[0] as plain, hidden[1] as packed:
+        for line in [lines] if isinstance(lines, str) else lines:
+            plain.write(line.encode("utf-8"))
+        plain.seek(0)
+        PACKINGS[packing].pack(plain, packed, inner_name)
+        packed.seek(0)
+        own = hashlib.file_digest(packed, "sha256").hexdigest()
+        path = _place(folder, own, PACKINGS[packing].ending, earlier)
+        new = not path.exists()
+        if new:
+            packed.seek(0)
+            with whole_file(path) as temporary, open(temporary, "wb") as file:
+                shutil.copyfileobj(packed, file)
     if new or earlier.empty or earlier["file"].iloc[-1] != path.name:
         line = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "file": path.name}
-        line |= {"sha256": hashlib.sha256(content).hexdigest()}
+        line |= {"sha256": own}
         _append(folder / LOG, line | dict(facts))
     return path, new
 
 
-def _place(folder: Path, content: bytes, earlier: pd.DataFrame) -> Path:
-    """The file that holds the content, or the first name that is free.
+def _place(folder: Path, own: str, ending: str, earlier: pd.DataFrame) -> Path:
+    """The file that holds the content of a digest, or the first name that is free.
 
-    A name that the list gives to another content is not free, even where its file is gone.
+    A name that the list gives to another content is not free, even where its file is gone; nor is
+    one whose number a file of another packing has.
     """
     listed = dict(zip(earlier["file"], earlier["sha256"], strict=True))
-    own = hashlib.sha256(content).hexdigest()
-    number, path = 1, folder / FILE
-    while listed.get(path.name, own) != own or (path.exists() and path.read_bytes() != content):
+    stem, number = Path(FILE).stem, 1
+    while True:
+        path = folder / f"{stem}{ending}"
+        names = [f"{stem}{each}" for each in ENDINGS]
+        taken = {(name, listed[name]) for name in names if name in listed}
+        taken |= {(name, file_digest(folder / name)) for name in names if (folder / name).exists()}
+        if taken <= {(path.name, own)}:
+            return path
         number += 1
-        path = folder / f"submission-{number:03d}.csv"
-    return path
+        stem = f"{Path(FILE).stem}-{number:03d}"
 
 
 def _append(log: Path, line: Mapping[str, Any]) -> None:

@@ -16,6 +16,7 @@ from fgvc_utils.cleaning.classes import ClassParams
 from fgvc_utils.cleaning.deciding import DecisionParams
 from fgvc_utils.cleaning.views import ViewParams, views_in_use
 from fgvc_utils.contest.config import FurtherNetwork, Network, Shared, networks_of
+from fgvc_utils.contest.contest_rules import Breach, ContestRules
 from fgvc_utils.contest.listing import OtherFiles
 from fgvc_utils.contest.parameters import (
     Count,
@@ -177,3 +178,10 @@ class LowQualityParams(Shared, Network, ClassParams):
     kept_below: Share
     class_decisions: list[ClassDecision]
     require_review: bool
+
+    def breaches(self, rules: ContestRules) -> list[Breach]:
+        found = super().breaches(rules)
+        if not rules.hand_cleaning and self.class_decisions:
+            what = f"class_decisions holds {len(self.class_decisions)} decisions by people"
+            found.append(Breach("hand_cleaning", what, "set class_decisions: []"))
+        return found

@@ -19,6 +19,7 @@ from fgvc_utils.contest.contest_file import (
     read_contest_file,
     shown_path,
 )
+from fgvc_utils.contest.contest_rules import Breach, ContestRules, refuse_breaches, rules_of
 from fgvc_utils.contest.machines import Machines
 from fgvc_utils.contest.parameters import (
     CountOrZero,
@@ -45,14 +46,27 @@ class Shared(Machines):
     seed: CountOrZero
 
     @classmethod
+    def bound(cls, rules: ContestRules) -> dict[str, Any]:
+        """What the contest's rules set in place of the notebook's defaults, by name."""
+        return {}
+
+    def breaches(self, rules: ContestRules) -> list[Breach]:
+        """What of these parameters would break one of the contest's rules."""
+        if rules.hand_cleaning or not getattr(self, "require_review", False):
+            return []
+        what = "require_review true waits for decisions by people"
+        return [Breach("hand_cleaning", what, "set require_review: false")]
+
+    @classmethod
     def read(cls, names: Mapping[str, Any], stage: str) -> Self:
         """The record of a notebook's parameters: `cfg = TrainParams.read(globals(), STAGE)`.
 
         Declared names alone are taken. A value counts as set where papermill injected it or where
         it differs from the notebook's default; it beats the contest file, which beats the preset
-        (see `presets`), which beats the default. Among several sections of a stage the parameter
-        `name` chooses where it is set, else the first one counts. What the file and the preset set,
-        and what is set otherwise than there, is printed.
+        (see `presets`), which beats what the contest's rules set, which beats the default. Among
+        several sections of a stage the parameter `name` chooses where it is set, else the first one
+        counts. What the file, the preset and the rules set, and what is set otherwise than there,
+        is printed.
 
         Parameters
         ----------
@@ -65,8 +79,8 @@ class Shared(Machines):
         ------
         ParameterError
             A parameter is missing, of the wrong type or out of range, papermill or the cell sets a
-            name that the stage does not have, or the contest file or the preset is not there or not
-            right.
+            name that the stage does not have, the contest file or the preset is not there or not
+            right, or the contest's rules would be broken.
         """
         injected, usual = injected_names(), notebook_defaults(stage)
         set_here = injected | written_names()
@@ -89,10 +103,15 @@ class Shared(Machines):
         # By itself first: an error in the file names the file.
         by_file = from_file(cls, file, stage, section)
         there = file.values(section, cls.model_fields)
-        cfg, preset = _with_preset(cls, here, there | chosen | strangers)
+        rules = rules_of(file)
+        ruled = cls.bound(rules)
+        cfg, preset = _with_preset(cls, here | ruled, there | chosen | strangers)
         taken = [n for n in there if n not in chosen and not _same(there[n], here.get(n))]
         print(f"parameters of {shown_path(path)}, {place}{_listed(taken, there)}")
         _print_preset(cfg, preset, there | chosen, here)
+        if file.rules is not None:
+            print(f"{rules.text()}{_set_by(ruled, there | preset, usual, cfg)}")
+        refuse_breaches(rules, cfg, stage)
         own = [n for n in chosen if getattr(cfg, n) != getattr(by_file, n)]
         own = [n for n in own if n not in ("contest", "name")]
         if own:
@@ -203,8 +222,9 @@ def from_file(
         Naming the file, the section and the parameter.
     """
     values = {"contest": shown_path(file.path)} | file.values(section, record.model_fields)
+    usual = notebook_defaults(stage) | record.bound(rules_of(file))
     try:
-        return _with_preset(record, notebook_defaults(stage), values)[0]
+        return _with_preset(record, usual, values)[0]
     except ParameterError as error:
         which = f", {section['name']!r}" if stage in file.listed and "name" in section else ""
         raise ParameterError(f"{file.path}, section {stage}{which}: {error}") from None
@@ -235,6 +255,15 @@ def _print_preset(
     taken = [n for n in preset if n not in set_there and not _same(preset[n], usual.get(n))]
     if taken:
         print(f"set by{said_preset(cfg.preset)[1:]}{_listed(taken, preset)}")
+
+
+def _set_by(
+    ruled: dict[str, Any], set_there: Mapping[str, Any], usual: Mapping[str, Any], cfg: Shared
+) -> str:
+    """What the rules set that is set nowhere else and not as it usually is, to end a phrase."""
+    taken = [n for n in ruled if n not in set_there and not _same(ruled[n], usual.get(n))]
+    taken = [n for n in taken if _same(getattr(cfg, n), ruled[n])]
+    return f"; they set{_listed(taken, ruled)}" if taken else ""
 
 
 def _same(one: Any, other: Any) -> bool:

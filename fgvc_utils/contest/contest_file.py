@@ -22,6 +22,9 @@ from fgvc_utils.contest.places import NOTEBOOKS, PROJECT, expanded
 from fgvc_utils.core.files import read_json
 from fgvc_utils.core.reading import UnreadableFile, read_text
 
+# The name of the block of the contest's own rules.
+RULES_BLOCK = "rules"
+
 
 class _UniqueKeys(yaml.SafeLoader):
     """A YAML loader that refuses a key that appears twice; YAML itself keeps the last one."""
@@ -162,6 +165,8 @@ class ContestFile:
     sections: dict[str, list[dict[str, Any]]]
     # Stages whose sections are in a list.
     listed: frozenset[str]
+    # The block of the contest's own rules as it is written; see `contest_rules`.
+    rules: Any = None
 
     def section(self, stage: str, name: str | None = None) -> dict[str, Any]:
         """The section of a stage, empty where it has none.
@@ -232,6 +237,7 @@ def read_contest_file(path: Path) -> ContestFile:
     if not isinstance(contest, dict):
         raise ParameterError(f"{path} holds no parameters")
     stages = stage_names()
+    rules = contest.pop(RULES_BLOCK, None)
     shared = {key: value for key, value in contest.items() if key not in stages}
     known = {name for stage in stages for name in notebook_defaults(stage)} | machines.NAMES
     strangers = sorted(set(map(str, shared)) - (known - {"contest"}))
@@ -239,7 +245,7 @@ def read_contest_file(path: Path) -> ContestFile:
         raise ParameterError(
             f"{path}: {strangers[0]!r} is neither a stage ({', '.join(stages)}) nor a "
             "parameter of any; check the spelling"
-            f"{near_name(strangers[0], [*stages, *sorted(known)])}"
+            f"{near_name(strangers[0], [*stages, RULES_BLOCK, *sorted(known)])}"
         )
     sections, listed = {}, set()
     for stage in stages:
@@ -260,4 +266,4 @@ def read_contest_file(path: Path) -> ContestFile:
                 )
             if "contest" in section:
                 raise ParameterError(f"{path}, section {stage}: a contest file names no contest")
-    return ContestFile(path, shared, sections, frozenset(listed))
+    return ContestFile(path, shared, sections, frozenset(listed), rules)

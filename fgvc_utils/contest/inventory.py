@@ -69,6 +69,28 @@ def read_inventory(cfg: Shared) -> pd.DataFrame:
     return inventory
 
 
+def read_inventory_alone(cfg: Shared) -> pd.DataFrame | None:
+    """The inventory as `read_inventory` reads it, whether or not its pictures are there.
+
+    Returns
+    -------
+    pd.DataFrame or None
+        In `file` the absolute path in the cache; None where 01 has left no inventory.
+
+    Raises
+    ------
+    ValueError
+        The file is spoilt, or names an image twice.
+    """
+    path = inventory_path(cfg)
+    if not path.is_file():
+        return None
+    inventory = read_parquet(path, "run the notebook 01_noise again")
+    inventory = by_image_id(inventory.astype({"image_id": object}))
+    inventory["file"] = cached_files(cfg, inventory)
+    return inventory
+
+
 def cached_files(cfg: Shared, inventory: pd.DataFrame) -> pd.Series:
     """Each image's absolute path in the cache, empty where it could not be read."""
     cached = inventory["cached"]

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from fgvc_utils.contest.contest_rules import refuse_closed
 from fgvc_utils.contest.following import Copies
 from fgvc_utils.contest.journal import (
     SETTLES,
@@ -186,7 +187,8 @@ class Review:
         Raises
         ------
         ValueError
-            A place, the decision, a class or a suggestion is unknown; nothing was decided.
+            A place, the decision, a class or a suggestion is unknown, or the contest's rules allow
+            no decision by people; nothing was decided.
         OSError
             The journal cannot be written; nothing was decided.
         """
@@ -265,6 +267,7 @@ class Review:
         return Decision(row["item"], decision, label, shown)
 
     def _write(self, made: list[Decision]) -> None:
+        refuse_closed(self.journal.path)
         following = self._copies.following(made) if self._copies else []
         before, after = self.journal.append_all([*made, *following], self.reviewer)
         # Asked for under the journal's lock: else a line that came just before would never be read.

@@ -23,6 +23,7 @@ from fgvc_utils.pipeline.checks.networks import (
     check_networks,
 )
 from fgvc_utils.pipeline.checks.room import check_memory, check_room, check_shared_memory
+from fgvc_utils.pipeline.checks.rules import check_rules
 from fgvc_utils.pipeline.checks.stages import (
     check_class_decisions,
     check_journals,
@@ -61,6 +62,7 @@ def check(steps: Sequence[Any], sample_seconds: float = SAMPLE_SECONDS) -> Findi
         check_made_before,
         check_journals,
         check_class_decisions,
+        check_rules,
         check_submission,
         check_prior,
         check_texts,

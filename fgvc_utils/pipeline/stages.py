@@ -191,7 +191,7 @@ STAGES: dict[str, Stage] = {
         table_parameters=("table",),
         reads_pictures=False,
         vote_parameter="ensemble",
-        file_parameters=("prior",),
+        file_parameters=("sample", "names_file", "prior"),
     ),
 }
 
@@ -239,6 +239,6 @@ def _writes(name: str, stage: Stage) -> str:
         "table": f"`tables/{name}`",
         "model": "`models/<name>/`",
         "vote": f"`ensemble/{VOTE}/`",
-        "submission": "`submission.csv`",
+        "submission": "`submission.csv` (`.csv.gz`, `.zip`), `contest_files/`",
     }[stage.makes]
     return written + (", `tables/inventory`, the cache" if stage.lists_images else "")

@@ -5,7 +5,9 @@ from typing import Any
 
 from fgvc_utils.answers.submission import current_submission
 from fgvc_utils.contest import machines
-from fgvc_utils.contest.contest_file import notebook_defaults, parameters_cell
+from fgvc_utils.contest.beside import files_folder
+from fgvc_utils.contest.contest_file import RULES_BLOCK, notebook_defaults, parameters_cell
+from fgvc_utils.contest.contest_rules import rules_digest
 from fgvc_utils.contest.listing import listing_digest
 from fgvc_utils.contest.parameters import ParameterError
 from fgvc_utils.contest.places import NOTEBOOKS, below_root, data_root
@@ -56,9 +58,12 @@ def inputs_of(step: Step) -> dict[str, str]:
             digests |= {f"models/{model.name}": result_of(model)} | refitted
     if start := stage.start_named(cfg):
         digests[f"models/{start}"] = result_of(folder / "models" / start)
-    for name in stage.files_named(cfg):
-        root = data_root(cfg.data_root)
-        digests |= _digests([root / below_root(root, name)], root)
+    if stage.makes == "submission" and (rules := rules_digest(cfg.contest)):
+        # It says how the run kept them.
+        digests[RULES_BLOCK] = rules
+    # Where the images are elsewhere, the run's own copies stand for the contest's files.
+    if stage.files_named(cfg) and (root := files_folder(cfg)):
+        digests |= _digests([root / below_root(root, n) for n in stage.files_named(cfg)], root)
     if stage.lists_images:
         root = data_root(cfg.data_root)
         sides = [side for side in (cfg.train, cfg.test) if side]

@@ -6,11 +6,13 @@ the recipe's settings are in `jobs.records`, those of the random changes in `tra
 Counts in no digest.
 """
 
+import math
 from typing import Annotated, Any, Literal, get_type_hints
 
 from pydantic import BaseModel, Field, create_model, model_validator
 
 from fgvc_utils.contest.config import FurtherNetwork, Network, Shared
+from fgvc_utils.contest.contest_rules import Breach, ContestRules
 from fgvc_utils.contest.parameters import (
     CountOrZero,
     FolderName,
@@ -113,7 +115,16 @@ class Recipe(_Recipe):
         return self
 
 
-class TrainParams(Shared, Network, Recipe):
+class Trained(Shared, Network, Recipe):
+    """What 10_train and 20_distill share."""
+
+    @classmethod
+    def bound(cls, rules: ContestRules) -> dict[str, Any]:
+        # No layer of 30 reads the features of random views then.
+        return {"feature_views": 0} if rules.most_models < math.inf else {}
+
+
+class TrainParams(Trained):
     """10_train."""
 
     fit: Literal["network", "probe"]
@@ -125,11 +136,25 @@ class TrainParams(Shared, Network, Recipe):
     rate_sweep_steps: CountOrZero
 
 
-class DistillParams(Shared, Network, Recipe, _Distillation):
+class DistillParams(Trained, _Distillation):
     """20_distill."""
 
     teachers: list[FolderName]
     variant: Literal["A", "B"]
+
+    @classmethod
+    def bound(cls, rules: ContestRules) -> dict[str, Any]:
+        return super().bound(rules) | ({} if rules.train_on_test else {"variant": "B"})
+
+    def breaches(self, rules: ContestRules) -> list[Breach]:
+        found = super().breaches(rules)
+        if not rules.distillation:
+            what = f"model {self.name} would learn from other models"
+            found.append(Breach("distillation", what, "leave 20_distill out"))
+        if not rules.train_on_test and self.variant == "A":
+            what = f"variant A of model {self.name} learns from test images by its teachers"
+            found.append(Breach("train_on_test", what, "set variant: B"))
+        return found
 
     @model_validator(mode="after")
     def _labels_for_balance(self) -> "DistillParams":

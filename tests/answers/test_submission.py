@@ -1,75 +1,74 @@
 """The contest's file, and the list of all files that were written."""
 
+import gzip
 import os
 import re
+import zipfile
 from datetime import UTC, datetime, timedelta
 
 import pandas as pd
 import pytest
 
 from fgvc_utils.answers import submission
+from fgvc_utils.answers.forms import Layout
 from fgvc_utils.answers.submission import (
+    checked_lines,
     current_submission,
     keep_submission,
     read_log,
-    submission_ids,
-    submission_text,
 )
+from fgvc_utils.core.files import NotEnoughSpace
+
+COLUMNS = ("image", "category")
 
 
-def table(paths):
-    ids = [f"id{n}" for n in range(len(paths))]
-    frame = pd.DataFrame({"image_id": ids, "path": paths, "split": "test"})
-    frame.loc[len(frame)] = ["train", "train/x/1.jpg", "train"]
-    return frame
+def layout(classes, columns=COLUMNS):
+    return Layout(image=columns[0], answer=(columns[1],), classes={name: name for name in classes})
 
 
-def test_submission_ids_and_their_clashes():
-    test = table(["test/a.b.jpg", "test/c.png"])
-    expected = {
-        "path": ["test/a.b.jpg", "test/c.png"],
-        "name": ["a.b.jpg", "c.png"],
-        "stem": ["a.b", "c"],
-        "image_id": ["id0", "id1"],
-    }
-    for column, names in expected.items():
-        assert submission_ids(test, column).tolist() == names
-    with pytest.raises(ValueError, match="image_column stem: two test images are called '1'"):
-        submission_ids(table(["test/1.jpg", "test/1.png"]), "stem")
-    with pytest.raises(ValueError, match="lists no test image"):
-        submission_ids(table(["test/1.jpg"]).iloc[1:], "path")
-    with pytest.raises(ValueError, match="image_column name: .* '1.jpg'"):
-        submission_ids(table(["test/x/1.jpg", "test/y/1.jpg"]), "name")
-
-
-COLUMNS = ["image", "category"]
+def text(names, labels, classes, columns=COLUMNS, **options):
+    return "".join(checked_lines(layout(classes, columns), names, labels, **options))
 
 
 def test_the_file_has_the_contests_columns_and_text_labels():
     names, labels = pd.Series(["007", "8, a"]), pd.Series(["0012", "NA"])
-    text = submission_text(names, labels, ["0012", "NA"], COLUMNS)
-    assert text == 'image,category\n007,0012\n"8, a",NA\n'
+    written = text(names, labels, ["0012", "NA"])
+    assert written == 'image,category\n007,0012\n"8, a",NA\n'
 
 
 @pytest.mark.parametrize(
-    ("names", "labels", "columns", "says"),
+    ("names", "labels", "says"),
     [
-        (["1", "2"], ["7", "rose"], COLUMNS, "class 'rose' is not one of the contest's"),
-        (["1", "2"], ["7"], COLUMNS, "2 test images but 1 classes"),
-        (["1", "1"], ["7", "7"], COLUMNS, "test image '1' is in more than one row"),
-        ([1, 2], ["7", "7"], COLUMNS, "image 1 is not text"),
-        (["1", "2"], ["7", 7], COLUMNS, "class 7 is not text"),
-        (["1", "2"], ["7", None], COLUMNS, "class None is not text"),
-        (["1", ""], ["7", "7"], COLUMNS, "image '' is not text"),
-        ([], [], COLUMNS, "no test image to submit"),
-        (["1"], ["7"], ["image", "image"], "give two different names"),
-        (["1"], ["7"], ["image", ""], "give two different names"),
+        (["1", "2"], ["7", "rose"], "class 'rose' is not one of the contest's"),
+        (["1", "2"], ["7"], "2 test images but 1 classes"),
+        (["1", "1"], ["7", "7"], "test image '1' is in more than one row"),
+        ([1, 2], ["7", "7"], "image 1 is not text"),
+        (["1", "2"], ["7", 7], "class 7 is not text"),
+        (["1", "2"], ["7", None], "class None is not text"),
+        (["1", ""], ["7", "7"], "image '' is not text"),
+        ([], [], "no test image to submit"),
     ],
 )
-def test_what_the_contest_would_not_take_is_refused(names, labels, columns, says):
+def test_what_the_contest_would_not_take_is_refused(names, labels, says):
     names, labels = pd.Series(names, dtype=object), pd.Series(labels, dtype=object)
     with pytest.raises(ValueError, match=says):
-        submission_text(names, labels, ["0012", "7"], columns)
+        text(names, labels, ["0012", "7"])
+
+
+def test_scores_are_asked_for_and_probabilities_are_probabilities():
+    names, labels = pd.Series(["1"], ["a"]), pd.Series(["7"], ["a"])
+    wide = Layout(
+        "probabilities", "id", ("7", "8"), {"7": "7", "8": "8"}, column_classes=("7", "8")
+    )
+    with pytest.raises(ValueError, match="form probabilities needs the scores of all classes"):
+        checked_lines(wide, names, labels)
+    for values in ([0.9, 0.3], [1.5, -0.5]):
+        scores = pd.DataFrame([values], ["a"], ["7", "8"])
+        with pytest.raises(ValueError, match="their sum is 1"):
+            checked_lines(wide, names, labels, scores)
+    # A class that takes no part has none.
+    scores = pd.DataFrame([[1.0]], ["a"], ["8"])
+    assert list(checked_lines(wide, names, labels, scores))[1] == "1,0.000000,1.000000\n"
 
 
 @pytest.mark.parametrize(
@@ -87,9 +86,10 @@ def test_names_that_a_spreadsheet_would_run_are_written_only_where_that_is_wante
     names, labels = pd.Series(names), pd.Series(labels)
     classes = ["7", "+x"]
     with pytest.raises(ValueError, match=f"would run {named}.*allow_formulas"):
-        submission_text(names, labels, classes, columns)
-    text = submission_text(names, labels, classes, columns, allow_formulas=True)
-    assert names[0] in text and labels[0] in text and "'-" not in text and "'+" not in text
+        text(names, labels, classes, columns)
+    written = text(names, labels, classes, columns, allow_formulas=True)
+    assert names[0] in written and labels[0] in written
+    assert "'-" not in written and "'+" not in written
 
 
 def test_the_list_is_escaped_for_spreadsheets_and_read_back_as_it_was(tmp_path):
@@ -191,3 +191,31 @@ def test_a_list_that_cannot_be_written_keeps_its_lines(tmp_path, monkeypatch):
     # The file is there and the list does not know it: the next call lists it.
     keep_submission(tmp_path, "b\n", {})
     assert current_submission(tmp_path) == tmp_path / "submission-002.csv"
+
+
+def test_a_full_disk_is_named_and_leaves_nothing(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setitem(submission.PACKINGS, "zip", submission.PACKINGS["zip"]._replace(pack=full))
+    with pytest.raises(NotEnoughSpace, match="submission.csv could not be written"):
+        keep_submission(tmp_path, "a\n", {}, "zip")
+    assert os.listdir(tmp_path) == []
+
+
+def test_another_packing_gets_a_number_of_its_own_and_the_same_content_comes_out_once(tmp_path):
+    for packing, name in (
+        ("none", "submission.csv"),
+        ("zip", "submission-002.zip"),
+        ("gzip", "submission-003.csv.gz"),
+        ("zip", "submission-002.zip"),
+    ):
+        path, _ = keep_submission(tmp_path, ["a,b\n", "1,2\n"], {}, packing, "answer.csv")
+        assert path == tmp_path / name == current_submission(tmp_path)
+    again, new = keep_submission(tmp_path / "other", "a,b\n1,2\n", {}, "zip", "answer.csv")
+    assert new and again.name == "submission.zip"
+    assert again.read_bytes() == (tmp_path / "submission-002.zip").read_bytes()
+    with zipfile.ZipFile(again) as archive:
+        assert archive.namelist() == ["answer.csv"] and archive.read("answer.csv") == b"a,b\n1,2\n"
+    assert gzip.decompress((tmp_path / "submission-003.csv.gz").read_bytes()) == b"a,b\n1,2\n"
+    assert not list(tmp_path.glob(".*"))

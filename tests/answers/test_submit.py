@@ -1,6 +1,8 @@
 """The cells of 40_submit, one after the other, on a small run that is made by hand."""
 
 import json
+import shutil
+import zipfile
 
 import numpy as np
 import pandas as pd
@@ -8,7 +10,9 @@ import pytest
 from notebook_cells import run_cells
 from PIL import Image
 
-from fgvc_utils.answers.submission import read_log
+from fgvc_utils.answers.forms import from_data, read_file
+from fgvc_utils.answers.names import ClassSpelling, spelt_classes
+from fgvc_utils.answers.submission import current_submission, read_log
 from fgvc_utils.contest.parameters import ParameterError
 from fgvc_utils.contest.places import PROJECT
 from fgvc_utils.contest.tables import leave_out, new_table, write_table
@@ -177,6 +181,119 @@ def test_two_beliefs_at_once_are_refused_before_any_work(run):
     with pytest.raises(ParameterError, match="known_count and prior"):
         execute(run, known_count=2, prior="prior.csv")
     assert not (run / "submission.csv").exists()
+
+
+def reread(run):
+    """The submission in force, read back by what the report says of its form."""
+    told = json.loads((run / "report.json").read_text())["40_submit"]
+    classes = spelt_classes(CLASSES, ClassSpelling(*told["class_names"].values()))
+    return read_file(current_submission(run), from_data(told["form"], classes))
+
+
+def test_a_zip_without_a_head_line_is_written_shown_and_read_back(run):
+    printed, _ = execute(
+        run,
+        rule="plain",
+        header=False,
+        image_column="stem",
+        class_names="index",
+        class_digits=4,
+        packing="zip",
+        inner_name="pred.csv",
+    )
+    assert "6 images: no head line, one class, ZIP with pred.csv inside" in printed
+    lines = "".join(f"t{number},0000\n" for number in range(1, 6))
+    assert f"submission.zip\n{lines}… and 1 lines more" in printed
+    with zipfile.ZipFile(run / "submission.zip") as archive:
+        assert archive.read("pred.csv").decode().splitlines()[-1] == "t6,0002"
+    assert reread(run)[0].tolist() == ["0012"] * 5 + ["NA"]
+    (said,) = read_log(run)["settings"]
+    assert said == "no head line, one class, ZIP with pred.csv inside"
+
+
+def test_the_best_classes_begin_with_the_balanced_one(run):
+    execute(run, rule="cap", slack=1.0, known_count=2, form="top", top=4)
+    found = reread(run)
+    assert found[0].tolist() == BALANCED
+    # Who was moved comes next under its best class; the class without images stands last.
+    assert found.loc["test/t3.jpg"].tolist() == ["7", "0012", "NA", "gone"]
+
+
+def test_probabilities_and_an_image_that_nobody_saw(run):
+    store(run / "ensemble" / "other", {k: v for k, v in TEST.items() if k != "t2"})
+    inventory = pd.read_parquet(run / "tables" / "inventory.parquet")
+    inventory.loc[inventory["image_id"] == "t2", "cached"] = ""
+    inventory.to_parquet(run / "tables" / "inventory.parquet")
+    with pytest.raises(ValueError, match="the rule cap gives each image one class"):
+        execute(run, form="probabilities")
+    assert not (run / "submission.csv").exists()
+    execute(run, form="probabilities", rule="plain", ensemble="other")
+    found = reread(run)
+    assert found.columns.tolist() == CLASSES and (found["gone"] == 0).all()
+    assert found.to_numpy().sum(axis=1) == pytest.approx(1, abs=2e-6)
+    assert found.loc["test/t1.jpg"].tolist() == pytest.approx([0.9, 0.1, 0, 0], abs=1e-6)
+    assert found.loc["test/t2.jpg"].tolist()[:3] == pytest.approx([1 / 3] * 3, abs=1e-6)
+
+
+def test_a_sample_with_an_image_that_is_gone_and_without_one_that_is_there(run, tmp_path):
+    text = "id,cat\n" + "".join(f"{name}.jpg,7\n" for name in ("t6", "t9", "t1", "t2", "t3", "t4"))
+    (tmp_path / "data" / "mine" / "sample_submission.csv").write_text(text)
+    printed, _ = execute(run, rule="cap", slack=1.0, known_count=2)
+    assert "are not among the test images, first 't9.jpg'" in printed
+    assert "1 test images are not in sample_submission.csv, first 't5.jpg'" in printed
+    written = submitted(run / "submission.csv")
+    assert written["id"].tolist() == ["t6.jpg", "t9.jpg", "t1.jpg", "t2.jpg", "t3.jpg", "t4.jpg"]
+    # Each class has its two; the one that nobody saw takes what is left.
+    assert written["cat"].tolist() == ["NA", "NA", "0012", "0012", "7", "7"]
+    report = json.loads((run / "report.json").read_text())["40_submit"]
+    assert report["missing_images"] == report["surplus_images"] == 1 and report["images"] == 6
+
+
+def test_scores_alone_write_the_same_file_where_the_pictures_are_elsewhere(run, tmp_path):
+    root = tmp_path / "data" / "mine"
+    (root / "prior.csv").write_text("class,count\n0012,4\n7,0\nNA,2\ngone,0\n")
+    names = "".join(f"{name},7\n" for name in reversed(TEST))
+    (root / "sample_submission.csv").write_text(f"id,cat\n{names}")
+    how = {"rule": "cap", "slack": 1.0, "prior": "prior.csv"}
+    execute(run, **how)
+    before = (run / "submission.csv").read_bytes()
+    assert before.startswith(b"id,cat\nt6,NA\n")
+    contest = tmp_path / "mine.yaml"
+    lines = f"run: mine\noutputs: {run.parent}\ndata_root: mine\n40_submit: {{prior: prior.csv}}\n"
+    contest.write_text(lines)
+    (step,) = read_contest(contest)
+    inputs = inputs_of(step)
+    shutil.rmtree(root)
+    shutil.rmtree(run.parent / "cache")
+    printed, names = execute(run, **how)
+    assert (run / "submission.csv").read_bytes() == before and "the same as before" in printed
+    assert names.shown.empty and "its picture may be elsewhere" in printed
+    # What the step read is what it was, and the check does not ask for pictures.
+    assert inputs_of(step) == inputs and "sample_submission.csv" in inputs
+    found = check([step])
+    assert found.errors == []
+    root.parent.rmdir()
+    found = check([step])
+    assert found.errors == [] and "no such folder" in found.warnings[0]
+    # Not even the inventory is needed.
+    (run / "tables" / "inventory.parquet").unlink()
+    execute(run, **how)
+    assert (run / "submission.csv").read_bytes() == before
+
+
+def test_an_image_that_the_inventory_does_not_know_is_named(run):
+    inventory = pd.read_parquet(run / "tables" / "inventory.parquet")
+    inventory[inventory["image_id"] != "t3"].to_parquet(run / "tables" / "inventory.parquet")
+    with pytest.raises(KeyError, match="no row of image 't3': run 01_noise again"):
+        execute(run)
+
+
+def test_a_run_that_never_saw_the_contests_folder_says_so(run, tmp_path):
+    shutil.rmtree(tmp_path / "data")
+    printed, _ = execute(run, rule="plain")
+    assert "the contest's folder is not there, so no sample was looked at" in printed
+    with pytest.raises(FileNotFoundError, match="prior.csv is not there"):
+        execute(run, prior="prior.csv")
 
 
 def test_scores_of_all_are_aligned_whatever_the_block(run, monkeypatch):

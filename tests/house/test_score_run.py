@@ -9,8 +9,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from fgvc_utils.answers.submission import keep_submission
-from fgvc_utils.contest.tables import leave_out, new_table, write_table
+from fgvc_utils.answers.forms import Layout, as_data
+from fgvc_utils.answers.submission import checked_lines, keep_submission
+from fgvc_utils.contest.tables import classes_of, leave_out, new_table, read_table, write_table
 
 SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "score_run.py"
 spec = importlib.util.spec_from_file_location("score_run", SCRIPT)
@@ -101,6 +102,22 @@ def test_command_line(tmp_path):
     assert set(last) == wanted | {"submission"} and last["submission"] == "submission.csv"
     report = json.loads((run / "report.json").read_text())
     assert report == {"10_train": {"epochs": 3}, "score": last}
+
+
+def test_a_packed_file_of_probabilities_is_scored_by_the_form_that_the_report_tells(tmp_path):
+    run, truth = make_run(tmp_path)
+    classes = {name: name for name in classes_of(read_table(run / score_run.TABLE))}
+    wide = {"image": "id", "answer": tuple(classes), "column_classes": tuple(classes)}
+    layout = Layout("probabilities", classes=classes, header=False, packing="zip", **wide)
+    names = pd.Series([Path(path).stem for path, _ in TEST])
+    scores = pd.get_dummies(pd.Series(SUBMITTED)).astype(float)
+    lines = checked_lines(layout, names, pd.Series(SUBMITTED), scores)
+    path, _ = keep_submission(run, lines, {}, "zip")
+    told = {"file": path.name, "form": as_data(layout)}
+    told["class_names"] = {"class_names": "text", "class_digits": 0, "first_class": 0}
+    (run / "report.json").write_text(json.dumps({"40_submit": told}))
+    figures, _ = score_run.score_run(run, truth)
+    assert figures["top1"] == 0.75 and figures["submission"] == "submission-002.zip"
 
 
 def test_the_submission_in_force_is_scored_unless_another_one_is_named(tmp_path, capsys):

@@ -117,7 +117,10 @@ def test_a_contest_that_is_well_has_no_problem_and_is_counted(found, root, tmp_p
     result = found(s01_noise={"cache_side": 302})
     assert result.errors == result.warnings == []
     assert result.facts[0] == ("18 train images under 3 classes of 6 to 6 images, 6 test images")
-    assert "are needed below" in result.facts[1] and "predictions of models" in result.facts[1]
+    assert result.facts[1] == (
+        "40_submit: head line 'path,class', one class; a line looks like 'test/t0.jpg,ant'"
+    )
+    assert "are needed below" in result.facts[2] and "predictions of models" in result.facts[2]
     assert not (tmp_path / "outputs").exists(), "a check writes nothing"
 
 
@@ -666,17 +669,24 @@ def test_a_class_that_a_spreadsheet_would_run_is_found_before_any_work(found, ro
     assert not found(s40_submit={"allow_formulas": True}).errors
 
 
-def test_a_sample_submission_that_looks_otherwise_is_a_warning(found, root):
+def test_a_sample_submission_decides_what_the_file_looks_like(found, root):
     lines = "".join(f"t{number}.jpg,ant\n" for number in range(6))
     (root / "sample_submission.csv").write_text(f"image,class\n{lines}")
     named = {"image_column": "name", "columns": ["image", "class"]}
     quiet = {"s01_noise": {"cache_side": 302}}
     assert found(s40_submit=named, **quiet).warnings == []
-    warnings = found(**quiet).warnings
-    assert any("columns ['path', 'class'] are not those of" in text for text in warnings)
-    assert any("is image_column 'path' what the contest calls" in text for text in warnings)
+    result = found(**quiet)
+    assert result.warnings == []
+    assert any(
+        "head line 'image,class', one class, images by their name; a line" in text
+        for text in result.facts
+    )
+    only(found(s40_submit={"image_column": "stem"}, **quiet).warnings, "taken is 'name', as in")
     (root / "sample_submission.csv").write_text(f"image,class\n{lines.replace('ant', 'gnu')}")
     only(found(s40_submit=named, **quiet).warnings, "names 1 classes that no train image has")
+    (root / "sample_submission.csv").write_text("image,class\na.jpg,ant\nb.jpg,ant\n")
+    only(found(s40_submit=named, **quiet).errors, "none of its values, such as 'b.jpg', is what")
+    assert found(s40_submit=named | {"sample": ""}, **quiet).errors == []
 
 
 # From the command line.
@@ -782,6 +792,11 @@ def mistakes(found, root, tmp_path):
         shutil.copytree(root / "test", root / "test/more")
         return found(s40_submit={"image_column": "name", "known_count": 4})
 
+    def sample(*names):
+        rows = "".join(f"{name},ant\n" for name in names)
+        (root / "sample_submission.csv").write_text(f"image,class\n{rows}")
+        return found()
+
     def no_pictures():
         for path in (root / "test").iterdir():
             path.write_bytes(b"<html>")
@@ -866,6 +881,9 @@ def mistakes(found, root, tmp_path):
         "stay in the journal": stranger,
         "known_count or": lambda: found(s40_submit={"known_count": 1, "slack": 1.0}),
         "two test images": same_names,
+        "no probabilities": lambda: found(s40_submit={"form": "probabilities"}),
+        "is called": lambda: sample("a.jpg", "b.jpg"),
+        "is an example": lambda: sample("t0.jpg", "t1.jpg"),
     }
 
 

@@ -1,34 +1,36 @@
 """Checks of the submission and of the prior."""
 
-from typing import Any
-
-import pandas as pd
+import numpy as np
 
 from fgvc_utils.answers import assignment, label_shift, submission
+from fgvc_utils.answers.forms import Answers, FileLines
+from fgvc_utils.answers.planned import Plan, plan_of
 from fgvc_utils.contest import listing
-from fgvc_utils.core.reading import read_csv
+from fgvc_utils.contest.beside import copies, files_folder
+from fgvc_utils.core.naming import shortened
 from fgvc_utils.pipeline.checks.findings import Contest, Findings
-
-SAMPLE_FILE = "sample_submission.csv"
 
 
 def check_submission(contest: Contest, found: Findings) -> None:
-    """The test images have the names that a submission needs, and the classes have room for all."""
+    """The file can be written as it is asked for, and the classes have room for all images."""
     if contest.images is None or not contest.count("test"):
         return
     for step in contest.of("40_submit"):
         cfg, count, classes = step.cfg, contest.count("test"), contest.classes
         try:
-            names = submission.submission_ids(contest.images, cfg.image_column)
-            _like_the_sample(contest, step, names, found)
-        except ValueError as error:
-            found.errors.append(f"{step.name}: {error}; choose another image_column")
-            names = pd.Series([], dtype=object)
-        try:
-            if not cfg.allow_formulas:
-                submission.refuse_formulas([*cfg.columns, *names, *classes])
-        except ValueError as error:
+            plan = plan_of(cfg, contest.images, classes, files_folder(cfg))
+        except (ValueError, OSError) as error:
             found.errors.append(f"{step.name}: {error}")
+        else:
+            count = len(plan.names)
+            _say(plan, step.name, found)
+            try:
+                if not cfg.allow_formulas:
+                    submission.refuse_formulas(
+                        submission.texts_of(plan.layout, plan.names, classes)
+                    )
+            except ValueError as error:
+                found.errors.append(f"{step.name}: {error}")
         try:
             if assignment.RULES[cfg.rule].capped and not cfg.prior:
                 assignment.cap_for(cfg.known_count, count, len(classes), cfg.slack)
@@ -42,44 +44,24 @@ def check_submission(contest: Contest, found: Findings) -> None:
             )
 
 
-def _like_the_sample(contest: Contest, step: Any, names: pd.Series, found: Findings) -> None:
-    """Where the contest's own sample lies beside the images, the submission will look like it."""
-    path = contest.root / SAMPLE_FILE
-    if not path.is_file():
-        return
-    try:
-        sample = read_csv(path)
-    except ValueError as error:
-        found.warnings.append(f"{step.name}: {error}")
-        return
-    if list(sample) != list(step.cfg.columns):
-        found.warnings.append(
-            f"{step.name}: columns {step.cfg.columns} are not those of {path.name}, {list(sample)}"
-        )
-    if sample.shape[1] < 2:
-        return
-    apart = sorted(set(sample.iloc[:, 0]) ^ set(names))
-    if apart:
-        found.warnings.append(
-            f"{step.name}: {path.name} and the test images differ in {len(apart)} names, first "
-            f"{apart[0]!r}; is image_column {step.cfg.image_column!r} what the contest calls an "
-            f"image, as in {sample.iloc[0, 0]!r}?"
-        )
-    unknown = sorted(set(sample.iloc[:, 1]) - set(contest.classes) - {""})
-    if unknown:
-        found.warnings.append(
-            f"{step.name}: {path.name} names {len(unknown)} classes that no train image has, first "
-            f"{unknown[0]!r}; is label_column the right one?"
-        )
+def _say(plan: Plan, name: str, found: Findings) -> None:
+    """Say what the file will look like, with a line as it will be but for the class."""
+    found.warnings += [f"{name}: {note}" for note in plan.notes]
+    layout, classes = plan.layout, len(plan.layout.classes)
+    answers = Answers(np.zeros(1, int), np.full((1, classes), 1 / classes, np.float32))
+    *_, line = FileLines(layout, plan.names.tolist()[:1], answers)
+    shown = shortened(line.rstrip("\n"), 120)
+    found.facts.append(f"{name}: {plan.form}; a line looks like {shown!r}")
 
 
 def check_prior(contest: Contest, found: Findings) -> None:
     """A prior's file can be read and gives each class its share."""
     for step in contest.of("40_submit"):
-        if not step.cfg.prior or contest.root is None:
+        lost = contest.root is None and contest.of("01_noise")
+        if not step.cfg.prior or lost:
             continue
         try:
-            place = listing.inside(contest.root, step.cfg.prior)
+            place = listing.inside(files_folder(step.cfg) or copies(step.cfg), step.cfg.prior)
             classes = contest.classes if contest.images is not None else []
             if classes or not place.is_file():
                 label_shift.read_prior(place, classes)
