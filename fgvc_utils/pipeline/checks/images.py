@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fgvc_utils.contest import decoding, images, listing, tables
+from fgvc_utils.contest import decoding, images, listing, listings, tables
 from fgvc_utils.contest.places import below_root, data_root
 from fgvc_utils.contest.rubbish import rubbish_folder
 from fgvc_utils.core.files import unusable
@@ -54,7 +54,7 @@ def check_listing(contest: Contest, found: Findings) -> None:
         contest.images = _images_of_tables(contest, found)
         return
     cfg, parts = steps[0].cfg, []
-    columns = listing.Columns(cfg.path_column, cfg.label_column, cfg.id_column)
+    columns = listings.columns_of(cfg)
     for split, source in (("train", cfg.train), ("test", cfg.test)):
         if not source:
             if split == "train":
@@ -68,7 +68,7 @@ def check_listing(contest: Contest, found: Findings) -> None:
             continue
         parts.append(side.images)
         _beside(side.left_out, split, found)
-        if Path(source).suffix.lower() in listing.LISTING_ENDINGS:
+        if Path(source).suffix.lower() in listings.LISTING_ENDINGS:
             _paths_there(contest, side.images, source, found)
         elif split == "train":
             _empty_folders(contest.root / source, side.images, found)
