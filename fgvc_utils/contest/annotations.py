@@ -148,7 +148,7 @@ def _why(place: Path, labels: tuple[str, ...]) -> str:
         return f"has no label in {place.name}"
     if len(labels) == 1:
         return ""
-    return f"has {len(labels)} labels in {place.name}: {', '.join(sorted(labels)[:5])}"
+    return f"has several labels in {place.name} ({', '.join(sorted(labels)[:5])})"
 
 
 def _labels(place: Path, data: dict[str, Any], labels: str) -> dict[Any, tuple[str, ...]]:

@@ -175,7 +175,7 @@ def _write_listing(
         raise ValueError(f"{split}: no picture could be taken out, such as {left_out[0]}")
     with whole_file(Path(folder) / f"{split}.csv") as temporary:
         listing.to_csv(temporary, index=False)
-    classes = listing["label"].nunique()
+    classes = listing["label"].replace("", None).nunique()
     print(f"{len(listing)} pictures of {classes} classes: {Path(folder) / f'{split}.csv'}")
     if left_out:
         place = Path(folder) / f"{split}_left_out.csv"

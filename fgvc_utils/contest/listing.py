@@ -9,9 +9,9 @@ from typing import Literal, NamedTuple
 
 import pandas as pd
 
-from fgvc_utils.contest import shards
+from fgvc_utils.contest import listings, shards
 from fgvc_utils.contest.file_states import state_of
-from fgvc_utils.contest.listings import LISTING_ENDINGS, Columns, named_files, read_table
+from fgvc_utils.contest.listings import LISTING_ENDINGS, Columns
 from fgvc_utils.contest.places import below_root, expanded
 from fgvc_utils.contest.rubbish import NO_IMAGE, is_other, rubbish, rubbish_folder
 from fgvc_utils.core.files import file_digest
@@ -253,8 +253,8 @@ def _all_files(root: Path, place: Path) -> Iterator[str]:
 def _named_paths(root: Path, place: Path, split: str, columns: Columns) -> Iterable[str]:
     """The paths that a listing names; none where it cannot be read, which is said elsewhere."""
     try:
-        named = read_table(place, split, columns).frame[columns.paths]
-        return named_files(root, split, columns, [str(name) for name in named])
+        named = listings.read_table(place, split, columns).frame[columns.paths]
+        return listings.named_files(root, split, columns, [str(name) for name in named])
     except (OSError, ValueError, KeyError):
         return []
 
@@ -390,6 +390,7 @@ def _walk(root: Path, place: Path, split: str, other_files: OtherFiles) -> Liste
         raise ValueError(
             f"train: {stray[0]}{more} lies beside the class folders; "
             "every train image must lie in a folder named after its class"
+            f"{listings.listing_instead(root, place.relative_to(root).as_posix())}"
         )
     left_out += [(path, NO_IMAGE) for path in others]
     images = pd.DataFrame(rows, columns=["image_id", "path", "split", "given"], dtype=object)
@@ -432,7 +433,8 @@ def _say_folder(error: OSError) -> None:
 def _read_listing(root: Path, place: Path, split: str, columns: Columns) -> Listed:
     if not place.is_file():
         raise FileNotFoundError(f"{split}: the listing {place} is not there")
-    frame, left_out = read_table(place, split, columns)
+    shards.refuse(place, split, root=Path(root))
+    frame, left_out = listings.read_table(place, split, columns)
     wanted = {"path_column": columns.paths}
     wanted |= {"label_column": columns.labels} if split == "train" else {}
     wanted |= {"id_column": columns.ids} if columns.ids else {}
@@ -445,7 +447,7 @@ def _read_listing(root: Path, place: Path, split: str, columns: Columns) -> List
         _check_column(place, frame[column])
     if folder := columns.folder(split):
         inside(root, folder)
-    paths = named_files(root, split, columns, frame[columns.paths].tolist())
+    paths = listings.named_files(root, split, columns, frame[columns.paths].tolist())
     _check_paths(place, paths)
     ids = frame[columns.ids].to_numpy(dtype=object) if columns.ids else paths
     images = pd.DataFrame(
@@ -457,7 +459,7 @@ def _read_listing(root: Path, place: Path, split: str, columns: Columns) -> List
         },
         dtype=object,
     )
-    without = named_files(root, split, columns, [path for path, _ in left_out])
+    without = listings.named_files(root, split, columns, [path for path, _ in left_out])
     reasons = [reason for _, reason in left_out]
     return Listed(images, _frame_left_out(zip(without, reasons, strict=True)))
 

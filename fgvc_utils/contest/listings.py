@@ -10,6 +10,7 @@ import pandas as pd
 from fgvc_utils.contest import annotations, shards
 from fgvc_utils.contest.places import below_root
 from fgvc_utils.contest.rubbish import is_other
+from fgvc_utils.core.naming import first_few
 from fgvc_utils.core.reading import read_csv, read_parquet
 
 LISTING_ENDINGS = (".csv", ".parquet", ".json", ".jsonl")
@@ -167,9 +168,9 @@ class _Files:
         if self._named is None:
             self._named = {}
             for path in sorted(self._paths):
-                name = _key(path)
-                self._named.setdefault(name, []).append(path)
-                if stem := "" if is_other(name) else name.rpartition(".")[0]:
+                key = _key(path)
+                self._named.setdefault(key, []).append(path)
+                if stem := "" if is_other(key) else key.rpartition(".")[0]:
                     self._named.setdefault(stem, []).append(path)
         found = self._named.get(_key(name), [])
         folder = name.rpartition("/")[0]
@@ -201,12 +202,24 @@ def where_instead(root: Path, name: str) -> tuple[str, str, str]:
     tuple of str
         Its path, the folder that the listing leaves out, and the ending; empty where not found.
     """
-    root = Path(root)
-    for folder in _folders(root, 2):
-        hit = next((n for n in _names(root / folder) if _is_named(n, name)), None)
+    root, pure = Path(root), PurePosixPath(name)
+    for folder in ["", *_folders(root, 2)]:
+        names = _names(root / folder / pure.parent)
+        hit = next((each for each in names if _is_named(each, pure.name)), None)
         if hit is not None:
-            return f"{folder}/{hit}", folder, hit.removeprefix(name)
+            path = (PurePosixPath(folder) / pure.parent / hit).as_posix()
+            return path, folder, hit.removeprefix(pure.name)
     return "", "", ""
+
+
+def listing_instead(root: Path, source: str) -> str:
+    """A hint at the listings of a data root, where a folder of images has no folder a class."""
+    names = [name for name in _names(Path(root)) if name.lower().endswith(LISTING_ENDINGS)]
+    if not names:
+        return ""
+    return (
+        f"; where {first_few(names)} says the classes: set train to it, and train_images: {source}"
+    )
 
 
 def _is_named(file: str, name: str) -> bool:

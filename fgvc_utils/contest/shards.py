@@ -204,9 +204,9 @@ def _advice(place: Path, found: list[Path], split: str, root: Path) -> str:
         command += ["--split", split]
     shown = shlex.join(command)
     lists = ", ".join(f"{each}.csv" for each in splits)
-    several = f"{len(found)} files" if len(found) > 1 else "a file"
+    what = f"holds {len(found)} files" if len(found) > 1 else "is a file"
     return (
-        f"{split}: {place} is {several} of kind {kind_of(found[0])} with the pictures inside; take "
-        f"them out by `{shown}`, which writes them and {lists} beside them, then set "
+        f"{split}: {place} {what} of kind {kind_of(found[0])} with the pictures inside; take them "
+        f"out by `{shown}`, which writes them and {lists} beside them, then set "
         f"{split}: {split if split in splits else splits[0]}.csv"
     )

@@ -134,11 +134,21 @@ def _paths_there(contest: Contest, part: pd.DataFrame, source: str, found: Findi
         f"below {contest.root}, such as {first!r}{_near(contest.root, first)}"
     )
     found.add_bad(
-        text,
+        text + _elsewhere(contest.root, part["split"].iloc[0], first),
         every=len(missing) == looked,
         if_every="write them relative to the data root, or name path_column",
         if_some="01 lists them as unreadable and goes on without them",
     )
+
+
+def _elsewhere(root: Path, split: str, path: str) -> str:
+    """A hint where a file lies in a folder that the listing leaves out, or has an ending."""
+    place, folder, ending = listings.where_instead(root, path)
+    if not place:
+        return ""
+    settings = [f"{split}_images: {folder}"] if folder else []
+    settings += [f"image_ending: {ending}"] if ending else []
+    return f", but {place!r} is there: set {' and '.join(settings)}"
 
 
 def _near(root: Path, path: str) -> str:
@@ -160,7 +170,9 @@ def _near(root: Path, path: str) -> str:
 
 def _beside(left_out: pd.DataFrame, split: str, found: Findings) -> None:
     """What lies beside the images and is left out, by the reason; 01 lists all of it."""
-    for reason, paths in left_out.groupby("reason", sort=False)["path"]:
+    # In brackets is what is another for each.
+    kinds = left_out["reason"].str.replace(r" \(.*\)$", "", regex=True)
+    for reason, paths in left_out.groupby(kinds, sort=False)["path"]:
         found.warnings.append(
             f"{split}: {len(paths)} files or folders are left out ({reason}): "
             f"{first_quoted(paths.tolist())}"
