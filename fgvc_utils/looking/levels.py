@@ -1,6 +1,7 @@
 """Top-1 at each level of a hierarchy, such as genus and family: how far off are the mistakes?"""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -121,7 +122,7 @@ def of_model(
 
 
 def of_ways(
-    cfg: Shared, answers: pd.DataFrame, classes: Sequence[str], truth: pd.Series, first: str
+    cfg: Shared, voting: Any, alone: Any, classes: Sequence[str], truth: pd.Series
 ) -> list[pd.DataFrame]:
     """What a notebook displays of several ways at each level; nothing without groups.
 
@@ -129,20 +130,22 @@ def of_ways(
     ----------
     cfg
         The stage's parameters.
-    answers
-        Number of the best class, a row an image (by id), a column a way.
+    voting, alone
+        How ways and their vote, and how single models fared (`ensembling.Judged`): `answers` is the
+        number of the best class, a row an image (by id), a column a way; the last one of `voting`
+        is the vote.
     classes
         All classes, in the order of the numbers.
     truth
         The label of each image, by its id.
-    first
-        The way whose table is shown whole, and joins the report.
 
     Returns
     -------
     list of pd.DataFrame
-        The table of that way as from `level_scores`, and top-1 of all ways, a column a level.
+        The table of the vote as from `level_scores`, which joins the report, and top-1 of all, a
+        column a level.
     """
+    answers, first = voting.answers.join(alone.answers), voting.answers.columns[-1]
     groups = groups_of(known_names(cfg), classes)
     if not len(groups.columns) or not len(answers):
         return []
