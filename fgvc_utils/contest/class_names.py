@@ -224,7 +224,7 @@ def _class_column(
 def _of_class(rows: pd.DataFrame, column: str) -> pd.DataFrame:
     """The first value of each column that says something, by class."""
     filled = rows.replace("", None).groupby(column, sort=True).first()
-    return filled.astype(object).where(filled.notna(), "")
+    return filled.astype(object).where(filled.notna(), "").rename_axis(None)
 
 
 def _differing(rows: pd.DataFrame, column: str, of: str) -> str:
@@ -251,7 +251,8 @@ def _name_column(
             return found
     for each in values:
         known = str(each).lower() in LEVELS or each in levels
-        if not known and not _differing(rows, column, each) and values[each].nunique() > 1:
+        tells = values[each].nunique() > min(1, len(values) - 1)
+        if tells and not known and not _differing(rows, column, each):
             return each
     return ""
 

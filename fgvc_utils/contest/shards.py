@@ -150,12 +150,12 @@ def _spelt_out(pattern: str) -> Iterable[str]:
 
 
 def split_of(place: Path, usual: str) -> str:
-    """The split that a shard's name begins with, or its folder's; `usual` where neither does."""
-    for name in (place.name, place.parent.name):
-        found = re.match(rf"({'|'.join(SPLITS)})(?![a-z])", name.lower())
-        if found:
-            return found[1]
-    return usual
+    """The split that a shard's name begins with, or that its folder is called; else `usual`."""
+    found = re.match(rf"({'|'.join(SPLITS)})(?![a-z])", place.name.lower())
+    if found:
+        return found[1]
+    folder = place.parent.name.lower()
+    return folder if folder in SPLITS else usual
 
 
 def refuse(place: Path, split: str, source: str = "", root: Path | None = None) -> None:
