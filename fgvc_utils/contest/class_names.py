@@ -25,8 +25,10 @@ NAMES = (
 ).split()
 # Columns that group classes, the narrowest first.
 LEVELS = (
-    "genus tribe subfamily family order class phylum kingdom superclass supercategory manufacturer"
+    "genus tribe subfamily family order class phylum kingdom superclass supercategory manufacturer "
+    "group"
 ).split()
+LEVELS += [f"group {number}" for number in range(2, 7)]
 
 
 def classes_path(cfg: Shared) -> Path:

@@ -1,11 +1,17 @@
-"""Take pictures out of files that hold many: WebDataset's archives, Parquet and Arrow files.
+"""Bring a set of images into a form that stages read: one file an image, and a listing.
 
     python -m fgvc_utils.contest.convert SOURCE… FOLDER [--split NAME]
 
-A SOURCE is a file, a folder of files, or a name with `*` or `{000..012}`; FOLDER becomes the
-contest's data root. A split becomes FOLDER/<split>_images/…, the bytes as they are, and the listing
-FOLDER/<split>.csv with path, label and whatever else is said of each image. Sources are only read.
-What cannot be taken out, or has no label, is listed with its reason in <split>_left_out.csv.
+FOLDER becomes the contest's data root; what lies there already stays. Sources are only read.
+
+WebDataset's .tar files, Parquet and Arrow files of `datasets`, a folder of them, or a name with `*`
+or `{000..012}`: a split becomes FOLDER/<split>_images/…, the bytes as they are, and the listing
+FOLDER/<split>.csv with path, label and whatever else is said of each image. What cannot be taken
+out, or has no label, is listed with its reason in <split>_left_out.csv.
+
+A folder of folders in folders (family/genus/species/1.jpg), a folder with CUB's or NABirds' text
+files, or a CSV file with a column a class: a listing alone, the images stay where they are, and
+classes.csv with what the classes are called and their groups.
 
 Counts in no digest.
 """
@@ -15,13 +21,15 @@ import json
 import os
 import sys
 import tarfile
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 import pandas as pd
+from tqdm import tqdm
 
-from fgvc_utils.contest import formats, shards
+from fgvc_utils.contest import formats, relisting, shards
 from fgvc_utils.core.files import whole_file
 from fgvc_utils.core.naming import first_few
 
@@ -56,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     try:
         convert(given.sources, given.folder, given.split, given.label, given.image)
-    except (ValueError, OSError, tarfile.TarError) as error:
+    except (ValueError, OSError, EOFError, zlib.error, tarfile.TarError) as error:
         print(error, file=sys.stderr)
         return 2
     return 0
@@ -65,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def convert(
     sources: Sequence[str], folder: Path, split: str = "train", label: str = "", image: str = ""
 ) -> dict[str, pd.DataFrame]:
-    """Take the pictures out of shards, and write listings of them.
+    """Take the pictures out of shards, or list those that lie otherwise; see `relisting`.
 
     Called again it writes the same; pictures that are there stay.
 
@@ -83,23 +91,29 @@ def convert(
     Returns
     -------
     dict
-        Split → its listing.
+        Split → its listing; of images that lie otherwise the name of a table → the table.
 
     Raises
     ------
     ValueError
         Nothing to take apart, or no label column; names the file and what it has. Also where
-        another picture lies under a name that is to be written.
+        another picture, or another listing, lies under a name that is to be written.
     """
-    files = _files_of(sources)
+    others = [Path(source) for source in sources if _lies_otherwise(Path(source))]
+    listings = {}
+    for other in others:
+        found = relisting.relist(other, folder, split)
+        for place in relisting.write(found, folder):
+            print(f"written: {place}")
+        listings |= found.tables
+    files = _files_of([source for source in sources if Path(source) not in others])
     by_split: dict[str, list[Path]] = {}
     for file in files:
         by_split.setdefault(shards.split_of(file, split), []).append(file)
     names = _folder_names(files)
-    listings = {}
     for each, of_split in by_split.items():
         rows, left_out = [], []
-        for file in of_split:
+        for file in tqdm(of_split, each, mininterval=5, delay=5, ncols=80):
             below = f"{each}_images/{names[file]}" if len(of_split) > 1 else f"{each}_images"
             for sample in _samples(file, label, image, each):
                 why = _why_not(sample, each)
@@ -111,6 +125,12 @@ def convert(
                 rows.append({"path": path, "label": sample.label} | sample.said)
         listings[each] = _write_listing(folder, each, rows, left_out)
     return listings
+
+
+def _lies_otherwise(source: Path) -> bool:
+    if source.is_dir():
+        return not shards.shards_in(source)
+    return source.is_file() and relisting.fits(source)
 
 
 def _files_of(sources: Sequence[str]) -> list[Path]:
@@ -129,8 +149,8 @@ def _files_of(sources: Sequence[str]) -> list[Path]:
             what = f"{strangers[0]} holds" if strangers else f"{source} names"
             raise ValueError(
                 f"{what} no pictures with labels: wanted are WebDataset's .tar files (each picture "
-                "beside a .cls, .json or .txt of its name), or .parquet and .arrow files with a "
-                "column of pictures"
+                "beside a .cls, .json or .txt of its name), .parquet and .arrow files with a "
+                "column of pictures, folders of images in folders, or a .csv with a column a class"
             )
         found += files
     return list(dict.fromkeys(found))
@@ -172,9 +192,12 @@ def _write_listing(
 ) -> pd.DataFrame:
     listing = pd.DataFrame(rows, dtype=object).fillna("")
     if listing.empty:
-        raise ValueError(f"{split}: no picture could be taken out, such as {left_out[0]}")
+        such = f", such as {': '.join(left_out[0])}" if left_out else ""
+        raise ValueError(f"{split}: no picture could be taken out{such}")
+    text = listing.to_csv(index=False)
+    relisting.refuse_other(Path(folder) / f"{split}.csv", text)
     with whole_file(Path(folder) / f"{split}.csv") as temporary:
-        listing.to_csv(temporary, index=False)
+        temporary.write_text(text, "utf-8", newline="")
     classes = listing["label"].replace("", None).nunique()
     print(f"{len(listing)} pictures of {classes} classes: {Path(folder) / f'{split}.csv'}")
     if left_out:

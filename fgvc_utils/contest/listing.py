@@ -73,7 +73,7 @@ def list_all(
         The data root.
     train, test
         Relative to `root`: a folder (train: one folder a class, its name is the label) or a listing
-        ending in .csv, .parquet, .json or .jsonl. `test` may be empty.
+        ending in .csv, .parquet, .json, .jsonl or .txt. `test` may be empty.
     columns
         Those of the listings, and where the files lie that they name; by default relative to
         `root` too.
@@ -290,7 +290,7 @@ def list_side(
     else:
         shards.refuse(place, split, source, Path(root))
         raise FileNotFoundError(
-            f"{split}: {place} is neither a folder nor a .csv, .parquet or .json listing; "
+            f"{split}: {place} is neither a folder nor a listing (.csv, .parquet, .json or .txt); "
             f"set the parameter {split} to one, relative to the data root {root}{_holds(root)}"
         )
     if images.empty:
@@ -443,6 +443,7 @@ def _read_listing(root: Path, place: Path, split: str, columns: Columns) -> List
             raise ValueError(
                 f"{place} has no column {column!r}; it has {', '.join(map(str, frame.columns))}: "
                 f"name one of them as {parameter}"
+                + (listings.columns_hint(place, root, frame) if column == columns.labels else "")
             )
         _check_column(place, frame[column])
     if folder := columns.folder(split):

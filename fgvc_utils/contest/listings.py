@@ -1,19 +1,20 @@
-"""Listings: CSV, Parquet or JSON files that name images, and where the named files lie."""
+"""Listings: CSV, Parquet, JSON or text files that name images, and where these lie."""
 
 import os
+import shlex
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 import pandas as pd
 
-from fgvc_utils.contest import annotations, shards
+from fgvc_utils.contest import annotations, relisting, shards
 from fgvc_utils.contest.places import below_root
 from fgvc_utils.contest.rubbish import is_other
 from fgvc_utils.core.naming import first_few
-from fgvc_utils.core.reading import read_csv, read_parquet
+from fgvc_utils.core.reading import read_csv, read_parquet, read_text
 
-LISTING_ENDINGS = (".csv", ".parquet", ".json", ".jsonl")
+LISTING_ENDINGS = (".csv", ".parquet", ".json", ".jsonl", ".txt")
 
 
 class Columns(NamedTuple):
@@ -92,8 +93,41 @@ def read_table(place: Path, split: str, columns: Columns) -> Table:
         return Table(*annotations.read(place, split, columns.paths, columns.labels, columns.ids))
     if kind == ".csv":
         return Table(read_csv(place), [])
+    if kind == ".txt":
+        return Table(_read_lines(place, columns), [])
     shards.refuse(place, split)
     return Table(read_parquet(place), [])
+
+
+def _read_lines(place: Path, columns: Columns) -> pd.DataFrame:
+    """A text file with an image a line: its name and its label, apart by a tab or a blank.
+
+    Names may hold blanks where the labels are numbers, labels may where they are not. Without
+    labels, the folder of a name is its label.
+    """
+    lines = [line.strip() for line in read_text(place).splitlines() if line.strip()]
+    tabs = all("\t" in line for line in lines)
+    from_end = [line.rpartition("\t" if tabs else " ") for line in lines]
+    if not tabs and all(label.isdecimal() and name for name, _, label in from_end):
+        pairs = [(name.strip(), label) for name, _, label in from_end]
+    else:
+        parts = [line.partition("\t" if tabs else " ") for line in lines]
+        pairs = [(name.strip(), label.strip()) for name, _, label in parts]
+    if not any(label for _, label in pairs):
+        pairs = [(name, name.rpartition("/")[0].rpartition("/")[2]) for name, _ in pairs]
+    return pd.DataFrame(pairs, columns=[columns.paths, columns.labels], dtype=object)
+
+
+def columns_hint(place: Path, root: Path, frame: pd.DataFrame) -> str:
+    """A hint where a listing without a column of labels has a column a class instead."""
+    texts = frame.map(lambda value: value if isinstance(value, str) else "?")
+    if not len(frame) or not (found := relisting.one_hot(texts)):
+        return ""
+    command = shlex.join(["python", "-m", "fgvc_utils.contest.convert", str(place), str(root)])
+    return (
+        f"; where {first_few(found)} are classes, `{command}` writes {place.stem}_labels.csv, "
+        "which has such a column"
+    )
 
 
 def named_files(root: Path, split: str, columns: Columns, names: Sequence[str]) -> list[str]:

@@ -1,10 +1,13 @@
 """Contests as people have them: bare names beside a folder, COCO, iNaturalist, other JSON."""
 
 import json
+import shlex
 
 import pandas as pd
 import pytest
 
+from fgvc_utils.contest import convert
+from fgvc_utils.contest.class_names import read_names
 from fgvc_utils.contest.listing import list_all, listing_digest
 from fgvc_utils.contest.listings import Columns, where_instead
 
@@ -208,3 +211,102 @@ def test_a_listing_as_before_is_read_as_before(tmp_path):
     frame = pd.DataFrame({"path": ["a.jpg", "b"], "label": ["0012", "7"]})
     frame.to_parquet(tmp_path / "train.parquet")
     assert paths(tmp_path, "train.parquet") == ["a.jpg", "b"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "found"),
+    [
+        ("n01/a b.JPEG 0\nn02/c.JPEG 12\n", [["n01/a b.JPEG", "0"], ["n02/c.JPEG", "12"]]),
+        ("102 707-320\n003 Boeing 737-N\n", [["102", "707-320"], ["003", "Boeing 737-N"]]),
+        ("a b.jpg\tdog rose\n\nc.jpg\tlily\n", [["a b.jpg", "dog rose"], ["c.jpg", "lily"]]),
+        ("apple_pie/10\nsushi/11\n", [["apple_pie/10", "apple_pie"], ["sushi/11", "sushi"]]),
+    ],
+    ids=["ImageNet", "Aircraft", "tabs", "Food-101"],
+)
+def test_lines_of_text(tmp_path, lines, found):
+    (tmp_path / "train.txt").write_text(lines)
+    images = list_all(tmp_path, "train.txt", "").images
+    assert images[["path", "given"]].to_numpy().tolist() == found
+    # A test side may be a list of names.
+    (tmp_path / "test.txt").write_text("t/1.jpg\nt/2.jpg\n")
+    images = list_all(tmp_path, "train.txt", "test.txt").images
+    assert images["path"].tolist()[2:] == ["t/1.jpg", "t/2.jpg"]
+
+
+def test_a_train_list_of_bare_names_has_no_labels(tmp_path):
+    (tmp_path / "train.txt").write_text("1.jpg\n2.jpg\n")
+    with pytest.raises(ValueError, match="column 'label' is empty in row 1"):
+        list_all(tmp_path, "train.txt", "")
+
+
+def test_a_column_a_class_is_refused_with_a_command_that_works(tmp_path):
+    text = "image_id,healthy,rust,scab\nTrain_0,0,1,0\nTrain_1,1,0,0\nTrain_2,1,1,0\n"
+    (tmp_path / "train.csv").write_text(text)
+    columns = Columns(paths="image_id")
+    with pytest.raises(ValueError, match="where healthy, rust are classes") as refused:
+        list_all(tmp_path, "train.csv", "", columns)
+    command = shlex.split(str(refused.value).split("`")[1])
+    assert convert.main(command[3:]) == 0
+    images = list_all(tmp_path, "train_labels.csv", "", columns).images
+    assert images[["path", "given"]].to_numpy().tolist() == [
+        ["Train_0", "rust"],
+        ["Train_1", "healthy"],
+    ]
+    assert (tmp_path / "left_out.csv").read_text() == "image,reason\nTrain_2,2 classes\n"
+    assert (tmp_path / "train.csv").read_text() == text
+
+
+# What only lies otherwise is listed, and stays where it is.
+
+
+def test_folders_in_folders(tmp_path, capsys):
+    put(tmp_path, "train/Rosaceae/Rosa/canina/1.jpg", "train/Rosaceae/Rosa/arvensis/2.jpg")
+    put(tmp_path, "train/Fabaceae/Vicia/cracca/3.jpg", "train/Fabaceae/Lotus/arvensis/4.jpg")
+    put(tmp_path, "train/Fabaceae/Vicia/cracca/Thumbs.db", "train/Fabaceae/Vicia/cracca/notes.txt")
+    assert convert.main([str(tmp_path / "train"), str(tmp_path)]) == 0
+    images = list_all(tmp_path, "train.csv", "").images
+    assert images.set_index("path")["given"].to_dict() == {
+        "train/Rosaceae/Rosa/canina/1.jpg": "canina",
+        "train/Rosaceae/Rosa/arvensis/2.jpg": "Rosaceae Rosa arvensis",
+        "train/Fabaceae/Vicia/cracca/3.jpg": "cracca",
+        "train/Fabaceae/Lotus/arvensis/4.jpg": "Fabaceae Lotus arvensis",
+    }
+    names = read_names(tmp_path / "classes.csv", sorted(set(images["given"])))
+    # Of the genera one has two classes.
+    assert list(names) == ["class", "name", "group", "group 2"]
+    assert names.set_index("class").loc["cracca"].tolist() == ["cracca", "Vicia", "Fabaceae"]
+    # Again it writes the same; another listing of that name stays.
+    assert convert.main([str(tmp_path / "train"), str(tmp_path)]) == 0
+    (tmp_path / "train.csv").write_text("mine")
+    assert convert.main([str(tmp_path / "train"), str(tmp_path)]) == 2
+    assert (tmp_path / "train.csv").read_text() == "mine"
+    assert "is there already, with another content" in capsys.readouterr().err
+    assert convert.main([str(tmp_path / "train"), str(tmp_path / "other")]) == 2
+    assert "lies outside" in capsys.readouterr().err
+
+
+def test_cub_and_nabirds(tmp_path):
+    put(tmp_path, "CUB/images/001.Albatross/a.jpg", "CUB/images/002.Auk/b.jpg")
+    for name, text in {
+        "images": "1 001.Albatross/a.jpg\n2 002.Auk/b.jpg\n3 002.Auk/c d.jpg\n",
+        "image_class_labels": "1 1\n2 2\n3 2\n",
+        "train_test_split": "1 1\n2 1\n3 0\n",
+        "classes": "1 001.Albatross\n2 Little Auk\n8 Seabirds\n9 Birds\n",
+        "hierarchy": "1 8\n2 8\n8 9\n",
+    }.items():
+        (tmp_path / f"CUB/{name}.txt").write_text(text)
+    assert convert.main([str(tmp_path / "CUB"), str(tmp_path)]) == 0
+    images = list_all(tmp_path, "train.csv", "test.csv", Columns(ids="image_id")).images
+    assert images[["image_id", "path", "given"]].to_numpy().tolist() == [
+        ["1", "CUB/images/001.Albatross/a.jpg", "1"],
+        ["2", "CUB/images/002.Auk/b.jpg", "2"],
+        ["3", "CUB/images/002.Auk/c d.jpg", ""],
+    ]
+    classes = pd.read_csv(tmp_path / "classes.csv", dtype=str)
+    assert classes.to_numpy().tolist() == [
+        ["1", "001.Albatross", "Seabirds"],
+        ["2", "Little Auk", "Seabirds"],
+    ]
+    (tmp_path / "CUB/image_class_labels.txt").write_text("1 1\n2 2\n")
+    with pytest.raises(ValueError, match="says nothing of the image '3'"):
+        convert.convert([str(tmp_path / "CUB")], tmp_path)

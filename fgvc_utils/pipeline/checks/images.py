@@ -1,6 +1,7 @@
 """Checks of folders, listings, classes and image files."""
 
 import os
+import shlex
 import time
 import unicodedata
 from pathlib import Path
@@ -72,7 +73,7 @@ def check_listing(contest: Contest, found: Findings) -> None:
             _paths_there(contest, side.images, source, found)
         elif split == "train":
             _empty_folders(contest.root / source, side.images, found)
-            _inner_folders(side.images, source, found)
+            _inner_folders(contest.root, side.images, source, found)
     if not cfg.test and contest.of("40_submit"):
         found.errors.append("01_noise: test is empty, but 40_submit needs test images: name them")
     try:
@@ -190,15 +191,17 @@ def _empty_folders(place: Path, images: pd.DataFrame, found: Findings) -> None:
         )
 
 
-def _inner_folders(part: pd.DataFrame, source: str, found: Findings) -> None:
+def _inner_folders(root: Path, part: pd.DataFrame, source: str, found: Findings) -> None:
     """Folders within class folders, such as species within a genus, which are no classes."""
     inner = part[part["path"].str.count("/") > len(Path(source).parts) + 1]
     if len(inner):
         first = inner.iloc[0]
+        given = shlex.join([str(root / source), str(root)])
         found.warnings.append(
             f"train: {len(inner)} images lie in folders within class folders, first "
             f"{first['path']!r}, whose class is {first['given']!r}; where the inner folders are "
-            "the classes, bring them up, or write a listing"
+            f"the classes, `python -m fgvc_utils.contest.convert {given}` lists them so; "
+            " then set train: train.csv and class_names: classes.csv"
         )
 
 
