@@ -1,5 +1,6 @@
 """Listings written as JSON: COCO's form, which iNaturalist's contests use, and plainer ones."""
 
+import functools
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from fgvc_utils.contest.file_states import State, state_of
 from fgvc_utils.core.reading import UnreadableFile, read_text
 
 # Fields of COCO's images and categories that stand in for the columns of other listings.
@@ -47,7 +49,16 @@ def read(
     ValueError
         Naming the file, and the field where one is wrong.
     """
-    data = _loaded(place)
+    frame, left_out = _read(place, state_of(place), split, paths, labels, ids)
+    return frame.copy(deep=False), list(left_out)
+
+
+# A check and a plan read a listing several times; that of iNaturalist takes many seconds each.
+@functools.lru_cache(maxsize=4)
+def _read(
+    place: Path, state: State, split: str, paths: str, labels: str, ids: str
+) -> tuple[pd.DataFrame, list[tuple[str, str]]]:
+    data = loaded(place)
     if isinstance(data, dict) and isinstance(data.get("images"), list):
         return _coco(place, data, split, paths, labels, ids)
     if isinstance(data, dict) and data:
@@ -58,10 +69,16 @@ def read(
 
 
 def categories(place: Path) -> list[dict[str, Any]]:
-    """The categories of a file in COCO's form; none where it has another form."""
-    data = _loaded(place)
-    found = data.get("categories") if isinstance(data, dict) and "images" in data else None
-    return [each for each in found or [] if isinstance(each, dict) and ID in each]
+    """The categories of a file in COCO's form; none where there are none."""
+    return list(_categories(place, state_of(place)))
+
+
+@functools.lru_cache(maxsize=4)
+def _categories(place: Path, state: State) -> list[dict[str, Any]]:
+    data = loaded(place)
+    found = data.get("categories") if isinstance(data, dict) else None
+    found = found if isinstance(found, list) else []
+    return [each for each in found if isinstance(each, dict) and ID in each]
 
 
 def label_field(records: Iterable[dict[str, Any]], labels: str) -> str:
@@ -69,7 +86,8 @@ def label_field(records: Iterable[dict[str, Any]], labels: str) -> str:
     return labels if any(labels in each for each in records) else ID
 
 
-def _loaded(place: Path) -> Any:
+def loaded(place: Path) -> Any:
+    """A file of JSON or JSON Lines as plain data; raises ValueError where it is none."""
     text = read_text(place)
     try:
         if place.suffix.lower() == ".jsonl":

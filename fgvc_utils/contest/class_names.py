@@ -3,7 +3,6 @@
 Counts in no digest.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from fgvc_utils.contest.config import Shared
 from fgvc_utils.contest.listing import inside, is_text, spelt_out
 from fgvc_utils.core.files import whole_file
 from fgvc_utils.core.naming import first_quoted
-from fgvc_utils.core.reading import UnreadableFile, read_csv, read_text
+from fgvc_utils.core.reading import UnreadableFile, read_csv
 
 CLASS, NAME = "class", "name"
 # Columns that name a class, the best first; others that tell classes apart come after them.
@@ -161,16 +160,12 @@ def _records(place: Path, labels: str) -> pd.DataFrame:
         return read_csv(place)
     if kind != ".json":
         raise UnreadableFile(f"class_names: {place} is neither a .csv nor a .json file")
-    try:
-        data = json.loads(read_text(place))
-    except (ValueError, RecursionError) as error:
-        raise UnreadableFile(f"class_names: {place} is no valid JSON ({error})") from None
-    if isinstance(data, dict) and isinstance(data.get("categories"), list):
-        data = [dict(each) for each in data["categories"] if isinstance(each, dict)]
+    data: Any = annotations.categories(place)
+    if data:
         field = annotations.label_field(data, labels)
         # The field that names the classes comes first, so that it is taken among equals.
         data = [{field: each.get(field, "")} | each for each in data]
-    found = _as_records(data)
+    found = _as_records(data or annotations.loaded(place))
     if not found:
         raise UnreadableFile(
             f"class_names: {place} says of no class what it is called; wanted is class → name, a "

@@ -226,24 +226,55 @@ def _files_below(place: Path) -> list[str]:
     return found
 
 
-def where_instead(root: Path, name: str) -> tuple[str, str, str]:
-    """Where a file that a listing names lies instead, if it is somewhere below the data root.
+def where_instead(root: Path, split: str, names: Sequence[str]) -> tuple[str, str, str]:
+    """Where files that a listing names lie instead, if they are somewhere below the data root.
 
-    Looks in the folders of the data root and in theirs, no deeper.
+    Looks in the folders of the data root and in theirs, no deeper. Of several folders the one that
+    has most of the names counts, then the one that is called as the side is.
+
+    Parameters
+    ----------
+    root
+        The data root.
+    split
+        The listing's side.
+    names
+        Some names of the listing, the first one to be found.
 
     Returns
     -------
     tuple of str
-        Its path, the folder that the listing leaves out, and the ending; empty where not found.
+        The path of the first name that is there, the folder that the listing leaves out, and the
+        ending; empty where none was found.
     """
-    root, pure = Path(root), PurePosixPath(name)
-    for folder in ["", *_folders(root, 2)]:
-        names = _names(root / folder / pure.parent)
-        hit = next((each for each in names if _is_named(each, pure.name)), None)
-        if hit is not None:
-            path = (PurePosixPath(folder) / pure.parent / hit).as_posix()
-            return path, folder, hit.removeprefix(pure.name)
-    return "", "", ""
+    best: tuple[tuple[int, bool], tuple[str, str, str]] = ((0, False), ("", "", ""))
+    for folder in ["", *_folders(Path(root), 2)]:
+        hits = _hits(Path(root), folder, names)
+        worth = (len(hits), folder.startswith(split))
+        if hits and worth > best[0]:
+            best = (worth, (hits[0][0], folder, hits[0][1]))
+    return best[1]
+
+
+def _hits(root: Path, folder: str, names: Sequence[str]) -> list[tuple[str, str]]:
+    """The paths below the data root of what names mean in a folder, and the endings they lack."""
+    there: dict[PurePosixPath, list[str]] = {}
+    found = []
+    for name in names:
+        above, last = PurePosixPath(name).parent, PurePosixPath(name).name
+        if above not in there:
+            there[above] = _names(root / folder / above)
+        if (hit := _name_in(there[above], last)) is not None:
+            path = (PurePosixPath(folder) / above / hit).as_posix()
+            found.append((path, hit.removeprefix(last)))
+    return found
+
+
+def _name_in(there: Sequence[str], name: str) -> str | None:
+    """The file of a folder that has a name, or has it but for its ending."""
+    if name in there:
+        return name
+    return next((e for e in there if e.rpartition(".")[0] == name and not is_other(e)), None)
 
 
 def listing_instead(root: Path, source: str) -> str:
@@ -254,10 +285,6 @@ def listing_instead(root: Path, source: str) -> str:
     return (
         f"; where {first_few(names)} says the classes: set train to it, and train_images: {source}"
     )
-
-
-def _is_named(file: str, name: str) -> bool:
-    return file == name or (file.rpartition(".")[0] == name and not is_other(file))
 
 
 def _names(place: Path) -> list[str]:

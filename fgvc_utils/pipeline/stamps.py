@@ -63,6 +63,10 @@ def inputs_of(step: Step) -> dict[str, str]:
     if stage.lists_images:
         root = data_root(cfg.data_root)
         sides = [side for side in (cfg.train, cfg.test) if side]
+        # Beside the images it says what classes are called.
+        digests |= _digests(
+            [root / below_root(root, side) for side in sides if side.endswith(".json")], root
+        )
         digests[IMAGES] = listing_digest(root, sides, columns_of(cfg))
     return digests
 

@@ -92,10 +92,14 @@ def test_a_folder_of_images_that_is_not_there_or_elsewhere(kaggle, tmp_path_fact
 
 
 def test_where_the_files_of_a_listing_lie_instead(kaggle):
-    assert where_instead(kaggle, "a.jpg") == ("test_images/a.jpg", "test_images", "")
+    there = ("train_images/a.jpg", "train_images", "")
+    assert where_instead(kaggle, "train", ["a.jpg"]) == there
+    assert where_instead(kaggle, "test", ["a.jpg"])[0] == "test_images/a.jpg"
+    # Most names count for more than the folder's.
+    assert where_instead(kaggle, "test", ["a.jpg", "b.JPG"]) == there
     put(kaggle, "x/y/3/4.webp")
-    assert where_instead(kaggle, "3/4") == ("x/y/3/4.webp", "x/y", ".webp")
-    assert where_instead(kaggle, "nowhere.jpg") == ("", "", "")
+    assert where_instead(kaggle, "train", ["3/4"]) == ("x/y/3/4.webp", "x/y", ".webp")
+    assert where_instead(kaggle, "train", ["nowhere.jpg"]) == ("", "", "")
 
 
 def test_the_digest_follows_the_files_that_names_mean(kaggle):

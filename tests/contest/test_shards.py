@@ -188,3 +188,25 @@ def test_a_spoilt_shard_is_no_crash(tmp_path, name, capsys):
 )
 def test_the_split_is_in_the_name_of_file_or_folder(tmp_path, place, split):
     assert shards.split_of(tmp_path / "x" / place, "mine") == split
+
+
+def test_what_the_library_datasets_writes_is_read(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    features = datasets.Features(
+        {"image": datasets.Image(), "label": datasets.ClassLabel(names=["rose", "tulip"])}
+    )
+    rows = {
+        "image": [{"bytes": picture(n, "PNG"), "path": None} for n in range(3)],
+        "label": [0, 1, 1],
+    }
+    made = datasets.Dataset.from_dict(rows, features=features)
+    made.to_parquet(tmp_path / "data/train-00000-of-00001.parquet")
+    made.save_to_disk(tmp_path / "saved/train")
+    for source in ("data", "saved"):
+        with pytest.raises(ValueError, match="with the pictures inside; take them out"):
+            list_all(tmp_path, source, "")
+        found = convert.convert([str(tmp_path / source)], tmp_path / "out" / source)
+        assert found["train"]["label"].tolist() == ["rose", "tulip", "tulip"]
+        images = list_all(tmp_path / "out" / source, "train.csv", "").images
+        place = tmp_path / "out" / source / images["path"].iloc[2]
+        assert place.suffix == ".png" and place.read_bytes() == picture(2, "PNG")

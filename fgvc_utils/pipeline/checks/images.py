@@ -26,6 +26,8 @@ SEARCH_SECONDS = 5.0
 FEW_HASHES, ENOUGH_HASHES = 5, 1000
 # From this share of one picture on something went wrong when the images were fetched.
 NEARLY_ALL = 0.8
+# So many missing files of a listing are looked for elsewhere.
+SOUGHT = 20
 # How long contents are compared with those of the last run.
 COMPARE_SECONDS = 5.0
 
@@ -38,7 +40,8 @@ def check_places(contest: Contest, found: Findings) -> None:
         found.errors.append(str(error))
     found.errors += unusable(contest.folder)
     for step in contest.of("01_noise") if contest.root else ():
-        for side in (step.cfg.train, step.cfg.test):
+        cfg = step.cfg
+        for side in (cfg.train, cfg.test, cfg.train_images, cfg.test_images):
             if side and (contest.root / side).resolve() in contest.folder.resolve().parents:
                 found.errors.append(
                     f"outputs: {contest.folder} lies among the images of {side}; set `outputs` to "
@@ -69,6 +72,11 @@ def check_listing(contest: Contest, found: Findings) -> None:
             continue
         parts.append(side.images)
         _beside(side.left_out, split, found)
+        if columns.folder(split) and (contest.root / source).is_dir():
+            found.warnings.append(
+                f"01_noise: {split}_images is set, but {split} is a folder itself, {source!r}: it "
+                f"counts for a listing alone; name that as {split}"
+            )
         if Path(source).suffix.lower() in listings.LISTING_ENDINGS:
             _paths_there(contest, side.images, source, found)
         elif split == "train":
@@ -135,16 +143,16 @@ def _paths_there(contest: Contest, part: pd.DataFrame, source: str, found: Findi
         f"below {contest.root}, such as {first!r}{_near(contest.root, first)}"
     )
     found.add_bad(
-        text + _elsewhere(contest.root, part["split"].iloc[0], first),
+        text + _elsewhere(contest.root, part["split"].iloc[0], missing),
         every=len(missing) == looked,
         if_every="write them relative to the data root, or name path_column",
         if_some="01 lists them as unreadable and goes on without them",
     )
 
 
-def _elsewhere(root: Path, split: str, path: str) -> str:
-    """A hint where a file lies in a folder that the listing leaves out, or has an ending."""
-    place, folder, ending = listings.where_instead(root, path)
+def _elsewhere(root: Path, split: str, missing: list[str]) -> str:
+    """A hint where files lie in a folder that the listing leaves out, or have an ending."""
+    place, folder, ending = listings.where_instead(root, split, sorted(missing)[:SOUGHT])
     if not place:
         return ""
     settings = [f"{split}_images: {folder}"] if folder else []
