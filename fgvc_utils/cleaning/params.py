@@ -77,6 +77,11 @@ class NoiseParams(Shared, Features, Looks):
     path_column: str
     label_column: str
     id_column: str
+    train_images: NamedPath = Field(default="", description="folder of what a train listing names")
+    test_images: NamedPath = Field(default="", description="folder of what a test listing names")
+    image_ending: str = Field(default="", description="added to names that do not end in it")
+    class_names: NamedPath = Field(default="", description="a file of what classes are called")
+    class_levels: list[str] = Field(default=[], description="its columns that group classes")
     other_files: OtherFiles
     cache_side: Pixels
     copy_distance: Annotated[int, Field(ge=0, le=16)]

@@ -1,4 +1,4 @@
-"""Which images a contest has: a folder a class, or a CSV or Parquet listing with path and label."""
+"""Which images a contest has: a folder a class, or a listing with path and label."""
 
 import os
 import re
@@ -9,13 +9,13 @@ from typing import Literal, NamedTuple
 
 import pandas as pd
 
+from fgvc_utils.contest import listings, shards
 from fgvc_utils.contest.file_states import state_of
+from fgvc_utils.contest.listings import LISTING_ENDINGS, Columns
 from fgvc_utils.contest.places import below_root, expanded
 from fgvc_utils.contest.rubbish import NO_IMAGE, is_other, rubbish, rubbish_folder
 from fgvc_utils.core.files import file_digest
-from fgvc_utils.core.reading import read_csv, read_parquet
 
-LISTING_ENDINGS = (".csv", ".parquet")
 # Control characters, separators of lines, and what Python makes of bytes that are not UTF-8.
 NO_TEXT = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
@@ -23,14 +23,6 @@ NO_TEXT = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 # What becomes of files that are no images by their names.
 ASK, LEAVE_OUT, READ = "ask", "leave_out", "read"
 OtherFiles = Literal["ask", "leave_out", "read"]
-
-
-class Columns(NamedTuple):
-    """The columns of listings; where `ids` is empty the path is an image's id."""
-
-    paths: str = "path"
-    labels: str = "label"
-    ids: str = ""
 
 
 class Listed(NamedTuple):
@@ -81,9 +73,10 @@ def list_all(
         The data root.
     train, test
         Relative to `root`: a folder (train: one folder a class, its name is the label) or a listing
-        ending in .csv or .parquet, whose paths are relative to `root` too. `test` may be empty.
+        ending in .csv, .parquet, .json, .jsonl or .txt. `test` may be empty.
     columns
-        Those of the listings.
+        Those of the listings, and where the files lie that they name; by default relative to
+        `root` too.
     other_files
         What becomes of files that are no images by their names, such as labels.csv: `leave_out`,
         `read` (they are listed as images), or `ask` (an error that names one of them). Known
@@ -214,7 +207,11 @@ def inside(root: Path, name: str) -> Path:
     return place
 
 
-def listing_digest(root: Path, sides: list[str], path_column: str = "path") -> str:
+def listing_digest(
+    root: Path,
+    sides: list[str],
+    columns: Columns = Columns(),  # noqa: B008
+) -> str:
     """A short text that changes with the files of the given folders or listings.
 
     It does where a file comes, goes, or has another size, time or inode (see `file_states`), also
@@ -225,18 +222,18 @@ def listing_digest(root: Path, sides: list[str], path_column: str = "path") -> s
     root
         The data root.
     sides
-        Folders and listings, relative to it.
-    path_column
-        The listings' column of paths.
+        Folders and listings, relative to it: of the train images, then of the test images.
+    columns
+        The listings' columns, and where the files lie that they name.
     """
     import hashlib
 
     digest = hashlib.sha256()
-    for side in sides:
+    for side, split in zip(sides, ("train", "test"), strict=False):
         place = Path(root) / below_root(root, side)
         if place.is_file():
             digest.update(f"{side} {file_digest(place)}".encode())
-            paths: Iterable[str] = _named_paths(place, path_column)
+            paths: Iterable[str] = _named_paths(root, place, split, columns)
         else:
             paths = _all_files(root, place)
         for path in paths:
@@ -253,10 +250,11 @@ def _all_files(root: Path, place: Path) -> Iterator[str]:
         yield from (f"{below}/{name}" for name in sorted(names))
 
 
-def _named_paths(place: Path, path_column: str) -> Iterable[str]:
+def _named_paths(root: Path, place: Path, split: str, columns: Columns) -> Iterable[str]:
     """The paths that a listing names; none where it cannot be read, which is said elsewhere."""
     try:
-        return [str(path) for path in _read_table(place)[path_column]]
+        named = listings.read_table(place, split, columns).frame[columns.paths]
+        return listings.named_files(root, split, columns, [str(name) for name in named])
     except (OSError, ValueError, KeyError):
         return []
 
@@ -286,13 +284,13 @@ def list_side(
         raise ValueError(f"{split}: {error}") from None
     place = Path(root) / source
     if place.is_dir():
-        images, left_out = _walk(root, place, split, other_files)
+        images, left_out = _of_folder(root, place, split, other_files)
     elif place.suffix.lower() in LISTING_ENDINGS:
-        named = _read_listing(place, split, columns)
-        images, left_out = _without_others(named, place, split, other_files)
+        images, left_out = _of_listing(root, place, split, columns, other_files)
     else:
+        shards.refuse(place, split, source, Path(root))
         raise FileNotFoundError(
-            f"{split}: {place} is neither a folder nor a .csv or .parquet listing; "
+            f"{split}: {place} is neither a folder nor a listing (.csv, .parquet, .json or .txt); "
             f"set the parameter {split} to one, relative to the data root {root}{_holds(root)}"
         )
     if images.empty:
@@ -303,6 +301,27 @@ def list_side(
     if split == "train":
         check_labels(images["given"].unique(), f"train: {place}")
     return Listed(images, left_out)
+
+
+def _of_folder(root: Path, place: Path, split: str, other_files: OtherFiles) -> Listed:
+    """The images of a folder; one that holds files of many pictures is refused with what to do."""
+    try:
+        found = _walk(root, place, split, other_files)
+    except ValueError:
+        shards.refuse(place, split, root=Path(root))
+        raise
+    if found.images.empty:
+        shards.refuse(place, split, root=Path(root))
+    return found
+
+
+def _of_listing(
+    root: Path, place: Path, split: str, columns: Columns, other_files: OtherFiles
+) -> Listed:
+    """The images that a listing names, and those that it names in vain."""
+    images, unlabelled = _read_listing(root, place, split, columns)
+    images, others = _without_others(images, place, split, other_files)
+    return Listed(images, pd.concat([unlabelled, others], ignore_index=True))
 
 
 def _frame_left_out(rows: Iterable[tuple[str, str]]) -> pd.DataFrame:
@@ -371,6 +390,7 @@ def _walk(root: Path, place: Path, split: str, other_files: OtherFiles) -> Liste
         raise ValueError(
             f"train: {stray[0]}{more} lies beside the class folders; "
             "every train image must lie in a folder named after its class"
+            f"{listings.listing_instead(root, place.relative_to(root).as_posix())}"
         )
     left_out += [(path, NO_IMAGE) for path in others]
     images = pd.DataFrame(rows, columns=["image_id", "path", "split", "given"], dtype=object)
@@ -410,52 +430,63 @@ def _say_folder(error: OSError) -> None:
     ) from error
 
 
-def _read_listing(place: Path, split: str, columns: Columns) -> pd.DataFrame:
-    path_column, label_column, id_column = columns
+def _read_listing(root: Path, place: Path, split: str, columns: Columns) -> Listed:
     if not place.is_file():
         raise FileNotFoundError(f"{split}: the listing {place} is not there")
-    frame = _read_table(place)
-    wanted = {"path_column": path_column}
-    wanted |= {"label_column": label_column} if split == "train" else {}
-    wanted |= {"id_column": id_column} if id_column else {}
+    shards.refuse(place, split, root=Path(root))
+    frame, left_out = listings.read_table(place, split, columns)
+    wanted = {"path_column": columns.paths}
+    wanted |= {"label_column": columns.labels} if split == "train" else {}
+    wanted |= {"id_column": columns.ids} if columns.ids else {}
     for parameter, column in wanted.items():
         if column not in frame:
             raise ValueError(
                 f"{place} has no column {column!r}; it has {', '.join(map(str, frame.columns))}: "
                 f"name one of them as {parameter}"
+                + (listings.columns_hint(place, root, frame) if column == columns.labels else "")
             )
-        odd = [value for value in frame[column] if not isinstance(value, str)][:1]
-        if odd:
-            raise ValueError(
-                f"{place}: column {column!r} holds {odd[0]!r}, which is not text; store ids, paths "
-                "and labels as strings, or a class such as 0012 is lost"
-            )
-        empty = frame.index[frame[column] == ""]
-        if len(empty):
-            raise ValueError(f"{place}: column {column!r} is empty in row {empty[0] + 1}")
-        unwritable = frame.index[~frame[column].map(is_text)]
-        if len(unwritable):
-            value = spelt_out(frame[column][unwritable[0]])
-            raise ValueError(
-                f"{place}: column {column!r} holds control characters in row {unwritable[0] + 1}: "
-                f"{value!r}; rename it"
-            )
-    _check_paths(place, frame[path_column])
-    return pd.DataFrame(
+        _check_column(place, frame[column])
+    if folder := columns.folder(split):
+        inside(root, folder)
+    paths = listings.named_files(root, split, columns, frame[columns.paths].tolist())
+    _check_paths(place, paths)
+    ids = frame[columns.ids].to_numpy(dtype=object) if columns.ids else paths
+    images = pd.DataFrame(
         {
-            "image_id": frame[id_column or path_column].to_numpy(dtype=object),
-            "path": frame[path_column].to_numpy(dtype=object),
+            "image_id": ids,
+            "path": paths,
             "split": split,
-            "given": frame[label_column].to_numpy(dtype=object) if split == "train" else "",
-        }
+            "given": frame[columns.labels].to_numpy(dtype=object) if split == "train" else "",
+        },
+        dtype=object,
     )
+    without = listings.named_files(root, split, columns, [path for path, _ in left_out])
+    reasons = [reason for _, reason in left_out]
+    return Listed(images, _frame_left_out(zip(without, reasons, strict=True)))
 
 
-def _read_table(place: Path) -> pd.DataFrame:
-    return read_csv(place) if place.suffix.lower() == ".csv" else read_parquet(place)
+def _check_column(place: Path, values: pd.Series) -> None:
+    """Raise ValueError where a column that is needed holds what is no text, or none."""
+    column = values.name
+    odd = [value for value in values if not isinstance(value, str)][:1]
+    if odd:
+        raise ValueError(
+            f"{place}: column {column!r} holds {odd[0]!r}, which is not text; store ids, paths "
+            "and labels as strings, or a class such as 0012 is lost"
+        )
+    empty = values.index[values == ""]
+    if len(empty):
+        raise ValueError(f"{place}: column {column!r} is empty in row {empty[0] + 1}")
+    unwritable = values.index[~values.map(is_text)]
+    if len(unwritable):
+        value = spelt_out(values[unwritable[0]])
+        raise ValueError(
+            f"{place}: column {column!r} holds control characters in row {unwritable[0] + 1}: "
+            f"{value!r}; rename it"
+        )
 
 
-def _check_paths(place: Path, paths: pd.Series) -> None:
+def _check_paths(place: Path, paths: Iterable[str]) -> None:
     """Raise ValueError naming the first path of a listing that leads out of the data root."""
     for row, path in enumerate(paths, 1):
         pure = PurePosixPath(path)

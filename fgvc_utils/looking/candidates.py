@@ -11,7 +11,8 @@ import pandas as pd
 
 from fgvc_utils.contest.decision import with_part
 from fgvc_utils.contest.journal import shown_text
-from fgvc_utils.core.naming import in_line, shortened
+from fgvc_utils.core.naming import shortened
+from fgvc_utils.looking.class_names import name_of
 
 UNSURE = "unsure"
 # So many letters fit under the smallest photo: two scores must never be cut.
@@ -75,7 +76,7 @@ def of_images(
         {
             "item": first.index,
             "image": inventory.set_index("image_id").loc[first.index, "file"].to_numpy(),
-            "caption": (label.map(in_line) + figures.to_numpy()).to_numpy(),
+            "caption": (label.map(name_of) + figures.to_numpy()).to_numpy(),
             "label": label.to_numpy(),
             "score": first.fillna(0).to_numpy(),
         }
@@ -164,7 +165,7 @@ def _labels_of(names: pd.Series) -> str:
 
     Such as `80 % agree: rose (4) | lily`.
     """
-    names = names.map(lambda name: shortened(name, LONGEST_LABEL))
+    names = names.map(lambda name: shortened(name_of(name), LONGEST_LABEL))
     counts = names.value_counts(sort=False).sort_values(ascending=False, kind="stable")
     shown = [name if count == 1 else f"{name} ({count})" for name, count in counts.items()]
     more = len(shown) - MOST_LABELS
@@ -222,7 +223,7 @@ def of_classes(table: pd.DataFrame, inventory: pd.DataFrame, judged: pd.DataFram
         (
             label,
             of_class[label],
-            f"{in_line(label)}\n{row['images']:.0f} images, agreement {row['agreement']:.2f}",
+            f"{name_of(label)}\n{row['images']:.0f} images, agreement {row['agreement']:.2f}",
             row["images"],
             row["agreement"],
         )
@@ -273,7 +274,7 @@ def of_findings(
             ]
         shown = [image for _, images in sides for image in _spread(images, each_side)]
         counts = " | ".join(
-            f"{in_line(name)} ({len(images)}, {min(len(images), each_side)} shown)"
+            f"{name_of(name)} ({len(images)}, {min(len(images), each_side)} shown)"
             for name, images in sides
         )
         suggested = [(row.other, float("nan"))] if row.part and row.other else []
@@ -386,7 +387,7 @@ def under_photo(caption: str, label: str, suggestions: Sequence[tuple[str, float
         if len(scores) > WIDEST_SCORES:
             # The number alone, without what it is called.
             scores = f"{others[-1].split()[-1]} → {score:.2f}"
-    return UnderPhoto(first, f"→ {in_line(name)}", scores)
+    return UnderPhoto(first, f"→ {name_of(name)}", scores)
 
 
 def is_rows(candidates: pd.DataFrame) -> bool:

@@ -19,6 +19,7 @@ from fgvc_utils.contest.following import Copies
 from fgvc_utils.contest.journal import UNDO, Journal
 from fgvc_utils.looking import gallery_messages as messages
 from fgvc_utils.looking.candidates import is_rows, under_photo
+from fgvc_utils.looking.class_names import name_of
 from fgvc_utils.looking.gallery_answers import SUGGESTIONS, Answers
 from fgvc_utils.looking.likes import Likes
 from fgvc_utils.looking.review import DISPUTED, DISPUTES, EVERYTHING, ORDER, RELABEL, Review
@@ -49,7 +50,7 @@ class Offer(NamedTuple):
         """What the browser is told of it; empty where nothing is offered."""
         if not self.number:
             return {}
-        return {"id": self.number, "decision": self.decision, "label": self.label}
+        return {"id": self.number, "decision": self.decision, "label": name_of(self.label)}
 
 
 NO_OFFER = Offer(0, "", "", "")
@@ -326,7 +327,7 @@ class Gallery:
         }
 
     def _standing(self, place: int) -> dict[str, str]:
-        return self.review.standing(place)._asdict()
+        return self.review.shown_standing(place)._asdict()
 
     def _receive(self, _: Any, content: Any, __: Any) -> None:
         """Do what the browser asks for; what goes wrong is shown there and changes nothing."""

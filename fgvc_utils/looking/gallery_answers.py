@@ -11,6 +11,7 @@ import pandas as pd
 
 from fgvc_utils.looking import gallery_messages as messages
 from fgvc_utils.looking.candidates import is_rows, under_photo
+from fgvc_utils.looking.class_names import with_class
 from fgvc_utils.looking.review import Review
 from fgvc_utils.looking.thumbnails import Thumbnails
 
@@ -92,7 +93,7 @@ class Answers:
             **lines._asdict(),
             "images": self._add_photos(jpegs, paths, self._side),
             "more": len(row["image"]) - len(paths) if self._rows else 0,
-            "now": self._review.standing(place)._asdict(),
+            "now": self._review.shown_standing(place)._asdict(),
         }
 
     def _look(self, jpegs: list[bytes], row: pd.Series) -> Content:
@@ -132,7 +133,8 @@ class Answers:
     def _add_class(self, jpegs: list[bytes], name: str, count: int, but: Any) -> Content:
         """A class's exemplars, the candidate itself left out."""
         paths = [path for path in self._exemplars.get(name, ()) if path != but][:count]
-        return {"label": name, "images": self._add_photos(jpegs, paths, self._side)}
+        called = {"label": name, "name": with_class(name)}
+        return called | {"images": self._add_photos(jpegs, paths, self._side)}
 
     def _add_photos(
         self, jpegs: list[bytes], paths: Sequence[str | Path], side: int

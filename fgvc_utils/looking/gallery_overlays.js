@@ -130,7 +130,7 @@ function makeOverlays(g) {
       ...search.found.map((one, i) => {
         const row = element("div", i === search.at ? "fgvc-hit fgvc-at" : "fgvc-hit");
         row.setAttribute("role", "option");
-        row.append(line("fgvc-name", one.label));
+        row.append(line("fgvc-name", one.name));
         one.images.forEach((image, k) => row.append(photo(image, one.jpegs[k])));
         row.addEventListener("click", () => take(one));
         return row;

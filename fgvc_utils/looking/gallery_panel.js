@@ -46,12 +46,12 @@ function makePanel(g, panel) {
     };
     const parts = [];
     if (shown.given.label) {
-      const heading = element("div", "fgvc-heading", `given: ${shown.given.label}`);
+      const heading = element("div", "fgvc-heading", `given: ${shown.given.name}`);
       parts.push(part(heading, shown.given, ""));
     }
     shown.suggestions.forEach((one, i) => {
       const heading = element("div", "fgvc-heading");
-      heading.append(element("kbd", "", String(i + 1)), line("", one.label));
+      heading.append(element("kbd", "", String(i + 1)), line("", one.name));
       if (one.label === shown.given.label) {
         heading.append(element("em", "", i === 0 ? "unsure" : "(given)"));
       }

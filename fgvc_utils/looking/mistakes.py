@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from fgvc_utils.core.intervals import wilson
+from fgvc_utils.looking.class_names import name_of
 
 OTHERS = "(others)"
 
@@ -223,8 +224,8 @@ def to_show(
         for image, predicted in zip(mistakes["image_id"], mistakes["predicted"], strict=True)
     ]
     captions = [
-        f"{row.label} {row.probability_of_label:.2f}\n"
-        f"→ {row.predicted} {row.probability_of_predicted:.2f}"
+        f"{name_of(row.label)} {row.probability_of_label:.2f}\n"
+        f"→ {name_of(row.predicted)} {row.probability_of_predicted:.2f}"
         for row in mistakes.itertuples()
     ]
     shown = pd.DataFrame({"item": mistakes["image_id"].to_numpy(), "caption": captions})

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from fgvc_utils.contest import tables
 from fgvc_utils.looking import mistakes
+from fgvc_utils.looking.class_names import name_of
 from fgvc_utils.looking.figures import (
     BLUE,
     GREEN,
@@ -55,7 +56,7 @@ def class_sizes(table: pd.DataFrame, title: str) -> Figure:
     figure, axes = figure_of(title)
     bars(axes, given, GREY, 1, "came")
     bars(axes, kept, BLUE, 0.7, "kept")
-    name_ends(axes, [f"{name}: {count}" for name, count in given.items()])
+    name_ends(axes, [f"{name_of(name)}: {count}" for name, count in given.items()])
     axes.set(xlabel=f"{_count(given, 'class', 'classes')}, largest first", ylabel="images")
     legend_beside(axes)
     return figure
@@ -146,7 +147,7 @@ def class_losses(table: pd.DataFrame, stage: str, title: str) -> Figure:
     share = lost.groupby(train["given"]).mean().sort_values(ascending=False)
     if share.empty:
         return sentence(title, "no train image, so no class lost any")
-    shown = share.head(MOST_NAMED)
+    shown = share.head(MOST_NAMED).rename(name_of)
     figure, axes = figure_of(title, height=max(3.6, 1.7 + inches(shown.index)))
     axes.bar(range(len(shown)), shown, color=ORANGE)
     axes.set_xticks(range(len(shown)), map(shortened, shown.index), rotation=90)
@@ -172,9 +173,8 @@ def agreement(judged: pd.DataFrame, drop_below: float, title: str) -> Figure:
     axes.set(xlabel="images", ylabel="agreement", ylim=(-0.02, 1.02))
     # Beside the plot: many of the low classes lie on top of each other.
     below = judged[low].sort_values(["agreement", "images"], kind="stable")
-    names = [
-        f"{shortened(label)}: {n:.0f}" for label, n in below["images"].head(MOST_BESIDE).items()
-    ]
+    first = below["images"].head(MOST_BESIDE).rename(name_of)
+    names = [f"{shortened(name)}: {n:.0f}" for name, n in first.items()]
     if len(below) > MOST_BESIDE:
         names.append(f"and {len(below) - MOST_BESIDE} more")
     if names:
@@ -409,7 +409,7 @@ def sisters(counts: pd.DataFrame, title: str) -> Figure:
         return sentence(title, "no class was taken for another one")
     values = counts.to_numpy()
     share = values / np.maximum(values.sum(axis=1, keepdims=True), 1)
-    figure, axes = square_of(counts, title, cell=0.3)
+    figure, axes = square_of(counts.rename(name_of).rename(columns=name_of), title, cell=0.3)
     own = np.zeros_like(share, dtype=bool)
     np.fill_diagonal(own, True)
     for shown, colours in ((own, "Blues"), (~own, "Oranges")):
@@ -490,7 +490,7 @@ def assigned(
     if np.any(cap):
         caps = np.broadcast_to(cap, len(classes))[order]
         axes.step(x, caps, color=ORANGE, linewidth=1, where="mid")
-    name_ends(axes, [f"{classes[place]}: {counts[place]}" for place in order])
+    name_ends(axes, [f"{name_of(classes[place])}: {counts[place]}" for place in order])
     several = _count(classes, "class", "classes")
     axes.set(xlabel=f"{several}, fullest first (grey: plain, blue: submitted)", ylabel="images")
     return figure

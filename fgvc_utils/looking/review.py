@@ -7,7 +7,7 @@ taken up.
 
 import time
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -27,6 +27,7 @@ from fgvc_utils.contest.journal import (
     reviewer_name,
 )
 from fgvc_utils.looking.candidates import check_candidates
+from fgvc_utils.looking.class_names import name_of, searched
 
 RELABEL = "relabel"
 ORDER, DISPUTES, CLASS = "order", "disputes first", "class"
@@ -98,7 +99,7 @@ class Review:
         self.reviewer = reviewer_name() if reviewer is None else reviewer
         self.classes = list(classes)
         self._known_classes = set(self.classes)
-        self._folded = [_folded(name) for name in self.classes]
+        self._folded = [_folded(searched(name)) for name in self.classes]
         self._sorts = _checked_sorts(self.candidates, sorts or {})
         self.items: list[str] = self.candidates["item"].tolist()
         self.position = {item: place for place, item in enumerate(self.items)}
@@ -142,6 +143,13 @@ class Review:
         mine = [vote.answer for vote in votes if vote.reviewer == self.reviewer]
         shown = mine[0] if mine and differ(votes) else in_force(votes) or ("", "")
         return Standing(*shown, _each(votes) if differ(votes) else "", votes[0].follows)
+
+    def shown_standing(self, place: int) -> Standing:
+        """The same with the names of the classes, for people."""
+        found = self.standing(place)
+        votes = self._votes.get(self.items[place], [])
+        disputed = _each(votes, name_of) if found.disputed else ""
+        return found._replace(label=name_of(found.label), disputed=disputed)
 
     def is_disputed(self, place: int) -> bool:
         """Whether reviewers differ on an item and nobody has settled it."""
@@ -315,7 +323,8 @@ class Review:
             settled = [not self.is_disputed(place) for place in places]
             places = np.argsort(settled, kind="stable")
         elif sort == CLASS:
-            places = np.argsort(self.candidates["label"].to_numpy().astype(str), kind="stable")
+            labels = self.candidates["label"].map(name_of)
+            places = np.argsort(labels.to_numpy().astype(str), kind="stable")
         elif sort != ORDER:
             places = np.argsort(self.candidates[self._sorts[sort]].to_numpy(), kind="stable")
         chosen = places[::-1].tolist() if descending else places.tolist()
@@ -341,7 +350,7 @@ class Review:
     def search(self, text: str, limit: int = 20) -> list[str]:
         """Classes for a typed text: those that begin with it, then with a word in it, then others.
 
-        Case and accents make no difference.
+        Case and accents make no difference; a class is found by its name too.
         """
         wanted = _folded(text)
         if not wanted:
@@ -368,8 +377,11 @@ class Review:
 
     def _found(self, text: str) -> np.ndarray:
         wanted, table = _folded(text), self.candidates
-        named = table["suggestions"].map(lambda pairs: "".join(f"\n{name}" for name, _ in pairs))
-        texts = table["label"] + "\n" + table["caption"] + "\n" + table["item"] + named
+        suggested = table["suggestions"].map(
+            lambda pairs: "".join(f"\n{searched(name)}" for name, _ in pairs)
+        )
+        labels = table["label"].map(searched)
+        texts = labels + "\n" + table["caption"] + "\n" + table["item"] + suggested
         return np.array([wanted in _folded(text) for text in texts], bool)
 
     # How far it has come.
@@ -403,9 +415,12 @@ def _items(made: Sequence[Decision]) -> list[str]:
     return [one.item for one in made]
 
 
-def _each(votes: Sequence[Vote]) -> str:
+def _each(votes: Sequence[Vote], called: Callable[[str], str] = str) -> str:
     """What each reviewer decided, such as `ann: keep, bob: relabel → viola`."""
-    return ", ".join(f"{vote.reviewer}: {in_words(vote.answer)}" for vote in votes)
+    answers = [(vote.answer[0], called(vote.answer[1])) for vote in votes]
+    return ", ".join(
+        f"{vote.reviewer}: {in_words(answer)}" for vote, answer in zip(votes, answers, strict=True)
+    )
 
 
 def _checked_sorts(candidates: pd.DataFrame, sorts: Mapping[str, str]) -> dict[str, str]:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from fgvc_utils.contest.journal import Journal, differ, in_force, in_words
 from fgvc_utils.core.intervals import wilson
+from fgvc_utils.looking.class_names import name_of
 
 AGREEMENT = (
     "**How far reviewers agree**, over what both of two decided on themselves (`in common`): "
@@ -118,8 +119,8 @@ def disputes(journal: Journal) -> pd.DataFrame:
     rows = {}
     for item, votes in apart.items():
         counts = in_force(votes)
-        rows[item] = {vote.reviewer: in_words(vote.answer) for vote in votes}
-        rows[item]["counts today"] = in_words(counts) if counts else NOBODY
+        rows[item] = {vote.reviewer: _said(vote.answer) for vote in votes}
+        rows[item]["counts today"] = _said(counts) if counts else NOBODY
     table = pd.DataFrame.from_dict(rows, orient="index").fillna("")
     return table[sorted(table.columns, key=lambda name: name == "counts today")]
 
@@ -133,6 +134,10 @@ def shown(journal: Journal) -> list[Any]:
         if len(table):
             parts += [Markdown(text), table]
     return parts
+
+
+def _said(answer: tuple[str, str]) -> str:
+    return in_words((answer[0], name_of(answer[1])))
 
 
 def _counts(pairs: Sequence[tuple[Any, Any]]) -> np.ndarray:

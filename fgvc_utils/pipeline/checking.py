@@ -16,6 +16,7 @@ from fgvc_utils.pipeline.checks.images import (
     check_places,
     look_at_images,
 )
+from fgvc_utils.pipeline.checks.names import check_names
 from fgvc_utils.pipeline.checks.networks import (
     check_batches,
     check_device,
@@ -55,6 +56,7 @@ def check(steps: Sequence[Any], sample_seconds: float = SAMPLE_SECONDS) -> Findi
         check_places,
         check_listing,
         check_class_names,
+        check_names,
         look_at_images,
         check_networks,
         check_batches,

@@ -8,6 +8,7 @@ import pandas as pd
 
 from fgvc_utils.contest import file_states, listing
 from fgvc_utils.contest.file_states import CAME, CHANGED, DOUBT, LOOKED, SAME, STATE, WENT
+from fgvc_utils.contest.listings import columns_of
 from fgvc_utils.contest.places import data_root
 from fgvc_utils.core.files import whole_file
 from fgvc_utils.core.naming import first_few
@@ -74,7 +75,7 @@ def look(cfg: Any) -> pd.DataFrame | None:
         The parameters of 01.
     """
     root = data_root(cfg.data_root)
-    columns = listing.Columns(cfg.path_column, cfg.label_column, cfg.id_column)
+    columns = columns_of(cfg)
     try:
         images = listing.list_all(root, cfg.train, cfg.test, columns, cfg.other_files).images
     except (OSError, ValueError):

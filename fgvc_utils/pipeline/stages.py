@@ -133,6 +133,7 @@ STAGES: dict[str, Stage] = {
         decides_on="images",
         lists_images=True,
         reads_pictures=False,
+        file_parameters=("class_names",),
     ),
     "02_coarse": Stage(
         CrossParams,

@@ -9,6 +9,7 @@ from fgvc_utils.contest.beside import files_folder
 from fgvc_utils.contest.contest_file import RULES_BLOCK, notebook_defaults, parameters_cell
 from fgvc_utils.contest.contest_rules import rules_digest
 from fgvc_utils.contest.listing import listing_digest
+from fgvc_utils.contest.listings import columns_of
 from fgvc_utils.contest.parameters import ParameterError
 from fgvc_utils.contest.places import NOTEBOOKS, below_root, data_root
 from fgvc_utils.core.files import file_digest, read_json, write_json
@@ -67,7 +68,11 @@ def inputs_of(step: Step) -> dict[str, str]:
     if stage.lists_images:
         root = data_root(cfg.data_root)
         sides = [side for side in (cfg.train, cfg.test) if side]
-        digests[IMAGES] = listing_digest(root, sides, cfg.path_column)
+        # Beside the images it says what classes are called.
+        digests |= _digests(
+            [root / below_root(root, side) for side in sides if side.endswith(".json")], root
+        )
+        digests[IMAGES] = listing_digest(root, sides, columns_of(cfg))
     return digests
 
 

@@ -11,6 +11,7 @@ from collections import namedtuple
 import numpy as np
 import pandas as pd
 import psutil
+import pyarrow.parquet
 import pytest
 import yaml
 from PIL import Image
@@ -823,6 +824,11 @@ def mistakes(found, root, tmp_path):
         (root / "train/ant/1.jpg").write_bytes((root / "train/bee/1.jpg").read_bytes() + b" ")
         return found()
 
+    def shards():
+        schema = pyarrow.schema({"image": pyarrow.binary(), "label": pyarrow.string()})
+        pyarrow.parquet.write_table(schema.empty_table(), root / "train.parquet")
+        return found(s01_noise={"train": "train.parquet"})
+
     lines = "path,label\ntrain/ant/1.jpg,ant\ntrain/bee/1.jpg,bee\n"
     decisions = tmp_path / "outputs/mine/decisions/01_noise.csv"
     table = tmp_path / "outputs/mine/tables/02_coarse.parquet"
@@ -841,6 +847,12 @@ def mistakes(found, root, tmp_path):
         "outside the data root": lambda: found(s01_noise={"train": "../.."}),
         "Unicode spellings": two_spellings,
         "are not below": lambda: listing(lines.replace(".jpg", ".JPG")),
+        "is no folder": lambda: listing(lines, train_images="gone"),
+        "pictures inside": shards,
+        "class_names": lambda: (
+            (root / "names.json").write_text('{"x": "y"}')
+            and found(s01_noise={"class_names": "names.json"})
+        ),
         "has no column": lambda: listing(lines, label_column="species"),
         "UTF-8": lambda: listing("path,label\nx.jpg,é\n", encoding="latin-1"),
         "semicolons": lambda: listing(lines.replace(",", ";")),

@@ -1,6 +1,7 @@
 """Checks of folders, listings, classes and image files."""
 
 import os
+import shlex
 import time
 import unicodedata
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fgvc_utils.contest import decoding, images, listing, tables
+from fgvc_utils.contest import decoding, images, listing, listings, tables
 from fgvc_utils.contest.places import below_root, data_root
 from fgvc_utils.contest.rubbish import rubbish_folder
 from fgvc_utils.core.files import unusable
@@ -25,6 +26,8 @@ SEARCH_SECONDS = 5.0
 FEW_HASHES, ENOUGH_HASHES = 5, 1000
 # From this share of one picture on something went wrong when the images were fetched.
 NEARLY_ALL = 0.8
+# So many missing files of a listing are looked for elsewhere.
+SOUGHT = 20
 # How long contents are compared with those of the last run.
 COMPARE_SECONDS = 5.0
 
@@ -39,7 +42,8 @@ def check_places(contest: Contest, found: Findings) -> None:
         (found.warnings if answers else found.errors).append(str(error))
     found.errors += unusable(contest.folder)
     for step in contest.of("01_noise") if contest.root else ():
-        for side in (step.cfg.train, step.cfg.test):
+        cfg = step.cfg
+        for side in (cfg.train, cfg.test, cfg.train_images, cfg.test_images):
             if side and (contest.root / side).resolve() in contest.folder.resolve().parents:
                 found.errors.append(
                     f"outputs: {contest.folder} lies among the images of {side}; set `outputs` to "
@@ -55,7 +59,7 @@ def check_listing(contest: Contest, found: Findings) -> None:
     if not steps or contest.root is None:
         return
     cfg, parts = steps[0].cfg, []
-    columns = listing.Columns(cfg.path_column, cfg.label_column, cfg.id_column)
+    columns = listings.columns_of(cfg)
     for split, source in (("train", cfg.train), ("test", cfg.test)):
         if not source:
             if split == "train":
@@ -69,11 +73,16 @@ def check_listing(contest: Contest, found: Findings) -> None:
             continue
         parts.append(side.images)
         _beside(side.left_out, split, found)
-        if Path(source).suffix.lower() in listing.LISTING_ENDINGS:
+        if columns.folder(split) and (contest.root / source).is_dir():
+            found.warnings.append(
+                f"01_noise: {split}_images is set, but {split} is a folder itself, {source!r}: it "
+                f"counts for a listing alone; name that as {split}"
+            )
+        if Path(source).suffix.lower() in listings.LISTING_ENDINGS:
             _paths_there(contest, side.images, source, found)
         elif split == "train":
             _empty_folders(contest.root / source, side.images, found)
-            _inner_folders(side.images, source, found)
+            _inner_folders(contest.root, side.images, source, found)
     if not cfg.test and contest.of("40_submit"):
         found.errors.append("01_noise: test is empty, but 40_submit needs test images: name them")
     try:
@@ -135,11 +144,21 @@ def _paths_there(contest: Contest, part: pd.DataFrame, source: str, found: Findi
         f"below {contest.root}, such as {first!r}{_near(contest.root, first)}"
     )
     found.add_bad(
-        text,
+        text + _elsewhere(contest.root, part["split"].iloc[0], missing),
         every=len(missing) == looked,
         if_every="write them relative to the data root, or name path_column",
         if_some="01 lists them as unreadable and goes on without them",
     )
+
+
+def _elsewhere(root: Path, split: str, missing: list[str]) -> str:
+    """A hint where files lie in a folder that the listing leaves out, or have an ending."""
+    place, folder, ending = listings.where_instead(root, split, sorted(missing)[:SOUGHT])
+    if not place:
+        return ""
+    settings = [f"{split}_images: {folder}"] if folder else []
+    settings += [f"image_ending: {ending}"] if ending else []
+    return f", but {place!r} is there: set {' and '.join(settings)}"
 
 
 def _near(root: Path, path: str) -> str:
@@ -161,7 +180,9 @@ def _near(root: Path, path: str) -> str:
 
 def _beside(left_out: pd.DataFrame, split: str, found: Findings) -> None:
     """What lies beside the images and is left out, by the reason; 01 lists all of it."""
-    for reason, paths in left_out.groupby("reason", sort=False)["path"]:
+    # In brackets is what is another for each.
+    kinds = left_out["reason"].str.replace(r" \(.*\)$", "", regex=True)
+    for reason, paths in left_out.groupby(kinds, sort=False)["path"]:
         found.warnings.append(
             f"{split}: {len(paths)} files or folders are left out ({reason}): "
             f"{first_quoted(paths.tolist())}"
@@ -179,15 +200,17 @@ def _empty_folders(place: Path, images: pd.DataFrame, found: Findings) -> None:
         )
 
 
-def _inner_folders(part: pd.DataFrame, source: str, found: Findings) -> None:
+def _inner_folders(root: Path, part: pd.DataFrame, source: str, found: Findings) -> None:
     """Folders within class folders, such as species within a genus, which are no classes."""
     inner = part[part["path"].str.count("/") > len(Path(source).parts) + 1]
     if len(inner):
         first = inner.iloc[0]
+        given = shlex.join([str(root / source), str(root)])
         found.warnings.append(
             f"train: {len(inner)} images lie in folders within class folders, first "
             f"{first['path']!r}, whose class is {first['given']!r}; where the inner folders are "
-            "the classes, bring them up, or write a listing"
+            f"the classes, `python -m fgvc_utils.contest.convert {given}` lists them so; "
+            " then set train: train.csv and class_names: classes.csv"
         )
 
 
