@@ -42,7 +42,7 @@ def write_labels(run: FinishedRun, options: Options, folder: Path) -> int:
     labels["used_as"] = split_of(run.table, options.fold)
     there = [name for name in OF_FILE if name in run.inventory]
     labels = labels.join(run.inventory[there])
-    return _write_csv(labels, folder / "labels.csv", options)
+    return write_csv(labels, folder / "labels.csv", formulas=options.formulas)
 
 
 def label_issues(run: FinishedRun) -> pd.DataFrame:
@@ -64,7 +64,8 @@ def label_issues(run: FinishedRun) -> pd.DataFrame:
     """
     table = run.table[run.table["split"] == "train"]
     judged = ~table["stage"].eq(FIRST) | table["status"].eq("keep")
-    sure = table["score"].where(judged & _judged_later(run))
+    # The scores of 01 are of noise.
+    sure = table["score"].where(judged & (run.table_name != FIRST))
     agrees = table["suggested"] == table["given"]
     copies = table.groupby("group")["image_id"].transform("size") > 1
     rows = pd.Series(np.arange(len(table)), table.index)
@@ -89,11 +90,6 @@ def label_issues(run: FinishedRun) -> pd.DataFrame:
     return issues
 
 
-def _judged_later(run: FinishedRun) -> bool:
-    """Whether the table's scores are of labels; those of 01 are of noise."""
-    return run.table_name != FIRST
-
-
 def _noise(run: FinishedRun) -> pd.Series:
     """The p(noise) that 01 gave, by image_id; missing where it scored none."""
     path = run.cfg.table_path(FIRST)
@@ -107,7 +103,7 @@ def write_issues(run: FinishedRun, options: Options, folder: Path) -> int:
     """Write `issues.csv`, the frame of `label_issues`; returns how many images have an issue."""
     issues = label_issues(run)
     flags = [name for name in issues if name.startswith("is_")]
-    _write_csv(issues, folder / "issues.csv", options)
+    write_csv(issues, folder / "issues.csv", formulas=options.formulas)
     return int(issues[flags].any(axis=1).sum())
 
 
@@ -130,30 +126,35 @@ def write_decisions(run: FinishedRun, options: Options, folder: Path) -> int:
     none = pd.DataFrame(columns=["stage", *COLUMNS], dtype=str)
     together = [pd.concat([none, *frames])[["stage", *COLUMNS]] for frames in (written, counting)]
     for frame, name in zip(together, ("decisions", "decisions_in_force"), strict=True):
-        _write_csv(frame, folder / f"{name}.csv", options)
+        write_csv(frame, folder / f"{name}.csv", formulas=options.formulas)
     return len(together[0])
 
 
 def decided_since(run: FinishedRun) -> list[str]:
     """Return the journals in which people have decided since the label table was written."""
     made = run.cfg.table_path(run.table_name).stat().st_mtime
-    stages = [name for name in tables_before(run.table_name)]
+    last = run.table_name.split("_")[0]
     return [
         file.stem
         for file in run.journals
-        if file.stat().st_mtime > made and file.stem.split("_")[0] in stages
+        if file.stat().st_mtime > made and file.stem.split("_")[0] <= last
     ]
 
 
-def tables_before(name: str) -> list[str]:
-    """Return the numbers of the stages whose decisions a label table holds."""
-    return [stage for stage in ("01", "02", "03", "04") if stage <= name.split("_")[0]]
+def write_csv(frame: pd.DataFrame, path: Path, *, formulas: bool) -> int:
+    """Write a frame as UTF-8, with a `'` before what a spreadsheet would run; returns its rows.
 
-
-def _write_csv(frame: pd.DataFrame, path: Path, options: Options) -> int:
-    """Write a frame as UTF-8, with a `'` before what a spreadsheet would run; returns its rows."""
+    Parameters
+    ----------
+    frame : DataFrame
+        The table.
+    path : Path
+        The file.
+    formulas : bool
+        Write such texts as they are.
+    """
     texts = [name for name in frame if frame[name].dtype == object or name in tables.TEXT_COLUMNS]
-    if not options.formulas:
+    if not formulas:
         found = 0
         for name in texts:
             odd = frame[name].map(lambda value: isinstance(value, str) and is_formula(value))
