@@ -1,14 +1,15 @@
 """The cleaned labels as a dataset that FiftyOne reads, written without it.
 
-Its format is FiftyOneImageClassificationDataset: `data.json` says where each picture lies,
-`labels.json` what is known of it. FiftyOne takes what stands behind a dot in a picture's key for
-the ending of a file, so the keys are numbers.
+Its format is FiftyOneImageClassificationDataset: `labels.json` names each picture by its absolute
+path and says what is known of it; the folder `data`, which FiftyOne asks for, stays empty. Copies
+share a prepared picture, so of those there is a link for each image in `data`, and its name is key.
 """
 
 import math
 from pathlib import Path
 
 from fgvc_utils.core.files import write_json
+from fgvc_utils.sharing.folders import put
 from fgvc_utils.sharing.pictures import Options, split_of
 from fgvc_utils.sharing.runs import FinishedRun
 
@@ -26,7 +27,7 @@ def write_fiftyone(run: FinishedRun, options: Options, folder: Path) -> int:
     options : Options
         Of the export.
     folder : Path
-        Where the two files go.
+        Where it goes.
 
     Returns
     -------
@@ -36,14 +37,14 @@ def write_fiftyone(run: FinishedRun, options: Options, folder: Path) -> int:
     table, inventory = run.table, run.inventory
     cached = inventory["file"].reindex(table.index).fillna("")
     table = table[cached != ""]
-    raw = str(run.root) + "/" + table["path"]
-    # A browser shows what Pillow may not: prepared pictures are what it surely shows.
-    places = raw if options.pictures == "raw" else cached[table.index]
-    used = split_of(table, options.fold)
-    width = len(str(len(table)))
-    keys = [f"{number:0{width}d}" for number in range(len(table))]
-    write_json(dict(zip(keys, places, strict=True)), folder / "data.json")
-    rows = table.assign(used_as=used).to_dict("records")
+    (folder / "data").mkdir()
+    if options.pictures == "raw":
+        keys = [f"{run.root}/{path}" for path in table["path"]]
+    else:
+        keys = [f"{number:07d}" for number in range(len(table))]
+        for key, place in zip(keys, cached[table.index], strict=True):
+            put(place, folder / "data" / f"{key}.jpg", copy=options.copy)
+    rows = table.assign(used_as=split_of(table, options.fold)).to_dict("records")
     labels = {key: _label(row) for key, row in zip(keys, rows, strict=True)}
     write_json({"classes": run.classes, "labels": labels}, folder / "labels.json")
     return len(table)

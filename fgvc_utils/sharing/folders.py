@@ -29,7 +29,8 @@ def class_folders(classes: list[str]) -> dict[str, str]:
     classes : list of str
         All classes.
     """
-    names = [name if _can_be(name) else as_folder_name(name) for name in classes]
+    # With a slash no name counts as one that a folder can have.
+    names = [name if _can_be(name) else as_folder_name(f"/{name}") for name in classes]
     return dict(zip(classes, distinct(names, classes), strict=True))
 
 
@@ -79,7 +80,7 @@ def write_folders(run: FinishedRun, options: Options, folder: Path) -> int:
         place.mkdir(parents=True)
         names = distinct(rows["name"], rows["path"])
         for target, link in zip(rows["place"], names, strict=True):
-            _put(target, place / link, copy=options.copy)
+            put(target, place / link, copy=options.copy)
     counts = found[found["split"] != TEST].pivot_table(
         index="label", columns="split", values="image_id", aggfunc="size", fill_value=0
     )
@@ -90,7 +91,8 @@ def write_folders(run: FinishedRun, options: Options, folder: Path) -> int:
     return len(found)
 
 
-def _put(target: str, link: Path, *, copy: bool) -> None:
+def put(target: str, link: Path, *, copy: bool) -> None:
+    """Make a link to a file, or a copy of it; raises OSError that says what to do."""
     if copy:
         shutil.copyfile(target, link)
         return
