@@ -11,7 +11,7 @@ PAPERMILL_KEYS := metadata.papermill cell.metadata.papermill cell.metadata.execu
 ALLOW_ROOT = $(if $(filter 0,$(shell id -u)),--allow-root)
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo run check lab docs test test-fast test-long faults lint clean-env
+.PHONY: help env demo run check export lab docs test test-fast test-long faults lint clean-env
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -43,6 +43,10 @@ run: env  ## run a contest: make run CONTEST=params/x.yaml [ARGS="--dry-run"]
 check: env  ## look for what would stop a contest, in seconds: make check CONTEST=params/x.yaml
 	@test -n "$(CONTEST)" || { echo 'Name the contest: make check CONTEST=params/x.yaml' >&2; exit 2; }
 	$(BIN)/python -m fgvc_utils.pipeline "$(CONTEST)" --check
+
+export: env  ## cleaned labels for other tools: make export CONTEST=params/x.yaml [ARGS="csv issues"]
+	@test -n "$(CONTEST)" || { echo 'Name the contest: make export CONTEST=params/x.yaml' >&2; exit 2; }
+	$(BIN)/python -m fgvc_utils.export "$(CONTEST)" $(ARGS)
 
 lab: env  ## open working copies of the notebooks in JupyterLab: make lab [CONTEST=params/x.yaml]
 	$(BIN)/python -m fgvc_utils.pipeline.working_copies "$(or $(CONTEST),params/demo.yaml)" --ip=127.0.0.1 $(ALLOW_ROOT) $(ARGS)

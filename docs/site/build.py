@@ -20,7 +20,16 @@ BUILD = PROJECT / "build/docs"
 DEMO = PROJECT / "outputs/demo"
 # The pages in the order of the site's contents.
 FIRST = ("method", "galleries", "recipe", "parameters", "rules", "submissions", "results")
-SECOND = ("layouts", "troubleshooting", "pictures", "scale", "security", "develop", "glossary")
+SECOND = (
+    "layouts",
+    "troubleshooting",
+    "pictures",
+    "sharing",
+    "scale",
+    "security",
+    "develop",
+    "glossary",
+)
 LINK = re.compile(r"\]\(([^()\s]+)\)")
 FOREIGN_IN_CSS = re.compile(r"""(?:url\(|@import)\s*['"]?((?:https?:)?//[^'")]+)""")
 

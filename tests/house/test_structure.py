@@ -21,6 +21,9 @@ WINGS = sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py"))
 LONGEST = 500
 # The drawings of the demo contest, a list of shapes.
 MAY_BE_LONG = {"demo.art"}
+# Modules beside the wings: each a command, `python -m fgvc_utils.<name>`, thin by contract.
+COMMANDS = {"export", "predict"}
+LONGEST_COMMAND = 170
 
 
 def imported(source):
@@ -74,8 +77,15 @@ def test_modules_import_each_other_in_no_circle():
     list(TopologicalSorter(graph).static_order())
 
 
-def test_every_module_lies_in_a_wing():
-    assert [name for name in FILES if "." not in name] == ["__init__"]
+def test_every_module_lies_in_a_wing_or_is_a_command():
+    assert {name for name in FILES if "." not in name} == {"__init__", *COMMANDS}
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_a_command_is_thin_and_its_help_comes_at_once(name):
+    assert len(FILES[name].read_text("utf-8").splitlines()) <= LONGEST_COMMAND
+    heavy = {"torch", "timm", "pandas", "numpy", "pydantic", "yaml"}
+    assert loaded_by(f"from fgvc_utils.{name} import parser\nparser()", heavy) == "[]"
 
 
 @pytest.mark.parametrize("module", sorted(FILES.keys() - MAY_BE_LONG))
