@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from fgvc_utils.answers.submission import current_submission, read_log
+from fgvc_utils.answers.submission import LOG_COLUMNS, current_submission, read_log
 from fgvc_utils.contest.journal import Journal
 from fgvc_utils.core.files import read_json
 from fgvc_utils.core.intervals import wilson
@@ -22,13 +22,15 @@ ENSEMBLE, SUBMIT = "30_ensemble", "40_submit"
 LONGEST_ERROR = 400
 
 
-def model_rows(run: Run) -> list[dict]:
+def model_rows(run: Run, floors: Mapping[str, float]) -> list[dict]:
     """Each model and each ensemble on held-out images, the best first.
 
     Parameters
     ----------
     run : Run
         The run.
+    floors : mapping of str to float
+        Those of `floors`.
 
     Returns
     -------
@@ -40,7 +42,7 @@ def model_rows(run: Run) -> list[dict]:
     """
     ensemble = run.figures(ENSEMBLE)
     n = int(ensemble.get("held_out") or 0)
-    single, floors = ensemble.get("single", {}), _floors(run)
+    single = ensemble.get("single", {})
     rows = []
     for name, own in _trained(run).items():
         top1, images = own.get("top1"), int(own.get("held_out") or 0)
@@ -96,7 +98,7 @@ def _trained(run: Run) -> dict[str, dict[str, Any]]:
     return found | {name: {} for name in there if name not in found}
 
 
-def _floors(run: Run) -> dict[str, float]:
+def floors(run: Run) -> dict[str, float]:
     """Top-1 of the probe of each network's backbone, of those that have one."""
     folders = sorted(done.parent for done in run.folder.glob("models/*/done.json"))
     # Of a contest's parameters it asks for the folder alone.
@@ -202,7 +204,7 @@ def changed_from_defaults(run: Run) -> list[dict]:
     Returns
     -------
     list of dict
-        A row each, by step: `step`, `name`, `value` and `default`.
+        A row each: `step`, or several of them, `name`, `value` and `default`.
     """
     rows = []
     for step in run.stamps:
@@ -210,7 +212,21 @@ def changed_from_defaults(run: Run) -> list[dict]:
         for name, value in sorted(run.parameters(step).items()):
             if name not in (*PLACES, "name") and name in usual and value != usual[name]:
                 rows.append({"step": step, "name": name, "value": value, "default": usual[name]})
-    return rows
+    return of_several_steps(rows)
+
+
+def of_several_steps(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Make one row of those that differ in their `step` alone; they stand where the first stood."""
+    found: list[dict[str, Any]] = []
+    for row in rows:
+        rest = {name: value for name, value in row.items() if name != "step"}
+        for before in found:
+            if all(before[name] == value for name, value in rest.items()):
+                before["step"] += f", {row['step']}"
+                break
+        else:
+            found.append(dict(row))
+    return found
 
 
 def submission_rows(run: Run) -> list[dict]:
@@ -219,7 +235,7 @@ def submission_rows(run: Run) -> list[dict]:
     rows = [{str(name): value for name, value in row.items()} for row in log.to_dict("records")]
     current = current_submission(run.folder)
     if not rows and current.is_file():
-        rows = [{"file": current.name}]
+        rows = [dict.fromkeys(LOG_COLUMNS, "") | {"file": current.name}]
     for number, row in enumerate(rows):
         row["in_force"] = number == len(rows) - 1
         row["there"] = (run.folder / str(row["file"])).is_file()

@@ -1,5 +1,6 @@
 """Templates to a page in one file: no script, no network, and names are text and never markup."""
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -45,7 +46,18 @@ def write(template: str, path: Path, **values: Any) -> Path:
     Path
         The page.
     """
-    # Jinja takes its time to load, and a plan or a check needs no page.
+    style = (HERE / "style.css").read_text("utf-8")
+    text = _environment().get_template(template).render(style=style, **values)
+    with whole_file(path) as temporary:
+        # A name that is no text, as a file system may hold, must not cost the page.
+        temporary.write_text(text, "utf-8", errors="replace")
+    return path
+
+
+@functools.cache
+def _environment() -> Any:
+    """What fills templates; every value is escaped but the style sheet."""
+    # It takes its time to load, and a plan or a check needs no page.
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -65,12 +77,7 @@ def write(template: str, path: Path, **values: Any) -> Path:
         "link": link,
         "count": count,
     }
-    style = (HERE / "style.css").read_text("utf-8")
-    text = environment.get_template(template).render(style=style, **values)
-    with whole_file(path) as temporary:
-        # A name that is no text, as a file system may hold, must not cost the page.
-        temporary.write_text(text, "utf-8", errors="replace")
-    return path
+    return environment
 
 
 def percent(share: float | None) -> str:

@@ -48,7 +48,7 @@ def write_page(run: Run, named: Sequence[str] = (), to_run: Sequence[str] = ()) 
     OSError
         It cannot be written. What cannot be read says so on the page.
     """
-    photos = Photos([run])
+    photos, floors = Photos([run]), part(figures.floors, run)
     return write(
         "run.html",
         run.folder / PAGE,
@@ -56,6 +56,8 @@ def write_page(run: Run, named: Sequence[str] = (), to_run: Sequence[str] = ()) 
         written=figures.in_minutes(datetime.now(UTC)),
         places=part(_places, run),
         steps=part(figures.step_rows, run, named, to_run),
+        stamped=part(lambda: len(run.stamps)),
+        total=part(lambda: sum(run.seconds.values())),
         came=part(came_in, run),
         funnel=part(funnel.funnel, run),
         last=part(lambda: run.tables[-1] if run.tables else ""),
@@ -64,7 +66,8 @@ def write_page(run: Run, named: Sequence[str] = (), to_run: Sequence[str] = ()) 
         by_class=part(photos_by_class, run, photos),
         ledger=part(figures.ledger_tables, run),
         decisions=part(figures.decision_rows, run),
-        models=part(figures.model_rows, run),
+        models=part(figures.model_rows, run, floors.shown or {}),
+        floors=floors,
         spans=figures.spans,
         submissions=part(figures.submission_rows, run),
         answer=part(_first_lines, run),

@@ -19,6 +19,8 @@ FILES = {
 }
 WINGS = sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py"))
 LONGEST = 500
+# Commands, `python -m fgvc_utils.<name>`: they read what a user types, wings do the rest.
+COMMANDS = {"compare", "export", "predict"}
 # The drawings of the demo contest, a list of shapes.
 MAY_BE_LONG = {"demo.art"}
 
@@ -75,7 +77,7 @@ def test_modules_import_each_other_in_no_circle():
 
 
 def test_every_module_lies_in_a_wing():
-    assert [name for name in FILES if "." not in name] == ["__init__"]
+    assert {name for name in FILES if "." not in name} - COMMANDS == {"__init__"}
 
 
 @pytest.mark.parametrize("module", sorted(FILES.keys() - MAY_BE_LONG))

@@ -1,0 +1,83 @@
+"""What a run answers for the test images: by its submission in force, else by its scores."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from fgvc_utils.answers.submission import current_submission, submission_ids
+from fgvc_utils.core.reading import read_csv
+from fgvc_utils.jobs.predictions import BLOCK, Store, is_whole
+from fgvc_utils.pages.figures import SUBMIT
+from fgvc_utils.pages.runs import Run
+
+
+class Answers(NamedTuple):
+    """The class of each test image by image_id, and where that was read."""
+
+    classes: pd.Series
+    source: str
+
+
+def answers_in_force(run: Run) -> Answers:
+    """The class of each test image in the submission in force.
+
+    Where the file is not the two columns of image and class in plain CSV, or is not there, it is
+    the best class of the scores of 30, before any balancing.
+
+    Parameters
+    ----------
+    run : Run
+        The run.
+
+    Raises
+    ------
+    FileNotFoundError
+        The run has neither.
+    """
+    path = current_submission(run.folder)
+    of_file = _of_file(run, path) if path.is_file() else None
+    if of_file is not None:
+        return Answers(of_file, path.name)
+    folder = run.folder / "ensemble" / str(run.parameters(SUBMIT).get("ensemble", "vote"))
+    if not is_whole(folder):
+        raise FileNotFoundError(f"{run.folder} holds no submission and no scores: run 40_submit")
+    return Answers(_of_scores(run, Store(folder)), f"the best class of {folder.name}'s scores")
+
+
+def _of_file(run: Run, path: Path) -> pd.Series | None:
+    """The classes that a file of two columns gives to test images; None where it is no such file.
+
+    What the file calls an image is told by the parameters; without them it is what matches.
+    """
+    try:
+        rows = read_csv(path)
+    except (ValueError, OSError):
+        return None
+    if rows.shape[1] != 2 or not run.tables:
+        return None
+    table = run.table(run.tables[-1])
+    given = run.parameters(SUBMIT).get("image_column")
+    classes = set(table.loc[table["split"] == "train", "given"])
+    for kind in [given] if given else ["path", "name", "stem", "image_id"]:
+        try:
+            names = submission_ids(table, kind)
+        except (ValueError, KeyError):
+            continue
+        of_name = rows.set_index(rows.columns[0])[rows.columns[1]]
+        found = pd.Series(of_name.reindex(names.to_numpy()).to_numpy(), names.index, dtype=object)
+        if found.notna().any() and set(found.dropna()) <= classes:
+            return found
+    return None
+
+
+def _of_scores(run: Run, store: Store) -> pd.Series:
+    table = run.table(run.tables[-1])
+    test = table.index[(table["split"] == "test") & table.index.isin(store.image_ids)]
+    rows = store.rows_of(test)
+    best = np.zeros(len(rows), dtype=np.int64)
+    for start in range(0, len(rows), BLOCK):
+        part = slice(start, start + BLOCK)
+        best[part] = store.read_rows("scores", rows[part]).argmax(axis=1)
+    return pd.Series(np.array(store.classes, dtype=object)[best], test, dtype=object)
