@@ -20,7 +20,7 @@ BUILD = PROJECT / "build/docs"
 DEMO = PROJECT / "outputs/demo"
 # The pages in the order of the site's contents.
 FIRST = ("method", "galleries", "recipe", "parameters", "results")
-SECOND = ("troubleshooting", "pictures", "scale", "security", "develop", "glossary")
+SECOND = ("runs", "troubleshooting", "pictures", "scale", "security", "develop", "glossary")
 LINK = re.compile(r"\]\(([^()\s]+)\)")
 FOREIGN_IN_CSS = re.compile(r"""(?:url\(|@import)\s*['"]?((?:https?:)?//[^'")]+)""")
 

@@ -26,7 +26,9 @@ LINES, LETTERS = 6, 160
 RULES = "rules"
 
 
-def write_page(run: Run, named: Sequence[str] = (), to_run: Sequence[str] = ()) -> Path:
+def write_page(
+    run: Run, named: Sequence[str] = (), to_run: Sequence[str] = (), path: Path | None = None
+) -> Path:
     """Write the page of a run, as far as the run has come.
 
     Parameters
@@ -37,6 +39,8 @@ def write_page(run: Run, named: Sequence[str] = (), to_run: Sequence[str] = ()) 
         The names of the contest's steps, in order; by default those that left something.
     to_run : sequence of str
         The names of those that are still to run.
+    path : Path, optional
+        The page; by default in the run's folder, where its links lead to.
 
     Returns
     -------
@@ -51,7 +55,7 @@ def write_page(run: Run, named: Sequence[str] = (), to_run: Sequence[str] = ()) 
     photos, floors = Photos([run]), part(figures.floors, run)
     return write(
         "run.html",
-        run.folder / PAGE,
+        path or run.folder / PAGE,
         run=run,
         written=figures.in_minutes(datetime.now(UTC)),
         places=part(_places, run),
