@@ -1,6 +1,6 @@
 """The page that compares two runs: one file without script, server or network, as a run's page."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -67,7 +67,7 @@ def write_comparison(one: Run, other: Run, found: dict[str, Part], path: Path) -
         names=names,
         written=in_minutes(datetime.now(UTC)),
         moved=part(moved_images, one, other, photos, names),
-        answered=part(_answered, found["answers"].shown, photos),
+        answered=part(_answered, found["answers"].shown, photos, one.called),
         spans=spans,
         rows=ROWS,
         **found,
@@ -103,30 +103,37 @@ def moved_images(
     shown = []
     for side, title in kinds.items():
         rows = found[found["side"] == side]
-        tiles = [_tile(photos, image, rows.loc[image], side) for image in drawn(rows.index, PHOTOS)]
+        tiles = [
+            _tile(photos, image, rows.loc[image], side, one.called)
+            for image in drawn(rows.index, PHOTOS)
+        ]
         shown.append({"title": title, "images": len(rows), "photos": tiles})
     return shown
 
 
-def _tile(photos: Photos, image: str, row: pd.Series, side: str) -> dict[str, Any]:
+def _tile(
+    photos: Photos, image: str, row: pd.Series, side: str, called: Callable[[str], str]
+) -> dict[str, Any]:
     said = [row["cause_one"], row["cause_other"]]
-    stands = [row["label_one"], row["label_other"]]
+    given, *stands = (called(row[column]) for column in ("given", "label_one", "label_other"))
     if side == comparing.OTHER_LABEL:
-        caption = [row["given"], f"→ {stands[0]}", f"⇢ {stands[1]}"]
+        caption = [given, f"→ {stands[0]}", f"⇢ {stands[1]}"]
     else:
         out = int(side == comparing.ONLY_ONE)
-        caption = [row["given"], said[out]]
-        caption += [f"→ {stands[1 - out]}"] if stands[1 - out] != row["given"] else []
-    title = f"given {row['given']}; {stands[0]} ({said[0] or 'as it came'}), "
+        caption = [given, said[out]]
+        caption += [f"→ {stands[1 - out]}"] if stands[1 - out] != given else []
+    title = f"given {given}; {stands[0]} ({said[0] or 'as it came'}), "
     title += f"then {stands[1]} ({said[1] or 'as it came'})"
     return photos.of(image, caption, "other" if side == comparing.OTHER_LABEL else side, title)
 
 
-def _answered(found: dict[str, Any] | None, photos: Photos) -> dict[str, Any]:
+def _answered(
+    found: dict[str, Any] | None, photos: Photos, called: Callable[[str], str]
+) -> dict[str, Any]:
     """The test images with other answers: the most frequent changes of class, and photos."""
     if not found:
         return {}
-    differ = found["differ"]
+    differ = found["differ"].map(called)
     changes = differ.groupby(["one", "other"]).size().sort_values(ascending=False, kind="stable")
     tiles = [
         photos.of(image, [differ["one"][image], f"→ {differ['other'][image]}"], "other")

@@ -18,6 +18,8 @@ from fgvc_utils.training.floors import read_floors
 # Where a run lies; shown once, at the head of its page.
 PLACES = ("contest", "run", "outputs", "data_root")
 ENSEMBLE, SUBMIT = "30_ensemble", "40_submit"
+# Sections of the report with parts of their own in a page.
+RULES, LEVELS = "rules", "levels"
 # So much of an error of a notebook is shown.
 LONGEST_ERROR = 400
 
@@ -227,6 +229,39 @@ def of_several_steps(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         else:
             found.append(dict(row))
     return found
+
+
+def rules_of(run: Run) -> dict[str, Any]:
+    """How the contest's rules were kept, as the report's section `rules` says it.
+
+    Returns
+    -------
+    dict
+        `rules`, a row each: `rule`, `allowed`, `kept` (None where it is not known), `binds` and
+        `evidence`; and `said`, what else the section says, by name. Empty without a section.
+    """
+    section = run.report.get(RULES)
+    if not isinstance(section, Mapping):
+        return {"rules": [], "said": {RULES: section}} if section else {}
+    listed = section.get("rules")
+    listed = listed if isinstance(listed, list) else []
+    rows = [
+        {
+            "rule": each.get("rule", ""),
+            "allowed": each.get("allowed"),
+            "kept": each.get("kept"),
+            "binds": each.get("binds", True),
+            "evidence": each.get("evidence", ""),
+        }
+        for each in listed
+    ]
+    said = {name: value for name, value in section.items() if name != "rules" or not rows}
+    return {"rules": rows, "said": {name: value for name, value in said.items() if value}}
+
+
+def level_rows(run: Run) -> dict[str, float]:
+    """Top-1 at each level of a hierarchy, by model or vote and level, as the report has it."""
+    return {name: value for name, value in run.figures(LEVELS).items() if value is not None}
 
 
 def submission_rows(run: Run) -> list[dict]:

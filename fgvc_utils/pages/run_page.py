@@ -22,8 +22,6 @@ from fgvc_utils.pages.runs import PAGE, PLACES_TO_LINK, Run
 OF_CAUSE, OF_CLASS, CLASSES, ROWS = 12, 12, 6, 40
 # Lines of the submission in force that are shown, and letters of one.
 LINES, LETTERS = 6, 160
-# Sections of the report with parts of their own in the page.
-RULES = "rules"
 
 
 def write_page(
@@ -75,7 +73,8 @@ def write_page(
         spans=figures.spans,
         submissions=part(figures.submission_rows, run),
         answer=part(_first_lines, run),
-        rules=part(lambda: run.report.get(RULES)),
+        rules=part(figures.rules_of, run),
+        levels=part(figures.level_rows, run),
         parameters=part(figures.changed_from_defaults, run),
         report=part(_other_figures, run),
         versions=part(_versions, run),
@@ -139,7 +138,7 @@ def _left_out(run: Run) -> dict[str, Any]:
         "kept": len(kept),
         "causes": funnel.causes(out),
         "changed": funnel.causes(changed),
-        "emptied": sorted(set(train["given"]) - set(kept["label"])),
+        "emptied": [run.called(c) for c in sorted(set(train["given"]) - set(kept["label"]))],
     }
 
 
@@ -156,8 +155,8 @@ def photos_by_cause(run: Run, photos: Photos) -> list[dict[str, Any]]:
         tiles = []
         for image in funnel.drawn(images.index, OF_CAUSE):
             row = changed.loc[image]
-            moved = row["label"] if fate[image] == funnel.RELABELLED else ""
-            caption = [row["given"], f"→ {moved}" if moved else ""]
+            moved = run.called(row["label"]) if fate[image] == funnel.RELABELLED else ""
+            caption = [run.called(row["given"]), f"→ {moved}" if moved else ""]
             tiles.append(photos.of(image, caption, fate[image], f"{row['stage']}: {row['reason']}"))
         meaning = CAUSES.get(cause, "")
         shown.append({"cause": cause, "meaning": meaning, "images": len(images), "photos": tiles})
@@ -179,13 +178,13 @@ def photos_by_class(run: Run, photos: Photos) -> list[dict[str, Any]]:
         tiles = []
         for image in images:
             row = members.loc[image]
-            caption = [f"→ {row['label']}"] if fate[image] == funnel.RELABELLED else []
+            caption = [f"→ {run.called(row['label'])}"] if fate[image] == funnel.RELABELLED else []
             caption += [row["cause"]] if fate[image] == funnel.LEFT_OUT else []
             tiles.append(photos.of(image, caption, fate[image], row["reason"]))
         counted = fate.value_counts()
         shown.append(
             {
-                "name": name,
+                "name": run.called(name),
                 "images": len(members),
                 "photos": tiles,
                 "fates": {each: int(counted.get(each, 0)) for each in order},
@@ -208,7 +207,8 @@ def _first_lines(run: Run) -> list[str]:
 
 def _other_figures(run: Run) -> list[tuple[str, dict[str, Any]]]:
     """Every figure of the report by section, so that the page lacks none."""
-    return [(name, run.figures(name)) for name in run.report if name != RULES]
+    shown = (figures.RULES, figures.LEVELS)
+    return [(name, run.figures(name)) for name in run.report if name not in shown]
 
 
 def _versions(run: Run) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """A run as its folder tells it: what steps left, read without the contest file or its images."""
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,7 +13,7 @@ import pandas as pd
 from fgvc_utils.contest.contest_file import stage_names
 from fgvc_utils.contest.places import PROJECT, data_root, expanded
 from fgvc_utils.core.files import read_json
-from fgvc_utils.core.reading import read_parquet
+from fgvc_utils.core.reading import read_csv, read_parquet
 
 # The page of a run, in its folder.
 PAGE = "index.html"
@@ -139,6 +140,26 @@ class Run:
         found = read_parquet(path, "run the notebook 01_noise again")
         found = found[[name for name in columns if name in found]]
         return found.set_axis(pd.Index(found["image_id"], dtype=object))
+
+    @cached_property
+    def names(self) -> dict[str, str]:
+        """What classes are called where that is not what they are, by class; may be empty."""
+        path = self.folder / "tables" / "classes.csv"
+        if not path.is_file():
+            return {}
+        known = read_csv(path)
+        named = dict(zip(known["class"], known["name"], strict=True))
+        taken = Counter(named.values())
+        # Two of one name are told apart by the class.
+        return {
+            label: name if taken[name] == 1 else f"{name} ({label})"
+            for label, name in named.items()
+            if name and name != label
+        }
+
+    def called(self, label: str) -> str:
+        """What a class is called for people."""
+        return self.names.get(label, label)
 
     @cached_property
     def raw(self) -> Path | None:

@@ -181,7 +181,34 @@ def test_the_sections_of_the_report_that_no_part_knows_are_shown_too(run):
     report["99_other"] = {"found": {"a": 0.123456}}
     (run.folder / "report.json").write_text(json.dumps(report))
     text = text_of(write_page(Run(run.folder)))
-    assert "train_on_test allowed no, kept yes" in text and "found a 0.1235" in text
+    assert "train on test allowed no, kept yes" in text and "found a 0.1235" in text
+
+
+def test_rules_are_shown_with_what_shows_that_they_were_kept(run):
+    rules = [
+        {"rule": "ensembles", "allowed": False, "kept": True, "evidence": "one set of weights"},
+        {"rule": "hand_cleaning", "allowed": False, "kept": None, "evidence": "no journal"},
+        {"rule": "train_on_test", "allowed": False, "kept": False, "evidence": "3 test images"},
+    ]
+    report = json.loads((run.folder / "report.json").read_text())
+    report["levels"] = {"vote class": 0.5, "vote genus": 0.75}
+    report["rules"] = {"preset": "aic2026", "verdict": "1 of 3 kept", "rules": rules}
+    (run.folder / "report.json").write_text(json.dumps(report))
+    text = text_of(write_page(Run(run.folder)))
+    assert (
+        "preset aic2026 verdict 1 of 3 kept" in text
+        and "ensembles no yes one set of weights" in text
+    )
+    assert "vote genus 75.0 %" in text
+    assert "hand_cleaning no not known" in text and "train_on_test no no 3 test images" in text
+
+
+def test_classes_are_called_by_their_names_where_01_found_some(run):
+    (run.folder / "tables" / "classes.csv").write_text(
+        "class,name,family\nant,Formica rufa,x\nbee,Apis,y\ncat,Apis,z\n"
+    )
+    text = text_of(write_page(Run(run.folder)))
+    assert "→ Formica rufa" in text and "Apis (cat) :" in text and "→ ant" not in text
 
 
 def test_came_in_counts_files_that_cannot_be_read(run):
