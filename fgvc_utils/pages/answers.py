@@ -57,7 +57,7 @@ def _of_file(run: Run, path: Path) -> pd.Series | None:
         return None
     if rows.shape[1] != 2 or not run.tables:
         return None
-    table = run.table(run.tables[-1])
+    table = run.last_table
     given = run.parameters(SUBMIT).get("image_column")
     classes = set(table.loc[table["split"] == "train", "given"])
     for kind in [given] if given else ["path", "name", "stem", "image_id"]:
@@ -73,7 +73,7 @@ def _of_file(run: Run, path: Path) -> pd.Series | None:
 
 
 def _of_scores(run: Run, store: Store) -> pd.Series:
-    table = run.table(run.tables[-1])
+    table = run.last_table
     test = table.index[(table["split"] == "test") & table.index.isin(store.image_ids)]
     rows = store.rows_of(test)
     best = np.zeros(len(rows), dtype=np.int64)

@@ -75,10 +75,13 @@ def write_comparison(one: Run, other: Run, found: dict[str, Part], path: Path) -
 
 
 def called(one: Run, other: Run) -> list[str]:
-    """What the page calls two runs: their names, with their folders where the names are one."""
-    if one.name != other.name:
-        return [in_line(one.name), in_line(other.name)]
-    return [in_line(str(run.folder)) for run in (one, other)]
+    """What the page calls two runs: their names, with folders above them where these are one."""
+    parts = [run.folder.absolute().parts for run in (one, other)]
+    for count in range(1, max(map(len, parts)) + 1):
+        names = ["/".join(each[-count:]) for each in parts]
+        if names[0] != names[1]:
+            break
+    return [in_line(name) for name in names]
 
 
 def moved_images(
@@ -155,7 +158,7 @@ def in_words(one: Run, other: Run, found: dict[str, Part]) -> str:
     names, lines = called(one, other), []
     if found["parameters"].shown is not None:
         rows = found["parameters"].shown
-        named = [f"{r['step']} {r['name']} {plain(r['one'])} → {plain(r['other'])}" for r in rows]
+        named = [f"{' '.join(filter(None, [r['step'], r['name']]))} {_changed(r)}" for r in rows]
         lines.append(
             f"parameters: {len(rows)} differ" + (f": {'; '.join(named[:6])}" if rows else "")
         )
@@ -178,3 +181,9 @@ def in_words(one: Run, other: Run, found: dict[str, Part]) -> str:
         lines.append(f"answers: {len(answers['differ'])} of {answers['images']} test images differ")
     lines += [f"{name}: {each.error}" for name, each in found.items() if each.error]
     return "\n".join(in_line(line) for line in lines)
+
+
+def _changed(row: dict[str, Any]) -> str:
+    """Both values of a parameter; one that is an empty text or list is said to be that."""
+    one, other = (str(plain(row[name])) or "(empty)" for name in ("one", "other"))
+    return f"{one} → {other}"

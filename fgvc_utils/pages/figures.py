@@ -12,6 +12,7 @@ from fgvc_utils.answers.submission import LOG_COLUMNS, current_submission, read_
 from fgvc_utils.contest.journal import Journal
 from fgvc_utils.core.files import read_json
 from fgvc_utils.core.intervals import wilson
+from fgvc_utils.core.naming import first_few
 from fgvc_utils.pages.runs import Run
 from fgvc_utils.training.floors import read_floors
 
@@ -20,6 +21,8 @@ PLACES = ("contest", "run", "outputs", "data_root")
 ENSEMBLE, SUBMIT = "30_ensemble", "40_submit"
 # Sections of the report with parts of their own in a page.
 RULES, LEVELS = "rules", "levels"
+# So many steps are named where several have one parameter.
+STEPS = 4
 # So much of an error of a notebook is shown.
 LONGEST_ERROR = 400
 
@@ -219,16 +222,15 @@ def changed_from_defaults(run: Run) -> list[dict]:
 
 def of_several_steps(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Make one row of those that differ in their `step` alone; they stand where the first stood."""
-    found: list[dict[str, Any]] = []
+    found: list[tuple[dict[str, Any], list[str]]] = []
     for row in rows:
         rest = {name: value for name, value in row.items() if name != "step"}
-        for before in found:
-            if all(before[name] == value for name, value in rest.items()):
-                before["step"] += f", {row['step']}"
-                break
+        steps = next((steps for before, steps in found if before == rest), None)
+        if steps is None:
+            found.append((rest, [row["step"]]))
         else:
-            found.append(dict(row))
-    return found
+            steps.append(row["step"])
+    return [{"step": first_few(steps, STEPS)} | rest for rest, steps in found]
 
 
 def rules_of(run: Run) -> dict[str, Any]:

@@ -8,6 +8,8 @@ import pandas as pd
 from fgvc_utils.contest.tables import CAUSES, HUMAN
 from fgvc_utils.pages.runs import Run
 
+# Who decided on an image, and why.
+DECIDED = ("stage", "by", "cause")
 # What became of a train image, as pages colour it.
 KEPT, RELABELLED, LEFT_OUT = "kept", "relabelled", "left out"
 
@@ -25,27 +27,31 @@ def funnel(run: Run) -> list[dict]:
     list of dict
         A row a stage whose table is there: `stage`; `train`, all train images; `before` and
         `kept`, those that were and are kept; `left_out`, `returned` and `relabelled`, what the
-        stage changed; `causes`, the rows of `causes` of what it left out.
+        stage changed; `causes`, the rows of `causes` of what it left out; `others`, how many of
+        these another stage left out by this table: it was made of an earlier state of the one
+        before.
     """
     rows: list[dict] = []
     before: pd.DataFrame | None = None
     for stage in run.tables:
         table = run.table(stage)
-        now = table.loc[table["split"] == "train", ["given", "label", "status", "by", "cause"]]
+        now = table.loc[table["split"] == "train", ["given", "label", "status", *DECIDED]]
         kept = now["status"] == "keep"
         was = kept | True if before is None else before["kept"].reindex(now.index, fill_value=True)
         label = now["given"] if before is None else before["label"].reindex(now.index)
         label = label.fillna(now["given"])
+        out = now[was & ~kept]
         rows.append(
             {
                 "stage": stage,
                 "train": len(now),
                 "before": int(was.sum()),
                 "kept": int(kept.sum()),
-                "left_out": int((was & ~kept).sum()),
+                "left_out": len(out),
                 "returned": int((kept & ~was).sum()),
                 "relabelled": int((kept & (now["label"] != label)).sum()),
-                "causes": causes(now[was & ~kept]),
+                "causes": causes(out),
+                "others": int((out["stage"] != stage).sum()),
             }
         )
         before = pd.DataFrame({"kept": kept, "label": now["label"]})

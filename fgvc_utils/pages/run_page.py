@@ -128,7 +128,7 @@ def _left_out(run: Run) -> dict[str, Any]:
     """All train images by what became of them, and the classes that lost all of theirs."""
     if not run.tables:
         return {}
-    table = run.table(run.tables[-1])
+    table = run.last_table
     train = table[table["split"] == "train"]
     out = train[train["status"] != "keep"]
     changed = train[(train["status"] == "keep") & (train["cause"] != "")]
@@ -146,7 +146,7 @@ def photos_by_cause(run: Run, photos: Photos) -> list[dict[str, Any]]:
     """Photos of what was left out and of what stands under another label, some of each cause."""
     if not run.tables:
         return []
-    table = run.table(run.tables[-1])
+    table = run.last_table
     train = table[(table["split"] == "train") & (table["cause"] != "unreadable")]
     fate = funnel.fates(train)
     changed = train[fate != funnel.KEPT]
@@ -167,7 +167,7 @@ def photos_by_class(run: Run, photos: Photos) -> list[dict[str, Any]]:
     """Photos of the classes that changed most, as they came, framed in what became of each."""
     if not run.tables:
         return []
-    table = run.table(run.tables[-1])
+    table = run.last_table
     train = table[(table["split"] == "train") & (table["cause"] != "unreadable")]
     order = [funnel.KEPT, funnel.RELABELLED, funnel.LEFT_OUT]
     shown = []

@@ -123,12 +123,17 @@ class Run:
     def table(self, stage: str) -> pd.DataFrame:
         """A stage's label table, `COLUMNS`, indexed by image_id.
 
-        It is read anew each time: of half a million images two tables are all that memory should
+        It is read anew each time: of half a million images a few tables are all that memory should
         hold.
         """
         path = self.table_path(stage)
         table = read_parquet(path, f"run the notebook {stage} again", COLUMNS)
         return table.set_axis(pd.Index(table["image_id"], dtype=object))
+
+    @cached_property
+    def last_table(self) -> pd.DataFrame:
+        """The table of the latest stage that has one; see `table`."""
+        return self.table(self.tables[-1])
 
     @cached_property
     def inventory(self) -> pd.DataFrame:

@@ -44,7 +44,7 @@ def test_images_that_changed_sides_are_counted_and_listed(two):
 def test_parameters_that_differ_are_named_with_both_values(two):
     rows = comparing.parameters(*two)
     assert [(row["name"], row["one"], row["other"]) for row in rows] == [("seed", 0, 1)]
-    assert rows[0]["step"].split(", ")[:2] == ["01_noise", "03_fine"]
+    assert rows[0]["step"] == "01_noise, 03_fine, 10_train-one, 30_ensemble and 1 more"
 
 
 def test_a_parameter_that_came_later_was_as_its_default_is(two):
@@ -138,8 +138,8 @@ def test_a_run_compared_with_its_like_shows_no_difference(two, tmp_path, capsys)
     assert main([str(two[0].folder), str(like), "-o", str(tmp_path)]) == 0
     said = capsys.readouterr().out
     assert "parameters: 0 differ" in said and "answers: 0 of 6" in said
-    # Of one name, so they are called by their folders.
-    assert f"0 in {two[0].folder} alone" in said
+    # Of one name, so they are called by the folders in which they differ.
+    assert f"0 in {tmp_path.name}/one alone, 0 in elsewhere/one alone" in said
     assert (tmp_path / "compare-one-one.html").is_file()
 
 

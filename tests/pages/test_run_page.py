@@ -67,6 +67,17 @@ def test_images_that_return_are_told_from_those_that_stay(run):
     assert (last["before"], last["returned"], last["left_out"], last["kept"]) == (15, 3, 0, 18)
 
 
+def test_a_table_of_an_earlier_state_of_the_stage_before_is_told(run):
+    assert [row["others"] for row in funnel.funnel(run)] == [0, 0]
+    third = run.table("03_fine")
+    third.to_parquet(run.folder / "tables" / "04_lowq.parquet", index=False)
+    now = third.assign(status=third["status"].mask(third["cause"] == "label", "keep"))
+    now.to_parquet(run.folder / "tables" / "03_fine.parquet", index=False)
+    assert funnel.funnel(Run(run.folder))[-1]["others"] == 2
+    text = text_of(write_page(Run(run.folder)))
+    assert "2 images in the table of 04_lowq were left out by an earlier state" in text
+
+
 def test_the_page_needs_nothing_beside_it(run):
     html = write_page(run).read_text("utf-8")
     assert "<script" not in html and "http://" not in html and "https://" not in html
