@@ -38,9 +38,14 @@ def main(arguments: list[str] | None = None) -> int:
         if path.is_dir():
             path = path / f"compare-{one.name}-{other.name}.html"
         found = compare(one, other)
-        write_comparison(one, other, found, path)
-    except (NoRun, NotComparable, OSError) as error:
+    except (NoRun, NotComparable, ValueError, OSError) as error:
         print(error, file=sys.stderr)
+        return 2
+    try:
+        write_comparison(one, other, found, path)
+    except OSError as error:
+        why = error.strerror or error
+        print(f"the page {path} cannot be written: {why}; name another by -o", file=sys.stderr)
         return 2
     print(f"{in_words(one, other, found)}\npage: {path}")
     return 0

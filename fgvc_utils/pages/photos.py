@@ -24,7 +24,7 @@ class Photos:
 
     def __init__(self, runs: Sequence[Run]) -> None:
         self._runs = list(runs)
-        self._made = Thumbnails()
+        self._made = Thumbnails(folders=[place for run in runs for place in run.picture_folders])
 
     def of(
         self, image_id: str, caption: Sequence[str] = (), fate: str = "", title: str = ""

@@ -169,17 +169,28 @@ class Run:
     @cached_property
     def raw(self) -> Path | None:
         """The folder of the raw images, None where no stamp says so or it is not here."""
-        name = self.parameters("01_noise").get("data_root", "")
         try:
+            name = self.parameters("01_noise").get("data_root", "")
             return data_root(name) if name else None
-        except FileNotFoundError:
+        # Its stamp may be spoilt too, which other parts of the page say.
+        except (OSError, ValueError, TypeError, AttributeError):
             return None
+
+    @property
+    def cache(self) -> Path:
+        """Where decoded pictures are, beside the runs."""
+        return self.folder.absolute().parent / "cache"
+
+    @property
+    def picture_folders(self) -> list[Path]:
+        """The folders that a page may show pictures from, as a gallery."""
+        return [self.cache, *([self.raw] if self.raw is not None else [])]
 
     def picture(self, image_id: str) -> Path | None:
         """Where a picture of an image lies, in the cache or raw; None where neither is there."""
         cached = str(self.inventory["cached"].get(image_id, ""))
         if cached:
-            path = self.folder.absolute().parent / "cache" / cached
+            path = self.cache / cached
             if path.is_file():
                 return path
         if self.raw is not None and "path" in self.inventory:

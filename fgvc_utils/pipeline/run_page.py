@@ -68,8 +68,12 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         for run in [find_run(name) for name in options.run]:
             print(write_page(run.folder))
-    except (NoRun, OSError) as error:
+    except NoRun as error:
         print(error, file=sys.stderr)
+        return 2
+    except OSError as error:
+        why = error.strerror or error
+        print(f"the page in {run.folder} cannot be written: {why}", file=sys.stderr)
         return 2
     return 0
 

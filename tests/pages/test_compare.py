@@ -143,6 +143,12 @@ def test_a_run_compared_with_its_like_shows_no_difference(two, tmp_path, capsys)
     assert (tmp_path / "compare-one-one.html").is_file()
 
 
+def test_a_page_that_cannot_be_written_is_named(two, capsys):
+    one, other = (str(run.folder) for run in two)
+    assert main([one, other, "-o", "/proc/none/x.html"]) == 2
+    assert "the page /proc/none/x.html cannot be written" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("which", ["twice", "strangers", "early", "nothing"])
 def test_runs_that_cannot_be_compared_are_refused_in_a_line(two, tmp_path, capsys, which):
     one, other = (run.folder for run in two)

@@ -116,6 +116,14 @@ def test_a_picture_that_is_gone_is_said_and_the_raw_one_is_taken(run, tmp_path, 
     assert Photos([Run(run.folder)]).of("train/03.jpg")["source"]
 
 
+def test_no_photo_is_shown_from_outside_of_the_contest(run, tmp_path):
+    outside = tmp_path / "cache" / "64" / "03.jpg"
+    outside = outside.rename(tmp_path / "secret.jpg")
+    (tmp_path / "cache" / "64" / "03.jpg").symlink_to(outside)
+    shown = Photos([run]).of("train/03.jpg")
+    assert not shown["source"] and shown["missing"].startswith("not shown: outside")
+
+
 def test_parameters_that_differ_from_the_defaults_are_named_once(run):
     facts = {
         "01_noise": StageFacts("lists", {"cache_side": 260, "seed": 1}),
@@ -160,10 +168,10 @@ def test_steps_that_failed_are_to_come_or_were_run_by_hand_are_told_apart(run):
     [
         *("report.json", "ledger.csv", "seconds.json", "submissions.csv", "submission.csv"),
         *("tables/01_noise.parquet", "tables/inventory.parquet", "stages/03_fine.json"),
-        *("models/one/job.json", "03_fine.ipynb"),
+        *("stages/01_noise.json", "models/one/job.json", "03_fine.ipynb"),
     ],
 )
-@pytest.mark.parametrize("content", [None, b"[1, 2]"])
+@pytest.mark.parametrize("content", [None, b"[1, 2]", b"\xff{"])
 def test_a_spoilt_file_costs_its_part_of_the_page_and_no_other(run, name, content):
     path = run.folder / name
     path.unlink() if content is None else path.write_bytes(content)
