@@ -25,8 +25,8 @@ from jupyterlab_driver import browser_page, find_browser  # noqa: E402
 WINDOW = {"width": 1120, "height": 900}
 # How much of each page is shown, in pixels: from its head, and where a part begins.
 PARTS = {
-    "run-page": [("h1", 2100), ("#models", 560)],
-    "compare-page": [("h1", 1500), ("#models", 420)],
+    "run-page": [("h1", 2100), ("#models", 610)],
+    "compare-page": [("h1", 1430), ("#models", 420)],
 }
 BETWEEN = 6
 

@@ -1,16 +1,25 @@
 """What a run answers for the test images: by its submission in force, else by its scores."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from fgvc_utils.answers.submission import current_submission, submission_ids
+from fgvc_utils.answers.submission import current_submission
 from fgvc_utils.core.reading import read_csv
 from fgvc_utils.jobs.predictions import BLOCK, Store, is_whole
 from fgvc_utils.pages.figures import SUBMIT
 from fgvc_utils.pages.runs import Run
+
+# What a file may call an image, the likeliest first: from paths and ids to text.
+NAMES: dict[str, Callable[[pd.DataFrame], pd.Series]] = {
+    "path": lambda rows: rows["path"],
+    "name": lambda rows: rows["path"].map(lambda path: Path(path).name),
+    "stem": lambda rows: rows["path"].map(lambda path: Path(path).stem),
+    "image_id": lambda rows: rows["image_id"],
+}
 
 
 class Answers(NamedTuple):
@@ -49,7 +58,7 @@ def answers_in_force(run: Run) -> Answers:
 def _of_file(run: Run, path: Path) -> pd.Series | None:
     """The classes that a file of two columns gives to test images; None where it is no such file.
 
-    What the file calls an image is told by the parameters; without them it is what matches.
+    What the file calls an image is what matches.
     """
     try:
         rows = read_csv(path)
@@ -58,16 +67,13 @@ def _of_file(run: Run, path: Path) -> pd.Series | None:
     if rows.shape[1] != 2 or not run.tables:
         return None
     table = run.last_table
-    given = run.parameters(SUBMIT).get("image_column")
     classes = set(table.loc[table["split"] == "train", "given"])
-    for kind in [given] if given else ["path", "name", "stem", "image_id"]:
-        try:
-            names = submission_ids(table, kind)
-        except (ValueError, KeyError):
-            continue
-        of_name = rows.set_index(rows.columns[0])[rows.columns[1]]
-        found = pd.Series(of_name.reindex(names.to_numpy()).to_numpy(), names.index, dtype=object)
-        if found.notna().any() and set(found.dropna()) <= classes:
+    test = table[table["split"] == "test"]
+    of_name = rows.drop_duplicates(rows.columns[0]).set_index(rows.columns[0])[rows.columns[1]]
+    for called in NAMES.values():
+        names = called(test)
+        found = of_name.reindex(names.to_numpy()).set_axis(test.index).astype(object)
+        if names.is_unique and found.notna().any() and set(found.dropna()) <= classes:
             return found
     return None
 

@@ -95,6 +95,16 @@ def test_answers_that_differ_are_read_from_the_files_in_force(two):
     assert found["differ"].loc["test/03.jpg"].tolist() == ["ant", "cat"]
 
 
+@pytest.mark.parametrize("named", ["{n:02d}.jpg", "{n:02d}", "test/{n:02d}.jpg"])
+def test_a_file_may_call_images_by_path_name_or_stem(two, named):
+    one, other = two
+    lines = [f"{named.format(n=n)},{'bee' if n else 'cat'}" for n in range(6)]
+    (one.folder / "submission.csv").write_text("\n".join(["id,label", *lines]))
+    found = comparing.answers(Run(one.folder), other)
+    assert (found["one"], found["images"]) == ("submission.csv", 6)
+    assert found["differ"].loc["test/00.jpg"].tolist() == ["cat", "ant"]
+
+
 def test_without_a_file_of_two_columns_the_scores_answer(two):
     one, other = two
     (one.folder / "submission.csv").write_bytes(b"PK\3\4 no CSV")
