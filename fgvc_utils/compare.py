@@ -15,7 +15,7 @@ def main(arguments: list[str] | None = None) -> int:
         prog="python -m fgvc_utils.compare",
         description="Say how a second run differs from a first one, and write a page of it.",
     )
-    parser.add_argument("one", help="the first run: its folder, or its name in outputs/")
+    parser.add_argument("one", help="the first run: its folder, its name in outputs/, or its file")
     parser.add_argument("other", help="the second run")
     parser.add_argument(
         "-o",

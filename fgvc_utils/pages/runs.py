@@ -10,7 +10,11 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from fgvc_utils.contest.contest_file import stage_names
+from fgvc_utils.contest.contest_file import (
+    notebook_defaults,
+    read_contest_file,
+    stage_names,
+)
 from fgvc_utils.contest.places import PROJECT, data_root, expanded
 from fgvc_utils.core.files import read_json
 from fgvc_utils.core.reading import read_csv, read_parquet
@@ -215,13 +219,13 @@ def stage_of(step: str) -> str:
 
 
 def find_run(name: str, stages: Mapping[str, StageFacts] | None = None) -> Run:
-    """Find a run by its folder or by its name.
+    """Find a run by its folder, by its name or by its contest file.
 
     Parameters
     ----------
     name : str
-        A folder, such as outputs/demo, or the name of a run in outputs/ of the folder where the
-        user stands or of the project.
+        A folder, such as outputs/demo; or the name of a run in outputs/ of the folder where the
+        user stands or of the project; or a contest file, such as params/demo.yaml.
     stages : mapping of str to StageFacts
         As for `Run`.
 
@@ -229,7 +233,11 @@ def find_run(name: str, stages: Mapping[str, StageFacts] | None = None) -> Run:
     ------
     NoRun
         Lists the places that were looked at, and the runs that are there.
+    ParameterError
+        The contest file is not right.
     """
+    if Path(name).suffix in (".yaml", ".yml") and Path(name).is_file():
+        return _of_contest(Path(name), stages or {})
     homes = list(dict.fromkeys([Path("outputs").absolute(), PROJECT / "outputs"]))
     try:
         places = list(dict.fromkeys([expanded(name).absolute(), *(h / name for h in homes)]))
@@ -242,8 +250,19 @@ def find_run(name: str, stages: Mapping[str, StageFacts] | None = None) -> Run:
     listed = "\n  ".join(str(place) for place in places)
     raise NoRun(
         f"{name!r} is no run: no report.json, tables or stages in\n  {listed}\n"
-        f"Give a run's folder, or the name of one in outputs/ ({', '.join(runs) or 'none there'})."
+        "Give a run's folder, its contest file, or the name of one in outputs/ "
+        f"({', '.join(runs) or 'none there'})."
     )
+
+
+def _of_contest(path: Path, stages: Mapping[str, StageFacts]) -> Run:
+    """The run that a contest file names."""
+    file = read_contest_file(path)
+    named = notebook_defaults(stage_names()[0]) | file.shared
+    folder = expanded(named["outputs"], PROJECT) / str(named["run"])
+    if not is_run(folder):
+        raise NoRun(f"{path} names the run {folder}, which has left nothing yet: make run first")
+    return Run(folder, stages)
 
 
 def is_run(folder: Path) -> bool:

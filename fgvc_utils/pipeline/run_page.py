@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from fgvc_utils.contest.contest_file import notebook_defaults
+from fgvc_utils.contest.parameters import ParameterError
 from fgvc_utils.core.naming import in_line
 from fgvc_utils.pages.runs import PAGE, NoRun, Run, StageFacts, find_run
 from fgvc_utils.pipeline.contest_file import Step
@@ -63,12 +64,12 @@ def main(arguments: list[str] | None = None) -> int:
         prog="python -m fgvc_utils.pipeline.run_page",
         description="Write the page of a run, index.html in its folder, as the run is now.",
     )
-    parser.add_argument("run", nargs="+", help="a run's folder, or its name in outputs/")
+    parser.add_argument("run", nargs="+", help="a run's folder, its name in outputs/, or its file")
     options = parser.parse_args(arguments)
     try:
         for run in [find_run(name) for name in options.run]:
             print(write_page(run.folder))
-    except NoRun as error:
+    except (NoRun, ParameterError) as error:
         print(error, file=sys.stderr)
         return 2
     except OSError as error:

@@ -247,6 +247,18 @@ def test_a_run_is_found_by_folder_or_name_and_another_folder_is_refused(run, mon
         find_run("$NO_SUCH_FOLDER/x")
 
 
+def test_a_run_is_found_by_its_contest_file_too(run, tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text(f"run: mine\noutputs: {tmp_path}\n01_noise:\n")
+    assert find_run(str(file)).folder == run.folder
+    file.write_text(f"run: later\noutputs: {tmp_path}\n01_noise:\n")
+    with pytest.raises(NoRun, match="later, which has left nothing yet"):
+        find_run(str(file))
+    file.write_text("runn: mine\n")
+    with pytest.raises(ValueError, match="'runn' is neither"):
+        find_run(str(file))
+
+
 def test_a_step_knows_its_stage():
     assert stage_of("10_train-b0") == "10_train" and stage_of("03_fine") == "03_fine"
     assert stage_of("98_unknown") == "98_unknown"
