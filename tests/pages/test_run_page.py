@@ -39,6 +39,7 @@ def test_the_page_tells_the_run_from_listing_to_submission(run):
     assert "03_fine 17 2 0 1 15" in text
     assert "66.7 % 30.0 % to 90.3 % 6" in text and "vote ensemble 83.3 %" in text
     assert "submission.csv in force" in text and "test/00.jpg,ant" in text
+    assert "83.3 % held-out top-1 of the vote" in text and "66.7 % of one, the best single" in text
     assert "Together 1 min 10 s" in text
     assert "This cannot be shown" not in text
 
