@@ -15,8 +15,8 @@ from fgvc_utils.pages.photos import Photos
 from fgvc_utils.pages.rendering import Part, part, percent, points, write
 from fgvc_utils.pages.runs import Run
 
-# Photos of a kind, and rows of a table that may be long.
-PHOTOS, ROWS = 24, 60
+# Photos of a kind.
+PHOTOS = 24
 
 
 def compare(one: Run, other: Run) -> dict[str, Part]:
@@ -69,7 +69,6 @@ def write_comparison(one: Run, other: Run, found: dict[str, Part], path: Path) -
         moved=part(moved_images, one, other, photos, names),
         answered=part(_answered, found["answers"].shown, photos, one.called),
         spans=spans,
-        rows=ROWS,
         **found,
     )
 

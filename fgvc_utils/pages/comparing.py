@@ -12,7 +12,7 @@ from fgvc_utils.core.reading import read_parquet
 from fgvc_utils.jobs.predictions import BLOCK, Store, is_whole
 from fgvc_utils.jobs.rows import ROW_COLUMNS
 from fgvc_utils.pages.answers import answers_in_force
-from fgvc_utils.pages.figures import ENSEMBLE, PLACES, of_several_steps
+from fgvc_utils.pages.figures import ENSEMBLE, PLACES, of_several_steps, versions
 from fgvc_utils.pages.runs import Run
 
 VOTE = "vote"
@@ -88,9 +88,9 @@ def made_with(one: Run, other: Run) -> list[dict[str, Any]]:
         A row each: `what`, `one` and `other`.
     """
     rows: list[dict[str, Any]] = []
-    versions = [_versions(run) for run in (one, other)]
-    for name in sorted(versions[0].keys() | versions[1].keys()):
-        said = [each.get(name, ABSENT) for each in versions]
+    of_run = [versions(run) for run in (one, other)]
+    for name in sorted(of_run[0].keys() | of_run[1].keys()):
+        said = [each.get(name, ABSENT) for each in of_run]
         if said[0] != said[1]:
             rows.append({"what": name, "one": said[0], "other": said[1]})
     for step in sorted(one.stamps.keys() & other.stamps.keys()):
@@ -102,14 +102,6 @@ def made_with(one: Run, other: Run) -> list[dict[str, Any]]:
             what = f"code of {step}, {changed} differ"
             rows.append({"what": what, "one": texts[0], "other": texts[1]})
     return rows
-
-
-def _versions(run: Run) -> dict[str, str]:
-    found: dict[str, set[str]] = {}
-    for stamp in run.stamps.values():
-        for name, version in stamp.get("versions", {}).items():
-            found.setdefault(name, set()).add(version)
-    return {name: " and ".join(sorted(versions)) for name, versions in found.items()}
 
 
 def sides(one: Run, other: Run, stage: str) -> pd.DataFrame:

@@ -220,6 +220,15 @@ def changed_from_defaults(run: Run) -> list[dict]:
     return of_several_steps(rows)
 
 
+def versions(run: Run) -> dict[str, str]:
+    """The packages that the steps were made with; several versions of one are told apart."""
+    found: dict[str, set[str]] = {}
+    for stamp in run.stamps.values():
+        for name, version in stamp.get("versions", {}).items():
+            found.setdefault(name, set()).add(str(version))
+    return {name: " and ".join(sorted(found[name])) for name in sorted(found)}
+
+
 def of_several_steps(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Make one row of those that differ in their `step` alone; they stand where the first stood."""
     found: list[tuple[dict[str, Any], list[str]]] = []

@@ -77,7 +77,7 @@ def write_page(
         levels=part(figures.level_rows, run),
         parameters=part(figures.changed_from_defaults, run),
         report=part(_other_figures, run),
-        versions=part(_versions, run),
+        versions=part(figures.versions, run),
         files=part(_files, run),
         rows=ROWS,
     )
@@ -209,15 +209,6 @@ def _other_figures(run: Run) -> list[tuple[str, dict[str, Any]]]:
     """Every figure of the report by section, so that the page lacks none."""
     shown = (figures.RULES, figures.LEVELS)
     return [(name, run.figures(name)) for name in run.report if name not in shown]
-
-
-def _versions(run: Run) -> dict[str, str]:
-    """The packages that the steps were made with; several versions of one are told apart."""
-    found: dict[str, set[str]] = {}
-    for stamp in run.stamps.values():
-        for name, version in stamp.get("versions", {}).items():
-            found.setdefault(name, set()).add(str(version))
-    return {name: " and ".join(sorted(found[name])) for name in sorted(found)}
 
 
 def _files(run: Run) -> list[str]:
