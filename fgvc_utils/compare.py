@@ -12,7 +12,7 @@ from pathlib import Path
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns 0, or 2 where there is nothing to compare or to write to."""
     parser = argparse.ArgumentParser(
-        prog="python -m fgvc_utils.compare",
+        prog="fgvc compare",
         description="Say how a second run differs from a first one, and write a page of it.",
     )
     parser.add_argument("one", help="the first run: its folder, its name in outputs/, or its file")
