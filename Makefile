@@ -1,7 +1,7 @@
 # Two commands matter: `make demo` and `make test`. `make help` lists the others.
 
 PYTHON ?= python3
-# More arguments for run, lab, test and test-fast: make run CONTEST=params/x.yaml ARGS="--dry-run"
+# More arguments for run, lab, compare, test and test-fast: make run CONTEST=params/x.yaml ARGS="--dry-run"
 ARGS ?=
 
 BIN := .venv/bin
@@ -11,7 +11,7 @@ PAPERMILL_KEYS := metadata.papermill cell.metadata.papermill cell.metadata.execu
 ALLOW_ROOT = $(if $(filter 0,$(shell id -u)),--allow-root)
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo run check export lab docs test test-fast test-long faults lint clean-env
+.PHONY: help env demo run check lab compare export docs test test-fast test-long faults lint clean-env
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -50,6 +50,10 @@ export: env  ## cleaned labels for other tools: make export CONTEST=params/x.yam
 
 lab: env  ## open working copies of the notebooks in JupyterLab: make lab [CONTEST=params/x.yaml]
 	$(BIN)/python -m fgvc_utils.pipeline.working_copies "$(or $(CONTEST),params/demo.yaml)" --ip=127.0.0.1 $(ALLOW_ROOT) $(ARGS)
+
+compare: env  ## say how a second run differs from a first: make compare RUNS="demo demo-2"
+	@test -n "$(RUNS)" || { echo 'Name two runs: make compare RUNS="demo demo-2"' >&2; exit 2; }
+	$(BIN)/python -m fgvc_utils.compare $(RUNS) $(ARGS)
 
 docs: env .venv/.docs-installed  ## build the site of pages, notebooks and docstrings: build/docs/html
 	$(BIN)/python docs/generate.py --check

@@ -21,6 +21,7 @@ DEMO = PROJECT / "outputs/demo"
 # The pages in the order of the site's contents.
 FIRST = ("method", "galleries", "recipe", "parameters", "rules", "submissions", "results")
 SECOND = (
+    "runs",
     "layouts",
     "troubleshooting",
     "pictures",

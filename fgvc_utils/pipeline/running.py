@@ -34,6 +34,7 @@ from fgvc_utils.pipeline.machines import (
 )
 from fgvc_utils.pipeline.plan import check_stage_names, plan, print_plan, reason_to_run
 from fgvc_utils.pipeline.progress import RunProgress, say, shown
+from fgvc_utils.pipeline.run_page import PAGE, keep_page
 from fgvc_utils.pipeline.stages import STAGES
 from fgvc_utils.pipeline.stamps import accept_code, code_of, inputs_of, other_versions, results_of
 
@@ -169,11 +170,24 @@ def _run_steps(steps: list[Step], first: str | None, only: str | None, ranks: Ra
             progress.begin(step)
             say(folder, f"{head}: {reason}")
             ranks.start(step.cfg)
-            execute(step)
+            try:
+                execute(step)
+            except NotebookFailed:
+                _page(steps, progress)
+                raise
             took = _minutes(progress.end(step, whole=whole))
             say(folder, ", ".join(filter(None, [f"{head}: {took}", progress.left()])))
-    say(folder, f"finished in {_minutes(time.monotonic() - progress.began)}: {folder}")
+            _page(steps, progress)
+    # Also where all was done before: perhaps by an earlier version, or by hand.
+    _page(steps, progress)
+    say(folder, f"finished in {_minutes(time.monotonic() - progress.began)}: {folder / PAGE}")
     print(summary(steps[0].cfg.report))
+
+
+def _page(steps: list[Step], progress: RunProgress) -> None:
+    """Write the run's page, which a failed step is on too; where that fails, say so."""
+    if wrong := keep_page(steps, progress.to_run):
+        say(steps[0].cfg.folder, wrong)
 
 
 def _minutes(seconds: float) -> str:

@@ -22,7 +22,7 @@ LONGEST = 500
 # The drawings of the demo contest, a list of shapes.
 MAY_BE_LONG = {"demo.art"}
 # Modules beside the wings: each a command, `python -m fgvc_utils.<name>`, thin by contract.
-COMMANDS = {"export", "predict"}
+COMMANDS = {"compare", "export", "predict"}
 LONGEST_COMMAND = 170
 
 

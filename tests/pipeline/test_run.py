@@ -53,6 +53,15 @@ def test_the_submission_holds_every_test_image_once(finished):
 
 
 @pytest.mark.slow
+def test_the_page_of_the_run_tells_all_of_it(finished):
+    page = (finished / "outputs/tiny/index.html").read_text("utf-8")
+    names = [step.name for step in read_contest(finished / "tiny.yaml")]
+    assert f"<b>{len(names)} of {len(names)}</b>" in page and "This cannot be shown" not in page
+    assert all(f'<a href="{name}.ipynb">' in page for name in names)
+    assert page.count("data:image/jpeg") > 20 and "submission.csv" in page and "vote" in page
+
+
+@pytest.mark.slow
 def test_the_vote_scores_held_out_images_too_so_that_40_can_judge_its_rules(finished):
     run = finished / "outputs/tiny"
     table = tables.read_table(run / "tables/04_lowq.parquet").set_index("image_id")
