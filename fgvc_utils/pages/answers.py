@@ -1,25 +1,19 @@
 """What a run answers for the test images: by its submission in force, else by its scores."""
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from fgvc_utils.answers.forms import from_data, read_file
+from fgvc_utils.answers.names import IMAGE_NAMES, ClassSpelling, spelt_classes
 from fgvc_utils.answers.submission import current_submission
 from fgvc_utils.core.reading import read_csv
 from fgvc_utils.jobs.predictions import BLOCK, Store, is_whole
 from fgvc_utils.pages.figures import SUBMIT
 from fgvc_utils.pages.runs import Run
-
-# What a file may call an image, the likeliest first: from paths and ids to text.
-NAMES: dict[str, Callable[[pd.DataFrame], pd.Series]] = {
-    "path": lambda rows: rows["path"],
-    "name": lambda rows: rows["path"].map(lambda path: Path(path).name),
-    "stem": lambda rows: rows["path"].map(lambda path: Path(path).stem),
-    "image_id": lambda rows: rows["image_id"],
-}
 
 
 class Answers(NamedTuple):
@@ -32,8 +26,9 @@ class Answers(NamedTuple):
 def answers_in_force(run: Run) -> Answers:
     """The class of each test image in the submission in force.
 
-    Where the file is not the two columns of image and class in plain CSV, or is not there, it is
-    the best class of the scores of 30, before any balancing.
+    The file is read as the report says that it was written; one of which it says nothing, as two
+    columns of image and class. Where it cannot be read, or is not there, the answers are the best
+    classes of the scores of 30, before any balancing.
 
     Parameters
     ----------
@@ -56,26 +51,45 @@ def answers_in_force(run: Run) -> Answers:
 
 
 def _of_file(run: Run, path: Path) -> pd.Series | None:
-    """The classes that a file of two columns gives to test images; None where it is no such file.
+    """The best class that a file gives to each test image; None where it cannot be read.
 
     What the file calls an image is what matches.
     """
-    try:
-        rows = read_csv(path)
-    except (ValueError, OSError):
-        return None
-    if rows.shape[1] != 2 or not run.tables:
+    if not run.tables:
         return None
     table = run.last_table
-    classes = set(table.loc[table["split"] == "train", "given"])
+    classes = sorted(set(table.loc[table["split"] == "train", "given"]))
+    try:
+        told = run.figures(SUBMIT)
+        if told.get("file") == path.name and "form" in told:
+            best = _of_form(path, told, classes)
+        else:
+            best = _of_two_columns(path)
+    except (ValueError, OSError, KeyError, TypeError):
+        return None
     test = table[table["split"] == "test"]
-    of_name = rows.drop_duplicates(rows.columns[0]).set_index(rows.columns[0])[rows.columns[1]]
-    for called in NAMES.values():
+    for called in IMAGE_NAMES.values():
         names = called(test)
-        found = of_name.reindex(names.to_numpy()).set_axis(test.index).astype(object)
-        if names.is_unique and found.notna().any() and set(found.dropna()) <= classes:
+        found = best.reindex(names.to_numpy()).set_axis(test.index).astype(object)
+        if names.is_unique and found.notna().any() and set(found.dropna()) <= set(classes):
             return found
     return None
+
+
+def _of_form(path: Path, told: Mapping[str, Any], classes: list[str]) -> pd.Series:
+    """The best class of each image by a file of the form that the report tells."""
+    spelt = spelt_classes(classes, ClassSpelling(*told.get("class_names", {}).values()))
+    layout = from_data(told["form"], spelt)
+    rows = read_file(path, layout)
+    best = rows.idxmax(axis=1) if layout.form == "probabilities" else rows[0]
+    return best[~best.index.duplicated()]
+
+
+def _of_two_columns(path: Path) -> pd.Series:
+    """The class of each image by a file of two columns."""
+    rows = read_csv(path)
+    image, label = rows.columns
+    return rows.drop_duplicates(image).set_index(image)[label]
 
 
 def _of_scores(run: Run, store: Store) -> pd.Series:

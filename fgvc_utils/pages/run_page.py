@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from fgvc_utils.answers.forms import first_lines
 from fgvc_utils.answers.submission import current_submission
 from fgvc_utils.contest.tables import CAUSES
 from fgvc_utils.pages import figures, funnel
@@ -194,15 +195,9 @@ def photos_by_class(run: Run, photos: Photos) -> list[dict[str, Any]]:
 
 
 def _first_lines(run: Run) -> list[str]:
-    """The first lines of the submission in force, where it is plain text."""
+    """The first lines of the submission in force, as they stand in it, packed or plain."""
     path = current_submission(run.folder)
-    if not path.is_file():
-        return []
-    with open(path, "rb") as file:
-        head = file.read(LINES * 4096)
-    if b"\0" in head or head.startswith((b"PK", b"\x1f\x8b")):
-        return []
-    return [line[:LETTERS] for line in head.decode("utf-8", "replace").splitlines()[:LINES]]
+    return first_lines(path, LINES, LETTERS).splitlines() if path.is_file() else []
 
 
 def _other_figures(run: Run) -> list[tuple[str, dict[str, Any]]]:

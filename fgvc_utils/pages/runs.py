@@ -1,7 +1,6 @@
 """A run as its folder tells it: what steps left, read without the contest file or its images."""
 
 import os
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -10,6 +9,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from fgvc_utils.contest.class_names import known_names, told_apart
 from fgvc_utils.contest.contest_file import (
     notebook_defaults,
     read_contest_file,
@@ -17,7 +17,7 @@ from fgvc_utils.contest.contest_file import (
 )
 from fgvc_utils.contest.places import PROJECT, data_root, expanded
 from fgvc_utils.core.files import read_json
-from fgvc_utils.core.reading import read_csv, read_parquet
+from fgvc_utils.core.reading import read_parquet
 
 # The page of a run, in its folder.
 PAGE = "index.html"
@@ -153,18 +153,9 @@ class Run:
     @cached_property
     def names(self) -> dict[str, str]:
         """What classes are called where that is not what they are, by class; may be empty."""
-        path = self.folder / "tables" / "classes.csv"
-        if not path.is_file():
-            return {}
-        known = read_csv(path)
-        named = dict(zip(known["class"], known["name"], strict=True))
-        taken = Counter(named.values())
-        # Two of one name are told apart by the class.
-        return {
-            label: name if taken[name] == 1 else f"{name} ({label})"
-            for label, name in named.items()
-            if name and name != label
-        }
+        # Of a contest's parameters it asks for the folder alone.
+        known = known_names(self)  # type: ignore[arg-type]
+        return told_apart(known)
 
     def called(self, label: str) -> str:
         """What a class is called for people."""

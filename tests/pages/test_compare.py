@@ -1,12 +1,18 @@
 """Two runs beside each other: what differs, in words and on a page."""
 
+import json
 import re
 import shutil
 
+import numpy as np
 import pandas as pd
 import pytest
-from page_run import write_run
+from page_run import CLASSES, write_run
 
+from fgvc_utils.answers.forms import Answers as FormAnswers
+from fgvc_utils.answers.forms import FileLines, Layout, as_data
+from fgvc_utils.answers.names import ClassSpelling, spelt_classes
+from fgvc_utils.answers.submission import keep_submission
 from fgvc_utils.compare import main
 from fgvc_utils.core.intervals import paired_difference
 from fgvc_utils.pages import comparing
@@ -102,6 +108,39 @@ def test_a_file_may_call_images_by_path_name_or_stem(two, named):
     (one.folder / "submission.csv").write_text("\n".join(["id,label", *lines]))
     found = comparing.answers(Run(one.folder), other)
     assert (found["one"], found["images"]) == ("submission.csv", 6)
+    assert found["differ"].loc["test/00.jpg"].tolist() == ["cat", "ant"]
+
+
+@pytest.mark.parametrize("form", ["class", "top", "probabilities"])
+def test_a_file_of_any_form_is_read_as_the_report_says(two, form):
+    one, other = two
+    spelling = {"class_names": "index", "class_digits": 4, "first_class": 1}
+    classes = spelt_classes(CLASSES, ClassSpelling(*spelling.values()))
+    columns = tuple(CLASSES) if form == "probabilities" else ()
+    head = tuple(classes.values()) if columns else ("class",)
+    layout = Layout(
+        form=form,
+        answer=head,
+        classes=classes,
+        header=False,
+        top=2,
+        top_separator=" ",
+        column_classes=columns,
+        packing="zip",
+        inner_name="answer.csv",
+    )
+    chosen = np.array([2, 1, 2, 0, 1, 2])
+    scores = np.full((6, 3), 0.1, np.float32)
+    scores[np.arange(6), chosen] = 0.8
+    names = [f"{n:02d}" for n in range(6)]
+    lines = FileLines(layout, names, FormAnswers(chosen, scores))
+    facts = {"rule": "plain"}
+    path, _ = keep_submission(one.folder, lines, facts, "zip", "answer.csv")
+    told = {"file": path.name, "form": as_data(layout), "class_names": spelling}
+    report = one.report | {"40_submit": told}
+    (one.folder / "report.json").write_text(json.dumps(report))
+    found = comparing.answers(Run(one.folder), other)
+    assert (found["one"], found["images"]) == (path.name, 6)
     assert found["differ"].loc["test/00.jpg"].tolist() == ["cat", "ant"]
 
 
