@@ -19,7 +19,7 @@ BUILD = PROJECT / "build/docs"
 # Where the notebooks' executed copies are taken from.
 DEMO = PROJECT / "outputs/demo"
 # The pages in the order of the site's contents.
-FIRST = ("method", "galleries", "recipe", "parameters", "results")
+FIRST = ("install", "method", "galleries", "recipe", "parameters", "results")
 SECOND = ("troubleshooting", "pictures", "scale", "security", "develop", "glossary")
 LINK = re.compile(r"\]\(([^()\s]+)\)")
 FOREIGN_IN_CSS = re.compile(r"""(?:url\(|@import)\s*['"]?((?:https?:)?//[^'")]+)""")

@@ -42,6 +42,7 @@ def kernel(monkeypatch):
 def preset(tmp_path, monkeypatch):
     """Write a preset of this name; no other is there."""
     monkeypatch.setattr(presets, "PRESETS", tmp_path / "presets")
+    monkeypatch.setattr(presets, "SHIPPED_PRESETS", tmp_path / "none")
     (tmp_path / "presets").mkdir()
 
     def write(name, values):

@@ -19,6 +19,8 @@ FILES = {
 }
 WINGS = sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py"))
 LONGEST = 500
+# Commands of the package, each a module that calls into a wing: `python -m fgvc_utils.predict`.
+COMMANDS = {"__main__", "compare", "export", "predict"}
 # The drawings of the demo contest, a list of shapes.
 MAY_BE_LONG = {"demo.art"}
 
@@ -75,7 +77,14 @@ def test_modules_import_each_other_in_no_circle():
 
 
 def test_every_module_lies_in_a_wing():
-    assert [name for name in FILES if "." not in name] == ["__init__"]
+    assert {name for name in FILES if "." not in name} - COMMANDS == {"__init__"}
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS & FILES.keys()))
+def test_a_command_is_a_few_lines_that_call_a_wing(name):
+    text = FILES[name].read_text("utf-8")
+    assert len(text.splitlines()) <= 60
+    assert {module.split(".")[0] for module in imported(text)} <= set(WINGS)
 
 
 @pytest.mark.parametrize("module", sorted(FILES.keys() - MAY_BE_LONG))
@@ -116,6 +125,11 @@ def test_what_notebooks_import_loads_nothing_heavy():
     script = "\n".join(f"import fgvc_utils.{name}" for name in sorted(modules))
     heavy = {"torch", "torchvision", "fastai", "timm", "scipy", "sklearn", "nbformat"}
     assert loaded_by(script, heavy) == "[]"
+
+
+def test_the_command_says_what_it_can_without_anything_that_takes_time():
+    heavy = {"numpy", "pandas", "pydantic", "yaml", "torch", "papermill", "PIL"}
+    assert loaded_by("from fgvc_utils.command.main import main; main([])", heavy).endswith("[]")
 
 
 def test_the_pipeline_plans_without_anything_heavy():
