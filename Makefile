@@ -5,7 +5,7 @@ PYTHON ?= python3
 ARGS ?=
 
 BIN := .venv/bin
-NOTEBOOKS := $(wildcard notebooks/*.ipynb)
+NOTEBOOKS := $(wildcard notebooks/*.ipynb docs/*.ipynb)
 PAPERMILL_KEYS := metadata.papermill cell.metadata.papermill cell.metadata.execution
 
 .DEFAULT_GOAL := help

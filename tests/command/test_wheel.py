@@ -152,3 +152,26 @@ def test_a_notebook_of_a_checkout_runs_in_whatever_folder_its_kernel_is(tmp_path
     place = {"metadata": {"path": str(tmp_path)}}
     NotebookClient(notebook, kernel_name="python3", resources=place).execute()
     assert f"outputs in {PROJECT}/outputs/demo\ndemo" in notebook.cells[-1].outputs[0].text
+
+
+# Kaggle and Colab.
+
+
+@pytest.mark.slow
+@pytest.mark.long
+def test_the_notebook_for_kaggle_and_colab_installs_the_kit_and_runs_the_demo(wheel, tmp_path):
+    programs = make_environment(tmp_path / "session")
+    here = tmp_path / "working"
+    here.mkdir()
+    shutil.copy(wheel, here)
+    shutil.copy(PROJECT / "docs" / "kaggle_colab.ipynb", here)
+    run = [str(programs / "python"), "-m", "papermill", "kaggle_colab.ipynb", "out.ipynb"]
+    run += ["-p", "tiny", "True", "-p", "offline", "True"]
+    done = subprocess.run(run, cwd=here, env=environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert (programs / "fgvc").is_file()
+    assert (here / "fgvc-demo" / "outputs" / "demo" / "submission.csv").is_file()
+    cells = nbformat.read(here / "out.ipynb", as_version=4).cells
+    shown = [output for cell in cells for output in cell.get("outputs", [])]
+    assert any("% of 24 test images are right" in output.get("text", "") for output in shown)
+    assert any("image/png" in output.get("data", {}) for output in shown)
