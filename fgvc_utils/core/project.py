@@ -48,9 +48,9 @@ def find_project() -> Path:
 
 
 def take_project_of(arguments: Iterable[str]) -> None:
-    """Let the first file that a command line names decide on the project, for all that it starts.
+    """Let the first file or folder of a command line that lies in a project decide on the project.
 
-    Has no effect where the variable is set, where no file is named, or where it lies in no project.
+    It holds for this process and all that it starts, unless the variable is set already.
 
     Parameters
     ----------
@@ -60,8 +60,9 @@ def take_project_of(arguments: Iterable[str]) -> None:
     if os.environ.get(VARIABLE):
         return
     for text in arguments:
-        place = os.path.expanduser(os.path.expandvars(text))
-        if not text.startswith("-") and os.path.isfile(place):
-            if project := project_above(Path(place).parent):
-                os.environ[VARIABLE] = str(project)
+        place = Path(os.path.expanduser(os.path.expandvars(text)))
+        if text.startswith("-") or not os.path.exists(place):
+            continue
+        if project := project_above(place if place.is_dir() else place.parent):
+            os.environ[VARIABLE] = str(project)
             return

@@ -93,6 +93,15 @@ def test_a_file_that_is_named_decides_on_the_project(folder, tmp_path_factory, m
     assert project.find_project() == folder and os.environ[project.VARIABLE] == str(folder)
 
 
+@pytest.mark.parametrize("words", [["outputs/x"], ["-o", "out.csv", "{}/outputs/x", "photos"]])
+def test_so_does_a_folder_such_as_that_of_a_run(folder, tmp_path_factory, monkeypatch, words):
+    (folder / "outputs" / "x").mkdir(parents=True)
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    monkeypatch.chdir(folder if len(words) == 1 else elsewhere)
+    project.take_project_of([word.format(folder) for word in words])
+    assert os.environ[project.VARIABLE] == str(folder)
+
+
 def test_a_project_is_that_in_which_one_works(folder, monkeypatch):
     inner = folder / "outputs" / "run" / "notebooks"
     inner.mkdir(parents=True)
