@@ -47,6 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return BAD_INPUT
+    if problem := _no_such_project():
+        print(problem, file=sys.stderr)
+        return BAD_INPUT
     if arguments and arguments[0] in PASSED_ON:
         return _pass_on(arguments[0], arguments[1:])
     parser = _parser()
@@ -145,6 +148,15 @@ class _Version(argparse.Action):
         parser.exit()
 
 
+def _no_such_project() -> str:
+    """What is wrong with the variable that names the project, in words; empty where nothing is."""
+    from fgvc_utils.core.project import VARIABLE, find_project
+
+    if not os.environ.get(VARIABLE) or find_project().is_dir():
+        return ""
+    return f"{VARIABLE} names {find_project()}, which is no folder: mend it, or unset it"
+
+
 def _help_with_misspelt(parser: argparse.ArgumentParser, name: str) -> None:
     """End with an error that names what is near, where the first word is no command."""
     commands = ("init", "check", "run", "lab", *PASSED_ON)
@@ -226,7 +238,7 @@ def _init(options: argparse.Namespace, _: list[str]) -> int:
     wanted = Wanted(options.name, options.data, options.demo, options.tiny)
     try:
         print("\n".join(lay_out(options.folder, wanted)))
-    except CannotLayOut as error:
+    except (CannotLayOut, OSError) as error:
         print(f"fgvc init: {error}", file=sys.stderr)
         return BAD_INPUT
     return 0

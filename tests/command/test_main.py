@@ -80,6 +80,22 @@ def test_a_contest_is_meant_by_path_by_name_or_by_being_the_only_one(folder, mon
     assert str(chosen_contest("../params/other.yaml")) == "../params/other.yaml"
 
 
+def test_a_variable_that_names_no_folder_is_an_error(folder, monkeypatch, capsys):
+    monkeypatch.setenv(project.VARIABLE, str(folder / "gone"))
+    assert main(["check"]) == 2
+    assert f"FGVC_PROJECT names {folder}/gone, which is no folder" in capsys.readouterr().err
+
+
+def test_what_the_disk_refuses_is_said_without_a_traceback(folder, monkeypatch, capsys):
+    monkeypatch.setattr("fgvc_utils.command.laying_out._checked", refuse)
+    assert main(["init", "x"]) == 2
+    assert capsys.readouterr().err == "fgvc init: [Errno 13] Permission denied: 'x'\n"
+
+
+def refuse(*_):
+    raise PermissionError(13, "Permission denied", "x")
+
+
 def test_without_a_contest_file_it_says_how_to_get_one(folder, capsys):
     assert main(["check"]) == 2
     assert "fgvc init DIR" in capsys.readouterr().err

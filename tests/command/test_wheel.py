@@ -98,6 +98,10 @@ def test_a_contest_of_six_classes_from_photos_to_a_submission(installed, tmp_pat
     assert "params/six.yaml" in said
     assert "is not there" in call(installed, "check", "seven", at=home / "six", code=2)
     small(home / "six" / "params" / "six.yaml")
+    # Where nothing is laid out, the folder that one works in is the project.
+    shutil.copy(home / "six" / "params" / "six.yaml", tmp_path / "alone.yaml")
+    told = call(installed, "check", "alone.yaml", at=tmp_path)
+    assert f"below {tmp_path}/outputs" in told and "Nothing was found" in told
     assert "Nothing was found" in call(installed, "check", at=home / "six")
     kit = next(installed.parent.glob("lib/python3*/site-packages/fgvc_utils"))
     code = {p: p.read_bytes() for p in kit.rglob("*") if p.suffix != ".pyc" and p.is_file()}
