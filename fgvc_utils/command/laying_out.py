@@ -1,6 +1,6 @@
 """`fgvc init`: a folder for a contest of one's own, outside the kit.
 
-What the kit lays out there and keeps in step with itself (notebooks, pages) is listed with its
+What the kit lays out there and keeps in step with itself (notebooks, presets, pages) is listed with its
 digest in a file of the folder, so that what a person has edited is known and left alone.
 """
 
@@ -27,9 +27,10 @@ from fgvc_utils.core.naming import first_few
 from fgvc_utils.core.project import IS_CHECKOUT, MARK, SHIPPED, SOURCE, project_above
 from fgvc_utils.pipeline.working_copies import with_contest
 
+PRESETS = "params/presets"
 # The folders that come from the kit and follow it, and what of a checkout's is meant.
-KEPT_IN_STEP = ("notebooks", "docs")
-PAGES = {".ipynb", ".md", ".png", ".webp", ".svg"}
+KEPT_IN_STEP = ("notebooks", PRESETS, "docs")
+KINDS = {".ipynb", ".yaml", ".md", ".png", ".webp", ".svg"}
 DEMO = "demo"
 
 
@@ -219,14 +220,14 @@ def _record(folder: Path) -> dict[str, Any]:
 def _of_the_kit(contest: str) -> Iterator[tuple[str, bytes]]:
     """Each file that follows the kit: its place in the folder, and what it holds."""
     for home in KEPT_IN_STEP:
-        for source in sorted((SHIPPED / home).glob("*.*")):
-            if source.suffix not in PAGES:
+        for source in sorted((SHIPPED / home).glob("**/*.*" if home == PRESETS else "*.*")):
+            if source.suffix not in KINDS:
                 continue
             content = source.read_bytes()
             if home == "notebooks":
                 notebook = with_contest(read_json(source), contest)
                 content = (json.dumps(notebook, indent=1, ensure_ascii=False) + "\n").encode()
-            yield f"{home}/{source.name}", content
+            yield source.relative_to(SHIPPED).as_posix(), content
 
 
 def _digest(content: bytes) -> str:
@@ -270,7 +271,8 @@ def _holds(wanted: Wanted) -> str:
 
 
 def _said(folder: Path, own: dict[str, str], stayed: list[str], edited: list[str]) -> list[str]:
-    rows = own | {"notebooks/": "the eight stages", "docs/": "all that is to be read"}
+    rows = own | {"notebooks/": "the eight stages", f"{PRESETS}/": "recipes to take by name"}
+    rows |= {"docs/": "all that is to be read"}
     width = max(map(len, rows))
     lines = [f"{folder} is laid out:"]
     lines += [f"  {place:<{width}}  {what}" for place, what in rows.items()]

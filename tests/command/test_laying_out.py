@@ -35,6 +35,8 @@ def test_a_folder_has_all_that_a_contest_takes(tmp_path):
         ]
         source = "".join(parameters_cell({"cells": cells})["source"])
         assert 'contest: str = "params/mine.yaml"  #' in source
+    presets = {p.relative_to(PROJECT) for p in PROJECT.glob("params/presets/**/*.yaml")}
+    assert presets and all((folder / p).is_file() for p in presets)
     assert "template" not in (folder / "params" / "mine.yaml").read_text()
     assert "cd " in said and "fgvc check" in said
     assert "!outputs/*/decisions/" in (folder / ".gitignore").read_text()
