@@ -1,7 +1,7 @@
 """`fgvc init`: a folder for a contest of one's own, outside the kit.
 
-What the kit lays out there and keeps in step with itself (notebooks, presets, pages) is listed with its
-digest in a file of the folder, so that what a person has edited is known and left alone.
+What the kit lays out there and keeps in step with itself (notebooks, presets, pages) is listed with
+its digest in a file of the folder, so that what a person has edited is known and left alone.
 """
 
 import hashlib
