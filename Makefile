@@ -5,10 +5,8 @@ PYTHON ?= python3
 ARGS ?=
 
 BIN := .venv/bin
-NOTEBOOKS := $(wildcard notebooks/*.ipynb)
+NOTEBOOKS := $(wildcard notebooks/*.ipynb docs/*.ipynb)
 PAPERMILL_KEYS := metadata.papermill cell.metadata.papermill cell.metadata.execution
-# Jupyter refuses root without this option; containers often are root.
-ALLOW_ROOT = $(if $(filter 0,$(shell id -u)),--allow-root)
 
 .DEFAULT_GOAL := help
 .PHONY: help env demo run check lab compare export docs test test-fast test-long faults lint clean-env
@@ -18,7 +16,7 @@ help:  ## list these targets
 
 env: .venv/.installed  ## make or update the environment in .venv
 
-.venv/.installed: requirements.txt pyproject.toml
+.venv/.installed: requirements.txt pyproject.toml setup.py
 	@command -v $(PYTHON) >/dev/null || { \
 	  echo "$(PYTHON) is not there: install Python 3.11 or later (Debian: apt-get install python3 python3-venv), or name one: make env PYTHON=..." >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
@@ -33,23 +31,23 @@ env: .venv/.installed  ## make or update the environment in .venv
 
 demo: env  ## draw the demo set, run all eight notebooks on it, print its score
 	$(BIN)/python -m fgvc_utils.demo data/demo
-	$(BIN)/python -m fgvc_utils.pipeline params/demo.yaml
+	$(BIN)/fgvc run params/demo.yaml
 	$(BIN)/python benchmarks/score_run.py outputs/demo data/demo/truth --report
 
 run: env  ## run a contest: make run CONTEST=params/x.yaml [ARGS="--dry-run"]
 	@test -n "$(CONTEST)" || { echo 'Name the contest: make run CONTEST=params/x.yaml' >&2; exit 2; }
-	$(BIN)/python -m fgvc_utils.pipeline "$(CONTEST)" $(ARGS)
+	$(BIN)/fgvc run "$(CONTEST)" $(ARGS)
 
 check: env  ## look for what would stop a contest, in seconds: make check CONTEST=params/x.yaml
 	@test -n "$(CONTEST)" || { echo 'Name the contest: make check CONTEST=params/x.yaml' >&2; exit 2; }
-	$(BIN)/python -m fgvc_utils.pipeline "$(CONTEST)" --check
+	$(BIN)/fgvc check "$(CONTEST)"
 
 export: env  ## cleaned labels for other tools: make export CONTEST=params/x.yaml [ARGS="csv issues"]
 	@test -n "$(CONTEST)" || { echo 'Name the contest: make export CONTEST=params/x.yaml' >&2; exit 2; }
 	$(BIN)/python -m fgvc_utils.export "$(CONTEST)" $(ARGS)
 
 lab: env  ## open working copies of the notebooks in JupyterLab: make lab [CONTEST=params/x.yaml]
-	$(BIN)/python -m fgvc_utils.pipeline.working_copies "$(or $(CONTEST),params/demo.yaml)" --ip=127.0.0.1 $(ALLOW_ROOT) $(ARGS)
+	$(BIN)/fgvc lab "$(or $(CONTEST),params/demo.yaml)" $(ARGS)
 
 compare: env  ## say how a second run differs from a first: make compare RUNS="demo demo-2"
 	@test -n "$(RUNS)" || { echo 'Name two runs: make compare RUNS="demo demo-2"' >&2; exit 2; }

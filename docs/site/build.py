@@ -19,7 +19,16 @@ BUILD = PROJECT / "build/docs"
 # Where the notebooks' executed copies are taken from.
 DEMO = PROJECT / "outputs/demo"
 # The pages in the order of the site's contents.
-FIRST = ("method", "galleries", "recipe", "parameters", "rules", "submissions", "results")
+FIRST = (
+    "install",
+    "method",
+    "galleries",
+    "recipe",
+    "parameters",
+    "rules",
+    "submissions",
+    "results",
+)
 SECOND = (
     "runs",
     "layouts",
@@ -54,7 +63,7 @@ def collect(source: Path) -> None:
     contents = _contents("Pages", [f"docs/{name}" for name in FIRST + SECOND])
     # Several runs of one stage have one heading; the name of the run tells them apart.
     listed = [f"{n} <notebooks/{n}>" if "-" in n else f"notebooks/{n}" for n in notebooks]
-    contents += _contents("Notebooks", listed)
+    contents += _contents("Notebooks", [*listed, "docs/kaggle_colab"])
     contents += _contents("Code", ["tests/README", *(f"api/{wing}" for wing in wings)])
     with (source / "index.md").open("a", encoding="utf-8") as file:
         file.write(contents)

@@ -11,8 +11,15 @@ from typing import Annotated
 
 from pydantic import AfterValidator
 
-PROJECT = Path(__file__).resolve().parents[2]
-NOTEBOOKS = PROJECT / "notebooks"
+from fgvc_utils.core.project import SHIPPED, find_project
+
+# A relative path lies here, whoever asks and wherever they work.
+PROJECT = find_project()
+# The project's own, which a person may edit; where it has none, those that came with the kit.
+NOTEBOOKS = next(
+    (home / "notebooks" for home in (PROJECT, SHIPPED) if any(home.glob("notebooks/01_*.ipynb"))),
+    SHIPPED / "notebooks",
+)
 # The variable that names the folder of all contests' images.
 MOVED = "FGVC_DATA"
 

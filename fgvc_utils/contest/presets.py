@@ -8,20 +8,36 @@ Counts in no digest.
 """
 
 from collections.abc import Collection
+from pathlib import Path
 from typing import Any
 
 from fgvc_utils.contest.contest_file import notebook_defaults, read_yaml, shown_path, stage_names
 from fgvc_utils.contest.parameters import ParameterError, near_name
 from fgvc_utils.contest.places import PROJECT
+from fgvc_utils.core.project import SHIPPED
 
 PRESETS = PROJECT / "params" / "presets"
+# Those that came with the kit; one of the project's own goes before one of the same name here.
+SHIPPED_PRESETS = SHIPPED / "params" / "presets"
 # A preset is a recipe for any data: not what a run or a model is called, nor where it lies.
 NO_RECIPE = {"contest", "run", "name", "seed", "data_root", "outputs", "preset"}
 
 
 def preset_names() -> list[str]:
     """The presets that are there."""
-    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
+    return sorted(preset_files())
+
+
+def preset_files(kind: str = "") -> dict[str, Path]:
+    """The file of each preset, by its name.
+
+    Parameters
+    ----------
+    kind : str
+        The folder below the presets; empty for recipes.
+    """
+    homes = (SHIPPED_PRESETS / kind, PRESETS / kind)
+    return {path.stem: path for home in homes for path in home.glob("*.yaml")}
 
 
 def preset_values(name: Any, fields: Collection[str]) -> dict[str, Any]:
@@ -48,7 +64,7 @@ def preset_values(name: Any, fields: Collection[str]) -> dict[str, Any]:
             f"preset {name!r} is not there; there are {', '.join(there)}, files of "
             f"{shown_path(PRESETS)}/, where one of your own may lie{near_name(name, there)}"
         )
-    path = PRESETS / f"{name}.yaml"
+    path = preset_files()[name]
     values = read_yaml(path)
     if not isinstance(values, dict):
         raise ParameterError(f"{shown_path(path)} holds no names with values")
@@ -63,7 +79,8 @@ def preset_values(name: Any, fields: Collection[str]) -> dict[str, Any]:
 
 def said_preset(name: Any) -> str:
     """A preset and its file in words, to end a phrase; empty for none."""
-    return f", preset {name!r} ({shown_path(PRESETS)}/{name}.yaml)" if name else ""
+    file = preset_files().get(name)
+    return f", preset {name!r} ({shown_path(file)})" if file else ""
 
 
 def _recipe_parameters() -> set[str]:

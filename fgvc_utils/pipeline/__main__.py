@@ -3,6 +3,7 @@
 import sys
 
 from fgvc_utils.core.output import make_output_last, use_utf8
+from fgvc_utils.core.project import take_project_of
 from fgvc_utils.pipeline.interrupts import end_at_once
 
 if __name__ == "__main__":
@@ -10,6 +11,7 @@ if __name__ == "__main__":
     end_at_once()
     use_utf8()
     make_output_last()
+    take_project_of(sys.argv[1:])
 
     from fgvc_utils.pipeline.running import main
 

@@ -13,6 +13,7 @@ from typing import Any
 from fgvc_utils.contest.places import PROJECT
 from fgvc_utils.core.files import whole_file
 from fgvc_utils.core.processes import die_with, memory_kills, of_memory
+from fgvc_utils.core.project import IS_CHECKOUT, SOURCE, VARIABLE
 
 KERNEL = "python3"
 # What a user has for sessions of his own: code that runs at the start, a prompt at the end.
@@ -39,10 +40,14 @@ def kernel_environment(folder: Path) -> dict[str, str]:
         An empty folder, in which the kernel finds no profile.
     """
     found = {name: value for name, value in os.environ.items() if name not in SESSIONS}
-    # The package that runs here comes first: another one may be installed.
-    paths = [PROJECT, *filter(None, found.get("PYTHONPATH", "").split(os.pathsep))]
+    # The checkout that runs here comes first: another one may be installed. What is installed
+    # itself must not come before Python's own modules.
+    paths = [SOURCE] if IS_CHECKOUT else []
+    paths += filter(None, found.get("PYTHONPATH", "").split(os.pathsep))
     absolute = dict.fromkeys(os.path.abspath(path) for path in paths)
     found |= {"PYTHONPATH": os.pathsep.join(absolute), "PYTHONUTF8": "1"}
+    # It works in the folder of its notebook, which may lie outside the project.
+    found[VARIABLE] = str(PROJECT)
     if not site.ENABLE_USER_SITE:
         found["PYTHONNOUSERSITE"] = "1"
     found |= {"IPYTHONDIR": str(folder), "MPLBACKEND": "module://matplotlib_inline.backend_inline"}

@@ -32,6 +32,7 @@ from fgvc_utils.pipeline.machines import (
     place_of_this,
     warm_ranks,
 )
+from fgvc_utils.pipeline.options import add_run_options
 from fgvc_utils.pipeline.plan import check_stage_names, plan, print_plan, reason_to_run
 from fgvc_utils.pipeline.progress import RunProgress, say, shown
 from fgvc_utils.pipeline.run_page import PAGE, keep_page
@@ -198,23 +199,15 @@ def main(arguments: list[str] | None = None) -> int:
     """The command line; returns 0, 1 for a notebook that failed, 2 for bad input or a held run."""
     parser = argparse.ArgumentParser(prog="python -m fgvc_utils.pipeline", description=__doc__)
     parser.add_argument("contest", type=Path, help="the contest file, params/<contest>.yaml")
-    parser.add_argument("--from", dest="first", help="run this stage and all after it anew")
-    parser.add_argument("--only", help="run this stage alone, anew")
-    parser.add_argument("--dry-run", action="store_true", help="say what would run, and why")
-    parser.add_argument("--check", action="store_true", help="only look for what would stop it")
-    parser.add_argument(
-        "--accept-code",
-        action="store_true",
-        help="take what is done for done although the package's code changed since",
-    )
-    parser.add_argument(
-        "--node-rank",
-        type=int,
-        help="above 0: work, as another of its machines, for the run that node 0 executes",
-    )
-    options = parser.parse_args(arguments)
+    add_run_options(parser)
+    return carry_out(parser.parse_args(arguments))
+
+
+def carry_out(options: argparse.Namespace) -> int:
+    """Do what a command line asks for, as `add_run_options` and its `contest` say; see `main`."""
     if options.first and options.only:
-        parser.error("--from and --only exclude each other")
+        print("--from and --only exclude each other", file=sys.stderr)
+        return 2
     # papermill's own imports warn of things that are theirs to mend.
     warnings.filterwarnings("ignore", category=DeprecationWarning)
 

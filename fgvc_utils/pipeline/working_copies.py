@@ -19,6 +19,7 @@ from fgvc_utils.contest.contest_file import parameters_cell, shown_path
 from fgvc_utils.contest.parameters import ParameterError
 from fgvc_utils.contest.places import NOTEBOOKS, PROJECT
 from fgvc_utils.core.files import read_json, whole_file
+from fgvc_utils.core.project import VARIABLE
 from fgvc_utils.pipeline.contest_file import read_contest
 from fgvc_utils.pipeline.stages import STAGES
 
@@ -52,7 +53,7 @@ def bring_up_to_date(contest: Path) -> tuple[list[Path], list[str]]:
     for stage in dict.fromkeys([*(step.stage for step in steps), *STAGES]):
         copy = folder / f"{stage}.ipynb"
         copies.append(copy)
-        fresh = _with_contest(read_json(NOTEBOOKS / f"{stage}.ipynb"), shown_path(contest))
+        fresh = with_contest(read_json(NOTEBOOKS / f"{stage}.ipynb"), shown_path(contest))
         digest = _digest(fresh)
         if copy.is_file():
             was, is_now = _digests_of(copy)
@@ -68,7 +69,7 @@ def bring_up_to_date(contest: Path) -> tuple[list[Path], list[str]]:
     return copies, notes
 
 
-def _with_contest(notebook: dict[str, Any], contest: str) -> dict[str, Any]:
+def with_contest(notebook: dict[str, Any], contest: str) -> dict[str, Any]:
     """A notebook whose parameters cell names a contest file."""
     cell = parameters_cell(notebook)
     lines = "".join(cell["source"]).splitlines(keepends=True)
@@ -121,6 +122,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     # JupyterLab shows files below one folder alone.
     root = PROJECT if folder.is_relative_to(PROJECT) else folder
+    # A kernel works in the folder of its notebook, which may lie outside the project.
+    os.environ[VARIABLE] = str(PROJECT)
     command = ["-m", "jupyterlab", str(copies[0]), f"--ServerApp.root_dir={root}", *others]
     os.execv(sys.executable, [sys.executable, *command])
 

@@ -42,6 +42,7 @@ def kernel(monkeypatch):
 def preset(tmp_path, monkeypatch):
     """Write a preset of this name; no other is there."""
     monkeypatch.setattr(presets, "PRESETS", tmp_path / "presets")
+    monkeypatch.setattr(presets, "SHIPPED_PRESETS", tmp_path / "none")
     (tmp_path / "presets").mkdir()
 
     def write(name, values):
@@ -192,3 +193,17 @@ def test_the_original_covers_the_whole_recipe():
 def test_the_original_contest_takes_the_original_recipe():
     steps = read_contest(PROJECT / "params/webfg5000.yaml")
     assert {s.cfg.preset for s in steps if s.stage in ("10_train", "20_distill")} == {"original"}
+
+
+def test_a_preset_of_the_project_goes_before_one_that_came_with_the_kit(tmp_path, monkeypatch):
+    for home in ("mine", "kit"):
+        (tmp_path / home / "rules").mkdir(parents=True)
+        (tmp_path / home / "both.yaml").write_text("label_smoothing: 0.1\n")
+        (tmp_path / home / f"{home}.yaml").write_text("label_smoothing: 0.2\n")
+        (tmp_path / home / "rules" / f"{home}.yaml").write_text("")
+    monkeypatch.setattr(presets, "PRESETS", tmp_path / "mine")
+    monkeypatch.setattr(presets, "SHIPPED_PRESETS", tmp_path / "kit")
+    assert presets.preset_names() == ["both", "kit", "mine"]
+    files = presets.preset_files()
+    assert files["both"].parent.name == "mine" and files["kit"].parent.name == "kit"
+    assert set(presets.preset_files("rules")) == {"kit", "mine"}

@@ -85,8 +85,8 @@ def lab_command(contest: Path) -> list[str]:
     dry = ["make", "--dry-run", "--no-print-directory", "--directory", str(PROJECT), "lab"]
     dry.append(f"CONTEST={contest}")
     lines = subprocess.run(dry, check=True, capture_output=True, text=True).stdout.splitlines()
-    (line,) = [line for line in lines if "working_copies" in line]
-    return [sys.executable, *shlex.split(line)[1:]]
+    (line,) = [line for line in lines if "fgvc lab" in line]
+    return [sys.executable, "-m", "fgvc_utils", *shlex.split(line)[1:]]
 
 
 def ask(url: str, token: str = "", data: bytes | None = None) -> tuple[int, bytes]:

@@ -78,7 +78,7 @@ def test_modules_import_each_other_in_no_circle():
 
 
 def test_every_module_lies_in_a_wing_or_is_a_command():
-    assert {name for name in FILES if "." not in name} == {"__init__", *COMMANDS}
+    assert {name for name in FILES if "." not in name} == {"__init__", "__main__", *COMMANDS}
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))
@@ -126,6 +126,11 @@ def test_what_notebooks_import_loads_nothing_heavy():
     script = "\n".join(f"import fgvc_utils.{name}" for name in sorted(modules))
     heavy = {"torch", "torchvision", "fastai", "timm", "scipy", "sklearn", "nbformat"}
     assert loaded_by(script, heavy) == "[]"
+
+
+def test_the_command_says_what_it_can_without_anything_that_takes_time():
+    heavy = {"numpy", "pandas", "pydantic", "yaml", "torch", "papermill", "PIL"}
+    assert loaded_by("from fgvc_utils.command.main import main; main([])", heavy).endswith("[]")
 
 
 def test_the_pipeline_plans_without_anything_heavy():

@@ -9,6 +9,7 @@ import nbformat
 import pytest
 
 from fgvc_utils.contest.places import PROJECT
+from fgvc_utils.pipeline import kernels
 from fgvc_utils.pipeline.kernels import kernel_environment, run_notebook
 
 TOLD = """
@@ -31,6 +32,10 @@ def test_a_kernels_variables_are_not_those_of_sessions_by_hand(tmp_path, monkeyp
     assert "of the user" not in found.values() and found["KEPT"] == "é"
     wanted = [str(PROJECT), str(tmp_path / "lib"), "/opt/x"]
     assert found["PYTHONPATH"].split(os.pathsep) == wanted
+    assert found["FGVC_PROJECT"] == str(PROJECT)
+    # What is installed comes after Python's own modules, where a path in the variable would not.
+    monkeypatch.setattr(kernels, "IS_CHECKOUT", False)
+    assert kernel_environment(tmp_path)["PYTHONPATH"].split(os.pathsep) == wanted[1:]
     assert Path(found["MATPLOTLIBRC"]).is_file() and found["IPYTHONDIR"] == str(tmp_path)
 
 

@@ -1,6 +1,7 @@
 """Working copies: the contest's file is set, sources stay sources, nobody's edit is lost."""
 
 import json
+import os
 import shutil
 import subprocess
 
@@ -106,6 +107,7 @@ def test_the_command_opens_jupyterlab_at_the_first_copy_or_only_writes(
     contest, tmp_path, monkeypatch, capsys
 ):
     opened = []
+    monkeypatch.setenv("FGVC_PROJECT", "")
     monkeypatch.setattr(working_copies.os, "execv", lambda _, command: opened.append(command))
     assert main([str(contest), "--only-write"]) == 0
     assert not opened and "out/mine/notebooks" in capsys.readouterr().out
@@ -120,5 +122,6 @@ def test_the_command_opens_jupyterlab_at_the_first_copy_or_only_writes(
         "--ip=127.0.0.1",
         "--no-browser",
     ]
+    assert os.environ["FGVC_PROJECT"] == str(PROJECT)
     assert main([str(tmp_path / "gone.yaml")]) == 2
     assert "is not there; contest files lie in params/" in capsys.readouterr().err
