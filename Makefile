@@ -44,14 +44,14 @@ check: env  ## look for what would stop a contest, in seconds: make check CONTES
 
 export: env  ## cleaned labels for other tools: make export CONTEST=params/x.yaml [ARGS="csv issues"]
 	@test -n "$(CONTEST)" || { echo 'Name the contest: make export CONTEST=params/x.yaml' >&2; exit 2; }
-	$(BIN)/python -m fgvc_utils.export "$(CONTEST)" $(ARGS)
+	$(BIN)/fgvc export "$(CONTEST)" $(ARGS)
 
 lab: env  ## open working copies of the notebooks in JupyterLab: make lab [CONTEST=params/x.yaml]
 	$(BIN)/fgvc lab "$(or $(CONTEST),params/demo.yaml)" $(ARGS)
 
 compare: env  ## say how a second run differs from a first: make compare RUNS="demo demo-2"
 	@test -n "$(RUNS)" || { echo 'Name two runs: make compare RUNS="demo demo-2"' >&2; exit 2; }
-	$(BIN)/python -m fgvc_utils.compare $(RUNS) $(ARGS)
+	$(BIN)/fgvc compare $(RUNS) $(ARGS)
 
 docs: env .venv/.docs-installed  ## build the site of pages, notebooks and docstrings: build/docs/html
 	$(BIN)/python docs/generate.py --check

@@ -183,7 +183,7 @@ def preset_rules(name: Any) -> dict[str, Any]:
             f"{RULES_BLOCK}: preset {name!r} is not there; there are {_names()}, files of "
             f"{shown_path(folder)}/, where one of your own may lie{hint}"
         )
-    path = folder / f"{name}.yaml"
+    path = presets.preset_files(RULES_BLOCK)[name]
     values = read_yaml(path)
     if not isinstance(values, dict):
         raise ParameterError(f"{shown_path(path)} holds no names with values")
@@ -199,7 +199,7 @@ def preset_rules(name: Any) -> dict[str, Any]:
 
 def rule_names() -> list[str]:
     """Return the names of the presets of rules that are there."""
-    return sorted(path.stem for path in (presets.PRESETS / RULES_BLOCK).glob("*.yaml"))
+    return sorted(presets.preset_files(RULES_BLOCK))
 
 
 def _names() -> str:
