@@ -278,7 +278,7 @@ def test_what_counts_in_no_digest_says_so_in_one_form_of_words():
         if line and name != "jobs.sources":
             assert re.fullmatch(rf"{sources.MARK}({sources.SHOWS})?\.", line[0]), name
     shows = {name for name in docstrings if mark_of(name) == "shows"}
-    assert {name.split(".")[0] for name in shows} == {"looking", "hardware"}
+    assert {name.split(".")[0] for name in shows} == {"looking", "hardware", "pages"}
     assert {name for name in shows if name.startswith("hardware")} == {"hardware.progress"}
 
 

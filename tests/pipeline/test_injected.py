@@ -32,8 +32,10 @@ def as_read(monkeypatch, capsys):
 def test_a_notebook_reads_the_record_that_the_pipeline_checked(step, as_read, capsys):
     values = injected(step)
     assert as_read(step, values) == step.cfg
-    (line,) = capsys.readouterr().out.splitlines()
+    # What the contest's rules allow is said too, where it names rules.
+    line, *rules = capsys.readouterr().out.splitlines()
     assert line.startswith(f"parameters of {step.cfg.contest}, section {step.stage}")
+    assert all(each.startswith("rules ") for each in rules)
 
 
 @pytest.mark.parametrize("step", SHIPPED, ids=lambda step: f"{step.cfg.run} {step.name}")
