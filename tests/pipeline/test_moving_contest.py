@@ -16,7 +16,7 @@ from fgvc_utils.contest import tables
 from fgvc_utils.contest.journal import Journal
 from fgvc_utils.jobs.records import read_job
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 STAGES = ("01_noise", "02_coarse", "03_fine", "04_lowq", "40_submit")
 SHARED = {name: value for name, value in TINY_CONTEST.items() if not name[:2].isdigit()}
