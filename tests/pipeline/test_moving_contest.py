@@ -14,6 +14,7 @@ from tiny_contest import TINY_CONTEST, make_contest, run_pipeline
 from fgvc_utils.cleaning import audit
 from fgvc_utils.contest import tables
 from fgvc_utils.contest.journal import Journal
+from fgvc_utils.core.files import read_json
 from fgvc_utils.jobs.records import read_job
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]
@@ -153,13 +154,15 @@ def test_a_class_that_was_added_is_learnt_and_can_be_answered(moved):
     assert f"1 classes came: '{ADDED}'" in printed(moved.run, "01_noise")
 
 
-def test_a_test_image_that_left_is_said_and_has_no_answer(moved):
+def test_a_test_image_that_left_is_said_and_answered_as_the_sample_submission_asks(moved):
     assert "images went" in printed(moved.run, "01_noise")
     noticed = pd.read_csv(moved.run / "moves.csv", dtype=str)
     assert moved.gone in set(noticed.loc[noticed["what"] == "went", "image_id"])
     log = pd.read_csv(moved.run / "submissions.csv", dtype=str)
     answer = pd.read_csv(moved.run / log["file"].iloc[-1], dtype=str)
-    assert moved.gone not in set(answer["path"]) and len(answer) == 23
+    # The contest's sample still lists it, and a file that lacks a line would be refused.
+    assert moved.gone in set(answer["path"]) and len(answer) == 24
+    assert read_json(moved.run / "report.json")["40_submit"]["missing_images"] == 1
 
 
 def test_an_image_that_left_blocks_nobodys_decisions(moved):
