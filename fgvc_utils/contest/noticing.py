@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pandas as pd
 
@@ -84,18 +85,28 @@ def note(
 
 
 def _last_read(cfg: Shared) -> pd.DataFrame | None:
-    """The images as the last run of 01 read them, with what they came as where that is known."""
-    path = inventory_path(cfg)
-    try:
-        before = read_parquet(path) if path.is_file() else None
-        if before is None or not {"image_id", "path", "digest", "look"} <= set(before):
-            return None
-        table = read_parquet(cfg.table_path("01_noise"))[["image_id", "split", "given"]]
-    except (UnreadableFile, KeyError):
-        table = pd.DataFrame(columns=["image_id", "split", "given"], dtype=object)
-    return before.merge(table.astype(object), on="image_id", how="left").fillna(
+    """The images as the last run of 01 read them, with what they came as where that is known.
+
+    A run that was cut off leaves an inventory without a table; a spoilt file says nothing.
+    """
+    before = _readable(inventory_path(cfg))
+    if before is None or not {"image_id", "path", "digest", "look"} <= set(before):
+        return None
+    came_as = ["image_id", "split", "given"]
+    table = _readable(cfg.table_path("01_noise"))
+    if table is None or not set(came_as) <= set(table):
+        table = pd.DataFrame(columns=came_as)
+    return before.merge(table[came_as].astype(object), on="image_id", how="left").fillna(
         {"split": "", "given": ""}
     )
+
+
+def _readable(path: Path) -> pd.DataFrame | None:
+    """A Parquet file; None where it is not there or spoilt."""
+    try:
+        return read_parquet(path)
+    except (FileNotFoundError, UnreadableFile):
+        return None
 
 
 def compared(before: pd.DataFrame, now: pd.DataFrame, distance: int) -> list[tuple[str, ...]]:

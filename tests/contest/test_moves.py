@@ -326,6 +326,19 @@ def test_01_keeps_what_it_noticed_once_also_where_it_was_cut_off(tmp_path):
     assert moves.of_run(tmp_path).new == ["a", "c", "b"]
 
 
+@pytest.mark.parametrize("spoil", [lambda path: path.unlink(), lambda path: path.write_text("no")])
+def test_a_run_that_was_cut_off_before_its_table_is_gone_on_with(tmp_path, spoil):
+    noted = Noted(tmp_path)
+    first = images(a=(1, "x"), b=(2, "y"))
+    noted.finish(first, noted.see(first)[1])
+    spoil(noted.table_path("01_noise"))
+    assert noted.see(first)[0] == [] and noted.kept == []
+    assert len(noted.see(images(a=(1, "x")))[0]) == 1
+    assert noted.kept == [["went", "b"]]
+    spoil(inventory_path(noted))
+    assert noted.see(images(c=(3, "x")))[0] == []
+
+
 def test_names_that_a_spreadsheet_would_run_come_back_as_they_are(tmp_path):
     noted = Noted(tmp_path)
     first = images(a=(1, "x"), b=(2, "y"))
