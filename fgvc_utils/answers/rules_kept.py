@@ -11,6 +11,7 @@ import pandas as pd
 
 from fgvc_utils.answers import assignment, ways
 from fgvc_utils.contest.contest_rules import RULES, ContestRules, decisions_of, named_rules
+from fgvc_utils.contest.parameters import TABLES
 from fgvc_utils.contest.places import weights_file
 from fgvc_utils.contest.report import update_report
 from fgvc_utils.core.files import file_digest, read_json
@@ -23,7 +24,7 @@ from fgvc_utils.training.probes import backbones_of, is_probe
 from fgvc_utils.training.refits import FOLDER as REFIT
 
 SECTION = "rules"
-ENSEMBLE, CLEANING = "30_ensemble", ("01_noise", "02_coarse", "03_fine", "04_lowq")
+ENSEMBLE = "30_ensemble"
 
 
 class Kept(NamedTuple):
@@ -255,7 +256,7 @@ def _training_rows(
     """Whether a test image is among the training rows of anything that the answer rests on."""
     test = set(table.loc[table["split"] == "test", "image_id"])
     fits = {folder for folder, job in lineage.items() if job.fit != "none"}
-    for stage in CLEANING:
+    for stage in TABLES:
         fits |= {file.parent for file in (cfg.folder / "work" / stage).rglob(DONE)}
     rows, seen = 0, {}
     for folder in sorted(fits):
@@ -344,7 +345,7 @@ def _weights(
         # A layer has no network of its own, and one that goes on from a model began as that one.
         if job.fit != "head" and job.backbone and not (job.trained or job.start_weights):
             used |= {(backbone, job.weights): None for backbone in backbones_of(job)}
-    for stage in CLEANING:
+    for stage in TABLES:
         used |= dict.fromkeys(_of_stamp(cfg.stamp(stage)))
     begun = [pair for pair in used if pair[1] != "none"]
     wrong = forbidden_elsewhere(rules.pretraining, [backbone for backbone, _ in begun])

@@ -197,6 +197,13 @@ NOTHING = Moves()
 
 
 def rows_of(path: Path) -> pd.DataFrame:
+    """What is noted in a file of moves, `COLUMNS`, all text; empty where there is no file.
+
+    Raises
+    ------
+    ValueError
+        Its first line is another one.
+    """
     if not path.is_file():
         return pd.DataFrame(columns=COLUMNS, dtype=object)
     found = read_csv(path)

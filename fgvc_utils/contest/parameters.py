@@ -10,7 +10,7 @@ import reprlib
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
@@ -62,6 +62,8 @@ NetworkName = Annotated[str, AfterValidator(_network_name)]
 Ratio = Annotated[float, Field(ge=1, le=3)]
 Pixels = Annotated[int, Field(ge=16, le=4096)]
 Table = Literal["01_noise", "02_coarse", "03_fine", "04_lowq"]
+# The stages that write a label table, in order.
+TABLES: tuple[str, ...] = get_args(Table)
 
 
 class ParameterError(ValueError):

@@ -15,6 +15,7 @@ from fgvc_utils.contest.contest_file import (
     read_contest_file,
     stage_names,
 )
+from fgvc_utils.contest.parameters import TABLES
 from fgvc_utils.contest.places import PROJECT, data_root, expanded
 from fgvc_utils.core.files import read_json
 from fgvc_utils.core.reading import read_parquet
@@ -34,8 +35,6 @@ COLUMNS = (
     "cause",
     "reason",
 )
-# The stages that write a table.
-TABLES = ("01_noise", "02_coarse", "03_fine", "04_lowq")
 # What a reader may want to open beside the page.
 PLACES_TO_LINK = (
     "report.json",

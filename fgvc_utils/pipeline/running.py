@@ -179,8 +179,9 @@ def _run_steps(steps: list[Step], first: str | None, only: str | None, ranks: Ra
             took = _minutes(progress.end(step, whole=whole))
             say(folder, ", ".join(filter(None, [f"{head}: {took}", progress.left()])))
             _page(steps, progress)
-    # Also where all was done before: perhaps by an earlier version, or by hand.
-    _page(steps, progress)
+    # Else the last step has written it. What was done before may be by hand, or by another version.
+    if not reason:
+        _page(steps, progress)
     say(folder, f"finished in {_minutes(time.monotonic() - progress.began)}: {folder / PAGE}")
     print(summary(steps[0].cfg.report))
 

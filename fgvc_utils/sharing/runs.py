@@ -11,12 +11,10 @@ from fgvc_utils.contest import tables
 from fgvc_utils.contest.config import Shared
 from fgvc_utils.contest.contest_file import notebook_defaults, read_contest_file
 from fgvc_utils.contest.inventory import raw_images, read_inventory
-from fgvc_utils.contest.parameters import ParameterError
+from fgvc_utils.contest.parameters import TABLES, ParameterError
 from fgvc_utils.contest.places import PROJECT, expanded
 from fgvc_utils.core.files import read_json
 
-# Label tables, the last one first.
-TABLES = ("04_lowq", "03_fine", "02_coarse", "01_noise")
 FIRST = "01_noise"
 ENDINGS = (".yaml", ".yml")
 
@@ -101,14 +99,14 @@ def find_run(named: str | Path, table: str = "", data_root: str = "") -> Finishe
         )
     there = [name for name in TABLES if cfg.table_path(name).is_file()]
     if table and table not in TABLES:
-        raise ParameterError(f"table {table!r}: the label tables are {', '.join(TABLES[::-1])}")
+        raise ParameterError(f"table {table!r}: the label tables are {', '.join(TABLES)}")
     if not there or (table and table not in there):
         missing = cfg.table_path(table or FIRST)
         raise ParameterError(
             f"{missing} is not there: run the contest as far as {missing.stem} first, by "
             "`make run CONTEST=…`"
         )
-    return FinishedRun(cfg, table or there[0])
+    return FinishedRun(cfg, table or there[-1])
 
 
 def _existing(named: str | Path) -> Path:
