@@ -79,6 +79,7 @@ class Crossing:
         target: pd.Series | None = None,
         label: pd.Series | None = None,
         classes: Sequence[str] | None = None,
+        by_head_folds: bool = False,
     ) -> Reduced:
         """Train on some rows and predict others.
 
@@ -103,6 +104,8 @@ class Crossing:
             The class that an image is judged under, text; by default the label in force.
         classes
             The classes; by default those of the table.
+        by_head_folds
+            Whether one job fits the heads of all folds, where it crosses.
 
         Returns
         -------
@@ -112,7 +115,10 @@ class Crossing:
         target = self.table["label"] if target is None else target
         predict = self.asked if predict is None else predict
         pieces = [("", fit, predict & ~fit)]
-        if crossed:
+        in_one = crossed and by_head_folds
+        if in_one:
+            pieces = [("", fit, predict)]
+        elif crossed:
             numbers = sorted(set(self.fold[predict]))
             pieces = [
                 (f"-fold-{k}", fit & (self.fold != k), predict & (self.fold == k)) for k in numbers
@@ -130,6 +136,7 @@ class Crossing:
                         teacher=teacher,
                         seed=self.cfg.seed + recipe.seed,
                         reduce_to=self.top,
+                        crossed=in_one,
                     ),
                     job_rows(
                         self.inventory,
@@ -137,6 +144,7 @@ class Crossing:
                         label=self.table["label"] if label is None else label,
                         fit=learnt_from,
                         predict=judged,
+                        fold=self.fold if in_one else None,
                     ),
                 )
                 for suffix, learnt_from, judged in pieces

@@ -32,6 +32,7 @@ def cleaning_job(
     teacher: Path | None = None,
     seed: int = 0,
     reduce_to: int = 0,
+    crossed: bool = False,
 ) -> Job:
     """One fit of a cleaning stage: a head on frozen features, or the whole network.
 
@@ -56,6 +57,8 @@ def cleaning_job(
     reduce_to
         How many of an image's largest probabilities are kept, beside how its label fares; 0 keeps
         all logits.
+    crossed
+        Whether it fits a head a fold of its rows and predicts each fold by the head without it.
     """
     recipe = recipe or Round()
     folder = work_folder(cfg, stage, name)
@@ -94,5 +97,6 @@ def cleaning_job(
         keep=["reduced"] if reduce_to else ["logits"],
         reduce_to=reduce_to,
         keep_weights=False,
+        crossed=crossed,
         seed=seed,
     )

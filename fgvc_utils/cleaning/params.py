@@ -144,6 +144,7 @@ class CrossParams(Shared, Features, ViewParams, DecisionParams, LikeLooks):
     posterior_rounds: CountOrZero
     averaged_rounds: Count
     cuts: Count = 1
+    head_folds: CountOrZero = 0
     settled: Share = 0.0
     planted_share: Annotated[float, Field(ge=0, le=0.5)]
     look_share: Share
@@ -162,6 +163,11 @@ class CrossParams(Shared, Features, ViewParams, DecisionParams, LikeLooks):
                     "neither backbone nor among further_backbones"
                 )
         return self
+
+    @property
+    def in_one_job(self) -> bool:
+        """Whether the heads of all folds of a round by posterior are fitted in one job."""
+        return self.fit == "head" and self.optimiser == "lbfgs" and self.head_folds > 1
 
     @model_validator(mode="after")
     def _views_have_features(self) -> "CrossParams":

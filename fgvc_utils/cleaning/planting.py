@@ -93,6 +93,7 @@ def planted_errors(crossing: Crossing, learnt: Posteriors, none: pd.Series) -> P
         Round(seed=500),
         crossing.asked | none,
         crossed=True,
+        by_head_folds=cfg.in_one_job,
         predict=crossing.asked,
         teacher=teacher,
         target=taught,

@@ -200,6 +200,7 @@ def _judged_in_cuts(
             crossed=True,
             label=crossing.table["given"],
             classes=classes,
+            by_head_folds=cfg.in_one_job,
             **taught,
         ).of(rows.image_ids)
         case = crossing.case(predictions, rows.given, rows.known, doubtful, believed)
@@ -247,7 +248,8 @@ def recut(crossing: Crossing, number: int, cut: int = 0) -> pd.Series:
     table, cfg = crossing.table, crossing.cfg
     train = table["split"] == "train"
     seed = cfg.seed + 1000 + number + CUT_SEEDS * cut
-    fold = rules.cut_folds(table.loc[train, "given"], table.loc[train, "group"], cfg.folds, seed)
+    folds = cfg.head_folds if cfg.in_one_job else cfg.folds
+    fold = rules.cut_folds(table.loc[train, "given"], table.loc[train, "group"], folds, seed)
     return fold.reindex(table.index, fill_value=-1)
 
 

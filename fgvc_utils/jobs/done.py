@@ -29,7 +29,7 @@ from fgvc_utils.jobs.records import (
     Job,
     read_job,
 )
-from fgvc_utils.jobs.rows import ROW_COLUMNS
+from fgvc_utils.jobs.rows import columns_of
 from fgvc_utils.jobs.sources import Definition, changed, reached
 
 # Decoded pictures are the same to a grey level wherever they are read.
@@ -69,11 +69,12 @@ def _rows_digest(path: str, *file: int) -> str:
     """
     rows = read_parquet(Path(path), "run its notebook again")
     digest = hashlib.sha256()
-    for column in ROW_COLUMNS:
+    for column in columns_of(rows):
         values = rows[column]
         if column == "file":
             values = values.map(lambda file: "/".join(file.split("/")[-3:]))
-        text = values.to_numpy().tobytes() if values.dtype == bool else "\n".join(values).encode()
+        counted = values.dtype.kind in "bi"
+        text = values.to_numpy().tobytes() if counted else "\n".join(values).encode()
         digest.update(f"{column} {len(text)}\n".encode() + text)
     return digest.hexdigest()
 
@@ -89,7 +90,8 @@ def job_code(job: Job) -> dict[str, str]:
         Definition("training.renewing", "renew_statistics"): (
             job.renew_statistics or job.swa_epochs > 1
         ),
-        Definition("training.predicting", "predict"): bool(job.keep),
+        Definition("training.predicting", "predict"): bool(job.keep) and not job.crossed,
+        Definition("training.crossed", "cross"): job.crossed,
         Definition("training.predicting", "_several_crops"): job.several_crops,
     }
     idle = [definition for definition, runs in work.items() if not runs]

@@ -175,6 +175,9 @@ class Job(Recipe, Distillation):
     head_scale: Literal["channel", "common"] = "channel"
     # lbfgs fits a linear head on all its rows and views at once; epochs are its most steps
     optimiser: Literal["radam", "sgd", "adamw", "radam+sgd", "lbfgs"] = "radam"
+    # a head a fold of the column `fold` of its rows: it learns from the other folds and predicts
+    # this one; each begins as a head that learnt from all of them
+    crossed: bool = False
     # above 0 the job only tries rates, from low to high in so many steps, and keeps their losses
     rate_sweep_steps: int = 0
     # the cache whose decoded pictures are read where they are there, else its JPEGs are decoded

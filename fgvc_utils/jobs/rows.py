@@ -21,6 +21,7 @@ def job_rows(
     fit: pd.Series | bool = False,
     validate: pd.Series | bool = False,
     predict: pd.Series | bool = False,
+    fold: pd.Series | None = None,
 ) -> pd.DataFrame:
     """Rows of a job: the readable images that have any part in it, in the inventory's order.
 
@@ -34,11 +35,13 @@ def job_rows(
         Whether an image is trained on, judges the fit, is predicted (boolean). Like `target` and
         `label`, each is one value for all images, or a Series indexed by image_id that names every
         image of the inventory once, in any order.
+    fold
+        Of a crossed job: the fold of each image, int by image_id, as above.
 
     Returns
     -------
     pd.DataFrame
-        The columns ROW_COLUMNS.
+        The columns ROW_COLUMNS, and `fold` where one is given.
 
     Raises
     ------
@@ -48,6 +51,7 @@ def job_rows(
     """
     ids = pd.Index(inventory["image_id"], dtype=object)
     given = {"target": target, "label": label, "fit": fit, "validate": validate, "predict": predict}
+    given |= {} if fold is None else {FOLD: fold}
     columns = {name: _by_image(name, value, ids) for name, value in given.items()}
     rows = pd.DataFrame(
         {"image_id": ids.to_numpy(), "file": inventory["file"].to_numpy(), **columns}
@@ -76,11 +80,18 @@ def _by_image(name: str, value: Any, ids: pd.Index) -> Any:
 
 
 ROW_COLUMNS = ("image_id", "file", "target", "label", "fit", "validate", "predict")
+# the column that the rows of a crossed job have beside these
+FOLD = "fold"
+
+
+def columns_of(rows: pd.DataFrame) -> list[str]:
+    """The columns of a job's rows that count."""
+    return [*ROW_COLUMNS, *([FOLD] if FOLD in rows else [])]
 
 
 def write_rows(rows: pd.DataFrame, path: Path) -> None:
     """Write a job's rows, their pictures named relative to the folder of the rows."""
-    rows = rows[list(ROW_COLUMNS)]
+    rows = rows[columns_of(rows)]
     shared, rest = _shared_folder(rows["file"])
     if os.path.isabs(shared):
         rows = rows.assign(file=f"{os.path.relpath(shared, path.absolute().parent)}/" + rest)
@@ -89,7 +100,7 @@ def write_rows(rows: pd.DataFrame, path: Path) -> None:
 
 
 def read_rows(job: Job) -> pd.DataFrame:
-    """The rows of a job, ROW_COLUMNS; `file` is a picture's absolute path."""
+    """The rows of a job, as `columns_of`; `file` is a picture's absolute path."""
     rows = read_parquet(Path(job.rows), "make that model again")
     # Put together once for all of them: half a million paths take their time.
     shared, rest = _shared_folder(rows["file"])

@@ -15,7 +15,7 @@ from fgvc_utils.hardware.launch import launch, start
 from fgvc_utils.hardware.plan import Hardware
 from fgvc_utils.jobs.done import is_done, why_not_done
 from fgvc_utils.jobs.records import DONE, Job, as_written
-from fgvc_utils.jobs.rows import ROW_COLUMNS, Rows, write_rows
+from fgvc_utils.jobs.rows import FOLD, ROW_COLUMNS, Rows, write_rows
 
 # What the ranks are asked that is no job, in the folder of its launch.
 REQUEST = "request.json"
@@ -168,6 +168,14 @@ def write_job(job: Job, rows: pd.DataFrame) -> Path:
             raise ValueError(f"job {job.name}: label {sorted(unknown)[0]!r} is not a class of it")
     if job.fit != "none" and not rows["fit"].any():
         raise ValueError(f"job {job.name}: no image is left to fit")
+    fits = job.fit == "head" and job.optimiser == "lbfgs" and not job.label_smoothing
+    if job.crossed and not (fits and job.keep == ["reduced"]):
+        raise ValueError(
+            f"job {job.name}: only heads by lbfgs, without label smoothing, are crossed, and only "
+            "reduced predictions are kept of them"
+        )
+    if job.crossed != (FOLD in rows):
+        raise ValueError(f"job {job.name}: rows have a column {FOLD} where a job is crossed")
     if job.optimiser == "lbfgs" and job.fit == "full":
         raise ValueError(f"job {job.name}: lbfgs fits a head; give a whole network another one")
     if job.compile and job.gradient_checkpointing:

@@ -41,6 +41,8 @@ class Material:
         Train images of each class.
     ids : list of str
         The rows' image ids.
+    folds : ndarray of int (rows,) or None
+        The fold of each row of a crossed job.
     digest, code
         What the result depends on, see `jobs.done`.
     """
@@ -59,6 +61,7 @@ class Material:
             minlength=len(job.classes),
         )
         self.ids = self.rows["image_id"].tolist()
+        self.folds = self.rows["fold"].to_numpy() if job.crossed else None
         self.stores = [Store(Path(store)) for store in job.stores]
         # Taken before the work: what is read now is what the result will depend on.
         self.digest, self.code = job_digest(job), job_code(job)

@@ -52,13 +52,33 @@ class SideBySide:
         return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
 
 
+@dataclass(frozen=True)
+class MeanView:
+    """The mean of several views of the same images: `array[rows]`, float32 (rows, width).
+
+    Attributes
+    ----------
+    views : sequence of SideBySide
+        Of one shape.
+    """
+
+    views: Sequence[SideBySide]
+
+    def __len__(self) -> int:
+        return len(self.views[0])
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        """Return some rows."""
+        return np.mean([view[rows].astype(np.float32) for view in self.views], axis=0)
+
+
 @dataclass
 class StoredFeatures(Dataset):
     """Stored features, a view drawn at random for each image, with their targets.
 
     Attributes
     ----------
-    views : list of SideBySide or ndarray
+    views : list of SideBySide, MeanView or ndarray
         Float (images, width), all of one shape.
     targets : Targets or Tensor
         Gives float32 (rows, classes) of rows.
@@ -66,7 +86,7 @@ class StoredFeatures(Dataset):
         Of the job.
     """
 
-    views: list[SideBySide] | list[np.ndarray]
+    views: list[SideBySide] | list[MeanView] | list[np.ndarray]
     targets: Targets | torch.Tensor
     seed: int
 

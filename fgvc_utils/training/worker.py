@@ -11,6 +11,7 @@ from fgvc_utils.hardware.progress import Progress
 from fgvc_utils.jobs.done import is_done, mark_done
 from fgvc_utils.jobs.records import Job, read_job
 from fgvc_utils.jobs.sources import Definition, reached
+from fgvc_utils.training.crossed import cross
 from fgvc_utils.training.fitting import LAST, fit
 from fgvc_utils.training.material import Material
 from fgvc_utils.training.networks import new_network
@@ -61,12 +62,14 @@ def carry_out(job: Job, processes: Processes, progress: Progress) -> None:
     material = Material(job)
     network = new_network(job, material)
     history: list[dict] = []
-    if job.fit != "none":
+    predicting: dict[str, float] = {}
+    if job.crossed:
+        history = [cross(job, material, network, processes, progress)]
+    elif job.fit != "none":
         network, history = fit(job, material, network, processes, progress)
     if job.renew_statistics:
         history = [renewed(job, material, network, processes, progress)]
-    predicting = {}
-    if job.keep:
+    if job.keep and not job.crossed:
         predicting = predict(job, material, network, processes, progress)
     seconds = time.monotonic() - started
     if processes.first:
