@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from support.small_crossing import CLASSES, Small
+from support.small_crossing import CLASSES, WIDTH, Small
 
 from fgvc_utils.cleaning.params import Round
 from fgvc_utils.contest import tables
@@ -11,6 +11,7 @@ from fgvc_utils.jobs.done import why_not_done
 from fgvc_utils.jobs.records import read_job
 from fgvc_utils.jobs.rows import job_rows, read_rows
 from fgvc_utils.jobs.running import write_job
+from fgvc_utils.training import crossed
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +28,7 @@ def judged(small, table, name, folds, in_one, weight_decay=0.05):
     cross.fold = pd.Series(np.arange(len(table)) % folds, table.index)
     cross.top = len(CLASSES)
     found = cross.judge(name, Round(), asked, crossed=True, by_head_folds=in_one)
-    return found.of(table["image_id"]).dense()
+    return found.of(table.loc[asked.to_numpy(), "image_id"]).dense()
 
 
 def test_crossed_heads_predict_what_heads_of_their_own_do(small):
@@ -99,3 +100,17 @@ def test_folds_are_named_by_image(small):
     fold = pd.Series(0, small.table["image_id"].iloc[1:])
     with pytest.raises(ValueError, match=r"column fold has no value for image '000'"):
         job_rows(small.inventory, predict=True, fold=fold)
+
+
+def test_a_head_learns_the_same_from_the_space_that_its_images_span(small, monkeypatch):
+    few = small.table.copy()
+    few["status"] = np.where(np.arange(len(few)) % 12, "drop", "keep")
+    spans = []
+    monkeypatch.setattr(
+        crossed, "in_their_span", lambda head, features: spans.append(tuple(features.shape))
+    )
+    plain = judged(small, few, "plain", 5, True)
+    monkeypatch.undo()
+    spanned = judged(small, few, "spanned", 5, True)
+    assert spans == [(12, WIDTH)]
+    np.testing.assert_allclose(spanned, plain, atol=2e-3)
