@@ -323,16 +323,20 @@ def cleanlab_rows(
     contest: Contest, table: pd.DataFrame, predictions: Reduced, suffix: str
 ) -> list[dict]:
     """Every filter of cleanlab on the same out-of-fold probabilities."""
+    return [
+        scored(contest, f"cleanlab {name}{suffix}", without_issues(table, predictions, name))
+        for name in FILTERS
+    ]
+
+
+def without_issues(table: pd.DataFrame, predictions: Reduced, name: str) -> pd.DataFrame:
+    """A table without what a filter of cleanlab flags, by out-of-fold probabilities."""
     from cleanlab.filter import find_label_issues
 
     numbers, probability = for_cleanlab(predictions, table.set_index("image_id")["label"])
-    rows = []
-    for name in FILTERS:
-        issues = find_label_issues(numbers, probability, filter_by=name, n_jobs=1)
-        flagged = table["image_id"].isin(predictions.image_ids[issues])
-        cleaned = tables.leave_out(table, flagged, "cleanlab", "label", name)
-        rows.append(scored(contest, f"cleanlab {name}{suffix}", cleaned))
-    return rows
+    issues = find_label_issues(numbers, probability, filter_by=name, n_jobs=1)
+    flagged = table["image_id"].isin(predictions.image_ids[issues])
+    return tables.leave_out(table, flagged, "cleanlab", "label", name)
 
 
 def truth_tables(contest: Contest) -> tuple[pd.DataFrame, pd.DataFrame]:
