@@ -169,7 +169,7 @@ def cut_folds(labels: pd.Series, groups: pd.Series, folds: int, seed: int) -> pd
     """Cut images into folds of equal size, each class spread evenly, a group in one fold.
 
     Each class deals its groups to the folds in turn, in a drawn order, and goes on where the class
-    before it stopped.
+    before it stopped. The order of the images does not matter.
 
     Parameters
     ----------
@@ -188,7 +188,8 @@ def cut_folds(labels: pd.Series, groups: pd.Series, folds: int, seed: int) -> pd
         The fold of each image, int64 by the same index.
     """
     frame = pd.DataFrame({"label": labels, "group": groups})
-    heads = frame.drop_duplicates("group").sort_values("group", kind="stable")
+    # By the images' names, so that neither their order nor what a group is called matters.
+    heads = frame.sort_index(kind="stable").drop_duplicates("group")
     drawn = heads.iloc[np.random.default_rng(seed).permutation(len(heads))]
     dealt = drawn.sort_values("label", kind="stable")
     fold_of = pd.Series(np.arange(len(dealt)) % folds, index=dealt["group"].to_numpy())

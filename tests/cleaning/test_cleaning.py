@@ -106,6 +106,16 @@ def test_cut_folds_spreads_classes_and_keeps_groups_together():
     assert (folds.groupby(copied).nunique() == 1).all() and set(folds) == set(range(5))
 
 
+def test_the_order_of_the_images_and_the_names_of_groups_change_no_fold():
+    random = np.random.default_rng(2)
+    labels = pd.Series(random.choice(list("abc"), 80))
+    groups = pd.Series(random.integers(0, 50, 80))
+    folds = rules.cut_folds(labels, groups, 5, seed=3)
+    order = random.permutation(80)
+    again = rules.cut_folds(labels[order], 1000 - groups[order], 5, seed=3)
+    assert again.sort_index().equals(folds)
+
+
 def small_table():
     ids = ["a", "b", "c", "d", "t"]
     split = ["train"] * 4 + ["test"]

@@ -23,8 +23,9 @@ def judged(small, table, name, folds, in_one, weight_decay=0.05):
     """Dense out-of-fold probabilities of all images, by jobs of their own or in one."""
     asked = tables.kept(table)
     number = "head_folds" if in_one else "folds"
-    cross = small.cross(table, asked, rule="posterior", **{number: folds})
-    cross.cfg = cross.cfg.model_copy(update={"weight_decay": weight_decay})
+    cross = small.cross(
+        table, asked, rule="posterior", weight_decay=weight_decay, **{number: folds}
+    )
     cross.fold = pd.Series(np.arange(len(table)) % folds, table.index)
     cross.top = len(CLASSES)
     found = cross.judge(name, Round(), asked, crossed=True, by_head_folds=in_one)
