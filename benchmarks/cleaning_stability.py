@@ -1,11 +1,13 @@
-"""How far do verdicts depend on chance: on the seed, on one round more, on the order of the files?
+"""How far do verdicts depend on chance: the seed, one round more, other files, their order?
 
-`python benchmarks/cleaning_stability.py [--contests demo grocery-web] [--seeds 0 1 2] [--set
-name=value ...]` runs 03 on the table that 01 and 02 left, and again with another seed, with one
-round more, and with the images in another order, each change alone. An image agrees where its
-verdict and the label that it teaches are the same. Last line: JSON.
+`python benchmarks/cleaning_stability.py [--contests demo grocery-web] [--seeds 0 1 2] [--changes
+seed round order part] [--set name=value ...]` runs 03 on the table that 01 and 02 left, and again
+with another seed, with one round more, with the images in another order, and without one train
+image in a hundred, each change alone. An image agrees where its verdict and the label that it
+teaches are the same. Last line: JSON.
 """
 
+import argparse
 import json
 from dataclasses import replace
 
@@ -30,8 +32,8 @@ def taught(table: pd.DataFrame) -> pd.Series:
 
 
 def same(first: pd.Series, other: pd.Series) -> float:
-    """The share of images that teach the same; both as from `taught`."""
-    return float((first == other.loc[first.index]).mean())
+    """The share of the other's images that teach what they taught first; both as from `taught`."""
+    return float((first.loc[other.index] == other).mean())
 
 
 def shuffled(contest: Contest, coarse: pd.DataFrame) -> tuple[Contest, pd.DataFrame]:
@@ -41,29 +43,47 @@ def shuffled(contest: Contest, coarse: pd.DataFrame) -> tuple[Contest, pd.DataFr
     return replace(contest, inventory=inventory), coarse.iloc[order]
 
 
-def agreements(contest: Contest) -> dict:
+def lessened(contest: Contest, coarse: pd.DataFrame) -> tuple[Contest, pd.DataFrame]:
+    """All images but one train image in a hundred, drawn."""
+    train = np.flatnonzero(coarse["split"] == "train")
+    drawn = np.random.default_rng(contest.seed).permutation(train)[: len(train) // 100]
+    stays = np.delete(np.arange(len(coarse)), drawn)
+    inventory = contest.inventory.loc[coarse["image_id"].iloc[stays]]
+    return replace(contest, inventory=inventory), coarse.iloc[stays]
+
+
+def agreements(contest: Contest, changes: list[str]) -> dict:
     """The share of train images with the same verdict, a column a change."""
     coarse, _ = benchmark.rank_stage(contest, contest.coarse, "02_coarse", contest.table)
     first = verdicts(contest, coarse, "stable")
-    rounds = contest.fine.posterior_rounds + 1
-    others = {
-        "seed": verdicts(contest, coarse, "stable_seed", seed=contest.fine.seed + 500),
-        "round": verdicts(contest, coarse, "stable_round", posterior_rounds=rounds),
-        "order": verdicts(*shuffled(contest, coarse), "stable_order"),
-    }
     row = {"contest": contest.name, "seed": contest.seed, "images": len(first)}
-    for name, other in others.items():
-        row[f"same_{name}"] = same(first, other)
+    for change in changes:
+        row[f"same_{change}"] = same(first, CHANGES[change](contest, coarse))
     print(row, flush=True)
     return row
 
 
+CHANGES = {
+    "seed": lambda contest, coarse: verdicts(
+        contest, coarse, "stable_seed", seed=contest.fine.seed + 500
+    ),
+    "round": lambda contest, coarse: verdicts(
+        contest, coarse, "stable_round", posterior_rounds=contest.fine.posterior_rounds + 1
+    ),
+    "order": lambda contest, coarse: verdicts(*shuffled(contest, coarse), "stable_order"),
+    "part": lambda contest, coarse: verdicts(*lessened(contest, coarse), "stable_part"),
+}
+
+
 def main() -> None:
-    given = benchmark.arguments(__doc__)
-    table = pd.DataFrame([agreements(contest) for contest in benchmark.contests(given)])
+    more = argparse.ArgumentParser(add_help=False)
+    more.add_argument("--changes", nargs="+", default=[*CHANGES], choices=CHANGES)
+    given = benchmark.arguments(__doc__, more)
+    rows = [agreements(contest, given.changes) for contest in benchmark.contests(given)]
+    table = pd.DataFrame(rows)
     print(table.round(4).to_string())
-    same = table.drop(columns="seed").groupby("contest").mean().round(4)
-    print(json.dumps(same.T.to_dict() | {"seeds": len(given.seeds)}))
+    means = table.drop(columns="seed").groupby("contest").mean().round(4)
+    print(json.dumps(means.T.to_dict() | {"seeds": len(given.seeds)}))
 
 
 if __name__ == "__main__":
