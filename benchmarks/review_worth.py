@@ -1,7 +1,7 @@
 """What is a look worth? Truth as the reviewer, and what its decisions change.
 
-`python benchmarks/review_worth.py [--contests demo grocery-web] [--seeds 0 1 2] [--work FOLDER]`
-runs the kit's cleaning without a human, then lets truth look at 5, 10 and 20 % of the negatives
+`python benchmarks/review_worth.py [--contests demo grocery-web] [--seeds 0 1 2] [--shares 0.05 0.1 0.2] [--work
+FOLDER]` runs the kit's cleaning without a human, then lets truth look at 5, 10 and 20 % of the negatives
 (the images that were not kept as they came): in our order, at random, and in the order of
 cleanlab's label-quality ranking of the same out-of-fold probabilities, which puts the likeliest
 label errors first. In our order also where a look decides the image's copies, and where besides the
@@ -165,7 +165,7 @@ def desks(contest: benchmark.Contest, coarse: pd.DataFrame, decided: pd.DataFram
     return {OURS: plain, RANDOM: plain, CLEANLAB: plain, COPIES: with_copies, LIKES: with_likes}
 
 
-def run(contest: benchmark.Contest, done: set[tuple]) -> Iterator[dict]:
+def run(contest: benchmark.Contest, shares: Sequence[float], done: set[tuple]) -> Iterator[dict]:
     """The rows of one data set and seed that are not done."""
     coarse, _ = benchmark.rank_stage(contest, contest.coarse, "02_coarse", contest.table)
     nobody = pd.Series("", index=coarse.index)
@@ -174,7 +174,7 @@ def run(contest: benchmark.Contest, done: set[tuple]) -> Iterator[dict]:
         yield scored(contest, "nobody", 0.0, ours, Session({}, 0, 0), 0)
     at = desks(contest, coarse, decided)
     for way, order in orders(contest.seed, coarse, decided, learnt).items():
-        for share in SHARES:
+        for share in shares:
             if (contest.name, contest.seed, way, share) in done:
                 continue
             looked = session(at[way], order, round(len(order) * share))
@@ -300,27 +300,29 @@ def all_rows(given: argparse.Namespace, work: Path) -> list[dict]:
     rows = kept_rows(path)
     done = {tuple(row[key] for key in KEYS) for row in rows}
     for name in given.contests:
-        wanted = {seed: wanted_rows(name, seed) - done for seed in given.seeds}
+        wanted = {seed: wanted_rows(name, seed, given.shares) - done for seed in given.seeds}
         seeds = [seed for seed in given.seeds if wanted[seed]]
         part = argparse.Namespace(
             **vars(given) | {"contests": [name], "seeds": seeds, "work": work}
         )
         for contest in benchmark.contests(part):
-            for row in run(contest, done):
+            for row in run(contest, given.shares, done):
                 rows.append(row)
                 with open(path, "a", encoding="utf-8") as file:
                     file.write(json.dumps(row) + "\n")
     return [row for row in rows if row["contest"] in given.contests and row["seed"] in given.seeds]
 
 
-def wanted_rows(name: str, seed: int) -> set[tuple]:
+def wanted_rows(name: str, seed: int, shares: Sequence[float]) -> set[tuple]:
     """The keys of the rows of one data set and seed."""
-    ways = {(name, seed, way, share) for way in WAYS for share in SHARES}
+    ways = {(name, seed, way, share) for way in WAYS for share in shares}
     return ways | {(name, seed, "nobody", 0.0)}
 
 
 def main() -> None:
-    given = benchmark.arguments(__doc__)
+    more = argparse.ArgumentParser(add_help=False)
+    more.add_argument("--shares", nargs="+", type=float, default=SHARES, help="of the negatives")
+    given = benchmark.arguments(__doc__, more)
     with tempfile.TemporaryDirectory() as temporary:
         work = (given.work or Path(temporary)).resolve()
         work.mkdir(parents=True, exist_ok=True)
