@@ -1,12 +1,12 @@
 """What is a look worth? Truth as the reviewer, and what its decisions change.
 
-`python benchmarks/review_worth.py [--contests demo grocery-web] [--seeds 0 1 2] [--shares 0.05 0.1 0.2] [--work
-FOLDER]` runs the kit's cleaning without a human, then lets truth look at 5, 10 and 20 % of the negatives
-(the images that were not kept as they came): in our order, at random, and in the order of
-cleanlab's label-quality ranking of the same out-of-fold probabilities, which puts the likeliest
-label errors first. In our order also where a look decides the image's copies, and where besides the
-nearest like cases are offered, of which truth ticks those whose answer is the same; what was
-decided in one of these ways is not looked at again, so that as many looks go further.
+`python benchmarks/review_worth.py [--contests demo grocery-web] [--seeds 0 1 2] [--shares 0.05 0.1
+0.2] [--work FOLDER]` runs the kit's cleaning without a human, then lets truth look at such shares of
+the negatives (the images that were not kept as they came): in our order, at random, and in the
+order of cleanlab's label-quality ranking of the same out-of-fold probabilities, which puts the
+likeliest label errors first. In our order also where a look decides the image's copies, and where
+besides the nearest like cases are offered, of which truth ticks those whose answer is the same;
+what was decided in one of these ways is not looked at again, so that as many looks go further.
 
 Counted are the images that were decided, the decisions that changed what an image teaches, and the
 copies whose own answer is another. After the decisions the rounds go on, as in the notebook; the
