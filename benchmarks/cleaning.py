@@ -99,7 +99,7 @@ class Contest:
 
 
 def stage_parameters(
-    name: str, outputs: Path, seed: int, data: Path, further: dict[str, str] | None = None
+    name: str, outputs: Path, seed: int, data: Path, further: dict[str, Any] | None = None
 ) -> dict[str, Shared]:
     """The contest file's own parameters, with another seed and place for results.
 
@@ -136,7 +136,7 @@ def taken_in(cfg: NoiseParams, data: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     return inventory, table
 
 
-def prepare(name: str, seed: int, work: Path, further: dict[str, str] | None = None) -> Contest:
+def prepare(name: str, seed: int, work: Path, further: dict[str, Any] | None = None) -> Contest:
     """Draw or find the images, compute their features, and run 01 without a human."""
     data = work / f"demo-{seed}" if name == "demo" else data_root(name)
     if name == "demo" and not data.is_dir():
@@ -475,6 +475,12 @@ def closing(rows: pd.DataFrame, contest: str) -> dict:
     return {key: round(float(value), 4) for key, value in figures.items()}
 
 
+def setting(text: str) -> tuple[str, Any]:
+    """A parameter's name and value from `name=value`; a list is JSON."""
+    name, value = text.split("=", 1)
+    return name, json.loads(value) if value.startswith("[") else value
+
+
 def arguments(description: str, more: argparse.ArgumentParser | None = None) -> argparse.Namespace:
     """The command line: contests, seeds and the folder of the work; starts again where it must."""
     keep_memory()
@@ -485,7 +491,7 @@ def arguments(description: str, more: argparse.ArgumentParser | None = None) -> 
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--work", type=Path, help="keep the work there, to go on later")
     parser.add_argument(
-        "--set", nargs="+", default=[], type=lambda text: text.split("=", 1), help="name=value"
+        "--set", nargs="+", default=[], type=setting, help="name=value, a list as JSON"
     )
     return parser.parse_args()
 

@@ -1,8 +1,8 @@
 """What is a look worth? Truth as the reviewer, and what its decisions change.
 
 `python benchmarks/review_worth.py [--contests demo grocery-web] [--seeds 0 1 2] [--shares 0.05 0.1
-0.2] [--work FOLDER]` runs the kit's cleaning without a human, then lets truth look at such shares of
-the negatives (the images that were not kept as they came): in our order, at random, and in the
+0.2] [--work FOLDER]` runs the kit's cleaning without a human, then lets truth look at such shares
+of the negatives (the images that were not kept as they came): in our order, at random, and in the
 order of cleanlab's label-quality ranking of the same out-of-fold probabilities, which puts the
 likeliest label errors first. In our order also where a look decides the image's copies, and where
 besides the nearest like cases are offered, of which truth ticks those whose answer is the same;
