@@ -43,7 +43,7 @@ from fgvc_utils.jobs.done import result_of
 PROJECT = Path(__file__).resolve().parent.parent.parent
 SMALL = {"global_batch": 8, "micro_batch": 8, "size": 64}
 LEARNT = {**SMALL, "epochs": 3, "mix": "none", "backbone": "test_efficientnet", "weights": "none"}
-CROSSED = {"folds": 2, "further_backbones": [], "planted_share": 0.0}
+CROSSED = {"folds": 2, "head_folds": 4, "further_backbones": [], "planted_share": 0.0}
 CONTEST = {
     "run": "tiny",
     "data_root": "tiny",

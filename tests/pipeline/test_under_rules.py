@@ -16,7 +16,7 @@ from fgvc_utils.demo.drawing import TINY, draw_demo
 pytestmark = [pytest.mark.slow, pytest.mark.long]
 BATCH = {"global_batch": 8, "micro_batch": 8}
 TRAINED = {**BATCH, "epochs": 1, "start_head": "random"}
-CROSSED = {"folds": 2, "further_backbones": [], "max_rounds": 1}
+CROSSED = {"folds": 2, "head_folds": 4, "further_backbones": [], "max_rounds": 1}
 CONTEST = {
     "run": "ruled",
     "data_root": "tiny",

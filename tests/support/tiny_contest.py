@@ -27,7 +27,7 @@ TINY_CONTEST = {
     "02_coarse": {**SMALL, "top": 2, "folds": 3, "max_rounds": 1, "further_backbones": []},
     "03_fine": {
         **SMALL,
-        "folds": 3,
+        "head_folds": 6,
         "posterior_rounds": 1,
         "further_backbones": ["tf_efficientnet_lite1"],
     },
