@@ -77,7 +77,7 @@ class Small:
         predictions.finish_store(self.features.store, [], 1)
 
     def cross(self, table, asked, record=CrossParams, **changes):
-        cfg = record(**SETTINGS, **{**CROSS, **changes}, outputs=str(self.outputs))
+        cfg = record(**{**SETTINGS, **CROSS, **changes}, outputs=str(self.outputs))
         made = Crossing(
             cfg, "03_fine", table, self.inventory, asked, asked.astype(int), [self.features], here
         )
