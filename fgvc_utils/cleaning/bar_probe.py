@@ -30,8 +30,8 @@ same images for all bars, also those that the rule would leave out. Their truth 
 there are two figures, which err in opposite directions.
 
 - `by_labels`: top-1 against the labels that the images came with. About as many of these are wrong
-  as of all others, and a head that learnt from wrong labels of the same habit finds them. It
-  favours **leaving nothing out**.
+  as of all others, so it moves less than the truth would; and a head that learnt from wrong labels
+  of the same habit finds them. It favours **leaving nothing out**.
 - `by_posterior`: expected top-1 among images that show a class, the mean posterior of the class
   that the head predicts. It comes from the rounds that also decided what stays. It favours **what
   the rounds believe**.

@@ -56,9 +56,10 @@ def _differences(axes, held_out: pd.DataFrame) -> None:
         axes.errorbar(places + beside, more, spread, fmt="o", color=colour, label=label)
     for place in places[held_out["in_force"]]:
         axes.axvline(place, color=GREY, linestyle="--", label="in force")
-    axes.set_xticks(places, held_out.index, rotation=45)
+    axes.set_xticks(places, held_out.index, rotation=90)
     axes.set(xlabel="least posterior of a label that is kept", ylabel="top-1 gained")
-    axes.legend(frameon=False, fontsize="small")
+    # Above the panel: within it an interval may lie anywhere.
+    axes.legend(frameon=False, fontsize="small", loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
 
 
 def _lines(axes, curve: pd.DataFrame, bar: str, shown: dict[str, str]) -> None:
