@@ -94,16 +94,24 @@ class BarProbe:
             f"interval. {_conclusion(row)}"
         )
 
-    def tables(self) -> list[pd.DataFrame]:
-        """The curve for people, differences as text in points; none where there is no curve."""
+    def tables(self, keep: pd.DataFrame) -> list[pd.DataFrame]:
+        """The curve for people, differences as text in points; none where there is no curve.
+
+        Parameters
+        ----------
+        keep
+            As from `bars.keep_curve`; its recall and precision of planted errors join the bars that
+            it has.
+        """
         if self.reason:
             return []
-        rows = self.curve.round(3)
+        rows = self.curve[["in_force", "learns", "left_out", "relabelled"]]
+        planted = keep.set_index(keep["keep_bar"].map(name_of))[["recall", "precision"]]
+        rows = rows.join(planted.add_prefix("planted "))
         for name in FIGURES:
             more = [_points(*ends) for ends in self.curve[_ends(name)].to_numpy()]
-            rows = rows.drop(columns=_ends(name)).assign(**{f"{name}, points more": more})
-        first = [f"{name}{more}" for name in FIGURES for more in ("", ", points more")]
-        return [rows[["in_force", "learns", "left_out", "relabelled", *first]]]
+            rows = rows.assign(**{name: self.curve[name], f"{name}, points more": more})
+        return [rows.round(3)]
 
     def figures(self) -> dict[str, Any]:
         """The curve as plain data for the report; empty where there is nothing to measure."""

@@ -20,6 +20,7 @@ from fgvc_utils.jobs.reduction import Reduced
 CLASSES = ["ant", "bee", "cat", "dog"]
 EACH, WIDTH = 60, 24
 SIZES = (EACH,) * len(CLASSES)
+KEEP = pd.DataFrame({"keep_bar": [0.05, 0.5], "recall": [0.1, 0.9], "precision": [np.nan, 1.0]})
 SET = {"keep_bar": 0.5, "relabel_bar": 0.7}
 
 
@@ -112,6 +113,13 @@ def test_leaving_wrong_labels_out_or_putting_them_right_makes_both_figures_rise(
     # The truth is known here: the expected top-1 is that of the classes shown.
     assert 0.85 < now["by_posterior"] <= 0.97
     assert probe.curve.index[probe.curve["in_force"]].tolist() == ["0.5"]
+    (shown,) = probe.tables(KEEP)
+    assert shown.loc["0.5", "planted recall"] == 0.9 and np.isnan(
+        shown.loc["0.7", "planted recall"]
+    )
+    more = f"{100 * now['by_labels_more']:+.1f}"
+    assert shown.loc["0.5", "by_labels, points more"].startswith(more)
+    assert shown.loc[EVERYTHING, "by_labels, points more"] == ""
 
 
 def test_leaving_right_labels_out_makes_both_figures_fall(right):
@@ -177,7 +185,7 @@ def test_at_most_seven_fits(noisy):
     random = np.random.default_rng(1)
     learnt = noisy.believing(noisy.shown, random.uniform(0.3, 1, len(noisy.shown)))
     for keep_bar, count in ((0.0, 7), (0.5, 6), (0.42, 7)):
-        cross = noisy.crossing()
+        cross = noisy.crossing(lbfgs_steps=2)
         probe = bar_probe(cross, learnt, SET | {"keep_bar": keep_bar})
         assert len(cross.jobs[0]) <= count == len(probe.curve)
         assert probe.curve["in_force"].sum() == 1
@@ -188,7 +196,7 @@ def test_at_most_seven_fits(noisy):
 def test_whole_networks_are_not_trained_for_it(right):
     cross = right.crossing(fit="full", optimiser="sgd")
     probe = bar_probe(cross, right.truth(), SET)
-    assert not cross.jobs and probe.tables() == [] and probe.figures() == {}
+    assert not cross.jobs and probe.tables(KEEP) == [] and probe.figures() == {}
     assert "is not measured: with `fit: full`" in probe.text() and "\n" not in probe.text()
 
 
@@ -203,7 +211,7 @@ def test_a_class_of_one_image_and_folds_without_a_class(tmp_path):
     few = Clusters(tmp_path, sizes=(1, 5, 2))
     probe = bar_probe(few.crossing(folds=5), few.truth(), SET)
     assert 1 <= probe.images <= 2 and not probe.curve["by_labels"].isna().any()
-    assert probe.text() and len(probe.tables()[0]) == len(probe.curve)
+    assert probe.text() and len(probe.tables(KEEP)[0]) == len(probe.curve)
 
 
 @pytest.mark.parametrize("sizes", [(1,), (1, 1), (2, 1)])
