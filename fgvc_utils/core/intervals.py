@@ -32,18 +32,19 @@ def wilson(hits: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
 
 
 def paired_difference(
-    only_one: int, only_other: int, n: int, confidence: float = 0.95
+    only_one: float, only_other: float, n: float, confidence: float = 0.95
 ) -> tuple[float, float, float]:
     """The difference of two shares that were counted on the same sample, and its interval.
 
     Parameters
     ----------
     only_one
-        How many of the draws count for the first and not for the second.
+        How many of the draws count for the first and not for the second; where that is not known
+        of a draw, the number that is expected.
     only_other
         How many count for the second alone.
     n
-        How many draws there are, 1 or more.
+        How many draws there are, above 0.
     confidence
         The probability that such an interval holds the true difference.
 

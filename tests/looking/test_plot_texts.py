@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
 from fgvc_utils.contest import tables
-from fgvc_utils.looking import figures, plots
+from fgvc_utils.looking import bar_plots, figures, plots
 
 
 def names(count: int) -> list[str]:
@@ -72,6 +72,20 @@ def ratios(*tried: float) -> pd.DataFrame:
     return frame.assign(top1=np.linspace(0.66, 0.74, len(frame)))
 
 
+def bars():
+    """The curves of all bars, and of a fold that was held out."""
+    tried = ["everything", "0.1", "0.3", "0.42", "0.5", "0.7", "0.9"]
+    keep = pd.DataFrame({"keep_bar": [0.05, 0.95], "left_out": 0.1, "recall": 0.9})
+    relabel = pd.DataFrame({"relabel_bar": [0.5, 0.95], "relabelled": 0.8, "right": 0.9})
+    gained = {
+        f"{name}_{end}": np.linspace(0, -0.4, len(tried)) + more
+        for name in ("by_labels", "by_posterior")
+        for end, more in (("more", 0), ("low", -0.05), ("high", 0.05))
+    }
+    held_out = pd.DataFrame(gained, tried).assign(in_force=[name == "0.42" for name in tried])
+    return bar_plots.bar_curves(keep.assign(precision=0.5), relabel, 0.42, 0.7, held_out)
+
+
 LONG_RECIPE = (
     "sgd, mirrored, tf_efficientnet_lite0, tf_efficientnet_lite1, rate 0.125, colour jitter 0.4"
 )
@@ -103,6 +117,7 @@ DRAWN = {
     "accuracy_by_size_of_many": lambda: sized(400),
     "ratios_of_five": lambda: plots.value_sweep(ratios(1, 1.15, 1.25, 1.35, 1.5), 1.35, "top-1"),
     "ratios_of_one": lambda: plots.value_sweep(ratios(1.35), 1.35, "top-1"),
+    "bars": bars,
     "live_curves": lambda: plots.live_curves(EVENTS),
     "assigned": lambda: plots.assigned(np.arange(600) % 200, np.arange(600) % 200, 3, names(200)),
     "scores": lambda: plots.score_histogram(

@@ -43,6 +43,16 @@ KEEP = pd.DataFrame(
     {"keep_bar": [0.1, 0.9], "left_out": [0.0, 0.3], "recall": [0.2, 0.8], "precision": [np.nan, 1]}
 )
 RELABEL = pd.DataFrame({"relabel_bar": [0.5, 0.9], "relabelled": [0.6, 0.1], "right": [0.8, 1.0]})
+HELD_OUT = pd.DataFrame(
+    {
+        "in_force": [False, False, True],
+        "by_labels_more": [0.0, 0.02, np.nan], "by_labels_low": [0.0, -0.01, np.nan],
+        "by_labels_high": [0.0, 0.06, np.nan],
+        "by_posterior_more": [0.0, 0.1, np.nan], "by_posterior_low": [0.0, 0.05, np.nan],
+        "by_posterior_high": [0.0, 0.14, np.nan],
+    },
+    index=["everything", "0.1", "likeliest"],
+)  # fmt: skip
 JUDGED = pd.DataFrame({"images": [3, 9], "agreement": [0.0, 0.7]}, index=["a", "b"])
 
 
@@ -70,6 +80,7 @@ JUDGED = pd.DataFrame({"images": [3, 9], "agreement": [0.0, 0.7]}, index=["a", "
         ),
         lambda: plots.sisters(SISTERS, "t"),
         lambda: bar_plots.bar_curves(KEEP, RELABEL, 0.0, 0.7),
+        lambda: bar_plots.bar_curves(KEEP, RELABEL, 0.0, 0.7, HELD_OUT),
         lambda: plots.sisters(SISTERS.iloc[:0, 2:], "no mistakes at all"),
         lambda: plots.assigned(np.array([0, 0, 1]), np.array([0, 1, 1]), 2, ["a", "b"]),
         lambda: plots.assigned(
@@ -94,6 +105,19 @@ def test_class_losses_shows_the_share_left_out():
 def points(axes, line=0):
     """The points of a line of a panel, as a list of pairs."""
     return [tuple(map(float, point)) for point in axes.lines[line].get_xydata()]
+
+
+def test_bar_curves_show_what_a_held_out_fold_gains_and_the_bar_in_force():
+    *_, gained = bar_plots.bar_curves(KEEP, RELABEL, 0.0, 0.7, HELD_OUT).axes
+    assert [label.get_text() for label in gained.get_xticklabels()] == list(HELD_OUT.index)
+    by_labels, by_posterior = gained.containers
+    assert by_labels.lines[0].get_ydata()[:2].tolist() == [0, 0.02]
+    spans = by_posterior.lines[2][0].get_segments()
+    assert [segment[:, 1].round(9).tolist() for segment in spans[:2]] == [[0, 0], [0.05, 0.14]]
+    in_force = [line for line in gained.lines if line.get_label() == "in force"]
+    assert [line.get_xdata()[0] for line in in_force] == [2]
+    for nothing in (None, pd.DataFrame()):
+        assert len(bar_plots.bar_curves(KEEP, RELABEL, 0.0, 0.7, nothing).axes) == 2
 
 
 def test_the_learning_curve_shows_throughput_and_waiting_where_the_log_has_them():

@@ -97,6 +97,24 @@ def test_cleaning_leaves_out_wrong_labels_more_than_right_ones(finished):
 
 
 @pytest.mark.slow
+def test_what_the_bars_do_to_a_held_out_fold_is_shown_and_in_the_report(finished):
+    run = finished / "outputs/tiny"
+    report = json.loads((run / "report.json").read_text())
+    assert report["02_coarse"]["held_out_by_bar"] == {} == report["02_coarse"]["planted"]
+    measured = report["03_fine"]["held_out_by_bar"]
+    bars = measured["bars"]
+    assert list(bars) == ["everything", "0.1", "0.3", "0.5", "0.7", "0.9", "likeliest"]
+    assert [name for name, row in bars.items() if row["in_force"]] == ["likeliest"]
+    left_out = [row["left_out"] for row in list(bars.values())[:-1]]
+    assert left_out == sorted(left_out) and left_out[0] == 0
+    assert all(0 < row["by_labels"] <= 1 for row in bars.values() if row["learns"] > 20)
+    assert 30 < measured["images"] < 150
+    assert len(list((run / "work/03_fine").glob("bar-probe-*"))) <= 7
+    shown = (run / "03_fine.ipynb").read_text()
+    assert "What the bars do to a held-out fold" in shown
+
+
+@pytest.mark.slow
 def test_the_run_is_scored_by_what_its_table_says(finished):
     truth_folder = finished / "data/tiny/truth"
     command = [sys.executable, "benchmarks/score_run.py", finished / "outputs/tiny", truth_folder]
