@@ -145,7 +145,7 @@ def bar_probe(crossing: Crossing, learnt: Posteriors, in_force: Mapping[str, flo
             pd.DataFrame(),
             reason="with `fit: full` each bar would take the training of a whole network",
         )
-    fold = recut(crossing, CUT)
+    fold = recut(crossing, CUT, folds=cfg.folds)
     # A fold without any image asked, such as one of noise alone, would say nothing.
     inside = crossing.asked & (fold == fold[crossing.asked].mode().iloc[0])
     outside = crossing.asked & ~inside

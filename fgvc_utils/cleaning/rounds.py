@@ -240,15 +240,16 @@ def doubtful_rounds(cfg: CrossParams) -> int:
     return max(DOUBTFUL_LEAST, cfg.posterior_rounds + 1 - cfg.averaged_rounds)
 
 
-def recut(crossing: Crossing, number: int, cut: int = 0) -> pd.Series:
+def recut(crossing: Crossing, number: int, cut: int = 0, folds: int = 0) -> pd.Series:
     """The folds of another round, and of another cut in it; int by image_id, -1 for test images.
 
-    They are cut anew, so that an image does not stay with the same others.
+    They are cut anew, so that an image does not stay with the same others. There are as many as
+    the rounds by posterior have, or so many as are named.
     """
     table, cfg = crossing.table, crossing.cfg
     train = table["split"] == "train"
     seed = cfg.seed + 1000 + number + CUT_SEEDS * cut
-    folds = cfg.head_folds if cfg.in_one_job else cfg.folds
+    folds = folds or (cfg.head_folds if cfg.in_one_job else cfg.folds)
     fold = rules.cut_folds(table.loc[train, "given"], table.loc[train, "group"], folds, seed)
     return fold.reindex(table.index, fill_value=-1)
 

@@ -200,6 +200,12 @@ def test_whole_networks_are_not_trained_for_it(right):
     assert "is not measured: with `fit: full`" in probe.text() and "\n" not in probe.text()
 
 
+def test_the_held_out_fold_is_none_of_the_many_folds_of_heads(right):
+    few = bar_probe(right.crossing(), right.truth(), SET)
+    many = bar_probe(right.crossing(head_folds=40), right.truth(), SET)
+    assert few.images == many.images == 80
+
+
 def test_several_networks_are_read_side_by_side(tmp_path):
     two = Clusters(tmp_path, wrong=0.3, stores=2)
     cross = two.crossing(backbone="drawn-0", further_backbones=["drawn-1"], networks_apart=1.0)
