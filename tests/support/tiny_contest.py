@@ -1,6 +1,7 @@
 """A tiny drawn contest that runs in minutes, and the pipeline on it, for several test modules."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -49,6 +50,35 @@ TINY_CONTEST = {
 def make_contest(folder: Path, contest: dict = TINY_CONTEST) -> Path:
     """Draw the images under `folder` and write the contest's file, tiny.yaml; returns `folder`."""
     draw_demo(folder / "data" / "tiny", **SET)
+    return write_contest(folder, contest)
+
+
+def copy_of(finished: Path, folder: Path, contest: dict, leave_out: tuple[str, ...] = ()) -> Path:
+    """A finished contest again in another folder, which may be changed; returns that folder.
+
+    The images, which nothing changes, are links to the same files; what the run left are copies.
+
+    Parameters
+    ----------
+    finished, folder : Path
+        The contest's folder, and a new one.
+    contest : dict
+        What the new tiny.yaml holds; its run keeps its name.
+    leave_out : tuple of str
+        Names in the run's folder that are not taken over.
+    """
+    shutil.copytree(finished / "data", folder / "data", copy_function=os.link)
+    run = finished / "outputs" / "tiny"
+
+    def others(place: str, names: list[str]) -> list[str]:
+        return [name for name in names if Path(place) == run and name in leave_out]
+
+    shutil.copytree(finished / "outputs", folder / "outputs", ignore=others)
+    return write_contest(folder, contest)
+
+
+def write_contest(folder: Path, contest: dict) -> Path:
+    """Write the contest's file, tiny.yaml, with its outputs below `folder`; returns `folder`."""
     written = yaml.safe_dump(contest | {"outputs": str(folder / "outputs")}, sort_keys=False)
     (folder / "tiny.yaml").write_text(written)
     return folder
