@@ -33,8 +33,8 @@ def locate_run(named: str | Path) -> FoundRun:
     ----------
     named : str or Path
         A folder, such as outputs/demo; or the name of a run in outputs/; or a contest file, such as
-        params/demo.yaml. A relative one lies where the caller stands or, if not there, in the
-        project.
+        params/demo.yaml, or its name there. A relative one lies where the caller stands or, if not
+        there, in the project.
 
     Raises
     ------
@@ -52,11 +52,15 @@ def locate_run(named: str | Path) -> FoundRun:
     is_file = Path(name).suffix.lower() in ENDINGS
     for place in direct if is_file else ():
         if place.is_file():
-            return FoundRun(_run_of(place), place)
+            return FoundRun(_run_of(place, name), place)
     places = list(dict.fromkeys([*direct, *(home / name for home in homes)]))
     for place in places:
         if is_run(place):
             return FoundRun(place, None)
+    # As `fgvc run` takes it.
+    known = PROJECT / "params" / f"{name}.yaml"
+    if Path(name).name == name and known.is_file():
+        return FoundRun(_run_of(known, name), known)
     if is_file:
         raise NoRun(f"the contest file {name} is not there; contest files lie in params/")
     runs = sorted({each.name for home in homes for each in _folders(home) if is_run(each)})
@@ -68,13 +72,13 @@ def locate_run(named: str | Path) -> FoundRun:
     )
 
 
-def _run_of(path: Path) -> Path:
-    """The folder of the run that a contest file names."""
+def _run_of(path: Path, name: str) -> Path:
+    """The folder of the run that a contest file names; `name` is what the user calls the file."""
     named = notebook_defaults(stage_names()[0]) | read_contest_file(path).shared
     folder = expanded(named["outputs"], PROJECT) / str(named["run"])
     if not is_run(folder):
-        first = command_line("run", str(path))
-        raise NoRun(f"{path} names the run {folder}, which has left nothing yet: {first} first")
+        first = command_line("run", name)
+        raise NoRun(f"{name} names the run {folder}, which has left nothing yet: {first} first")
     return folder
 
 

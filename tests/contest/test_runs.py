@@ -53,6 +53,11 @@ def test_a_contest_file_that_is_wrong_or_has_no_run_yet_is_told(project):
     file.write_text("run: later\n01_noise:\n")
     with pytest.raises(NoRun, match="outputs/later, which has left nothing yet: (make|fgvc) run"):
         locate_run(file)
+    with pytest.raises(NoRun, match="later names the run .*nothing yet: .*later first"):
+        locate_run("later")
+    (project / "outputs" / "later" / "stages").mkdir(parents=True)
+    file.rename(project / "params" / "other.yaml")
+    assert locate_run("other") == (project / "outputs" / "later", file.with_name("other.yaml"))
     file.write_text("runn: later\n")
     with pytest.raises(ParameterError, match="'runn' is neither"):
         locate_run(file)

@@ -150,7 +150,7 @@ def test_a_trained_model_is_shown_from_every_side(finished):
     printed = "".join(out.get("text", "") for out in outputs)
     assert "pictures are read decoded, at 110 px and 130 px" in printed
     log = pd.read_csv(run / "models/one/log.csv")
-    assert {"lr", "images_per_second", "waiting"} <= set(log) and len(log) == 6
+    assert {"lr", "images_per_second", "waiting"} <= set(log) and len(log) == 4
     for optimiser in ("radam", "sgd"):
         rates = pd.read_csv(run / "models/one/rates" / optimiser / "rates.csv")
         assert rates["lr"].is_monotonic_increasing

@@ -34,12 +34,12 @@ TINY_CONTEST = {
     },
     "04_lowq": {"size": 96},
     "10_train": [
-        {**TRAINED, **ORIGINAL, "name": "one", "epochs": 6, "test_ratios": [1.0, 1.35]},
+        {**TRAINED, **ORIGINAL, "name": "one", "epochs": 4, "test_ratios": [1.0, 1.35]},
         {**TRAINED, "name": "two", "epochs": 4, "balance": "prior", "held_out_fold": 1, **BEGUN},
         {"name": "probe", "fit": "probe", "size": 96, "test_ratio": 1.15, "refit": True},
     ],
     "20_distill": [
-        {**TRAINED, "name": "student", "epochs": 3, "variant": "B", "teacher_views": 2, **SMALLER},
+        {**TRAINED, "name": "student", "epochs": 2, "variant": "B", "teacher_views": 2, **SMALLER},
         {**TRAINED, "name": "clean", "epochs": 1, "ema_decay": 0.9, "fold_clean": True, **PROBE},
     ],
     "30_ensemble": {"global_batch": 8, "micro_batch": 8, "convolution_models": 2, "epochs": 5},
