@@ -56,7 +56,7 @@ def make_contest(folder: Path, contest: dict = TINY_CONTEST) -> Path:
 def copy_of(finished: Path, folder: Path, contest: dict, leave_out: tuple[str, ...] = ()) -> Path:
     """A finished contest again in another folder, which may be changed; returns that folder.
 
-    The images, which nothing changes, are links to the same files; what the run left are copies.
+    The images, which nothing changes, are the same files; what the run left are copies.
 
     Parameters
     ----------
@@ -67,7 +67,9 @@ def copy_of(finished: Path, folder: Path, contest: dict, leave_out: tuple[str, .
     leave_out : tuple of str
         Names in the run's folder that are not taken over.
     """
-    shutil.copytree(finished / "data", folder / "data", copy_function=os.link)
+    folder.mkdir()
+    # Not links file by file, which would change what the run noted of each one's state.
+    (folder / "data").symlink_to(finished / "data")
     run = finished / "outputs" / "tiny"
 
     def others(place: str, names: list[str]) -> list[str]:
