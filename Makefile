@@ -3,6 +3,8 @@
 PYTHON ?= python3
 # More arguments for run, lab, compare, test and test-fast: make run CONTEST=params/x.yaml ARGS="--dry-run"
 ARGS ?=
+# So many fast tests run side by side, each with one thread. The slow ones start processes themselves.
+TEST_PROCESSES ?= 2
 
 BIN := .venv/bin
 NOTEBOOKS := $(wildcard notebooks/*.ipynb docs/*.ipynb)
@@ -65,7 +67,7 @@ test: test-fast  ## the tests: the fast tier, then the slow one
 	$(BIN)/python -m pytest -m "slow and not long" $(ARGS)
 
 test-fast: env  ## the fast tests alone
-	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile -m "not slow" $(ARGS)
 
 test-long: env  ## tests of minutes each: a contest on Slurm, a hundred jobs, the site of pages
 	$(BIN)/python -m pytest -m long $(ARGS)

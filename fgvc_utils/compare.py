@@ -29,31 +29,29 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns 0, or 2 where there is nothing to compare or to write to."""
     options = parser().parse_args(arguments)
+    from fgvc_utils.core.output import exit_code
 
+    return exit_code(lambda: _compare(options))
+
+
+def _compare(options: argparse.Namespace) -> None:
     # After the options, so that --help is quick.
     from fgvc_utils.pages.compare_page import compare, in_words, write_comparison
-    from fgvc_utils.pages.comparing import NotComparable
-    from fgvc_utils.pages.runs import NoRun, find_run
+    from fgvc_utils.pages.runs import find_run
     from fgvc_utils.pipeline.run_page import stage_facts
 
-    try:
-        facts = stage_facts()
-        one, other = find_run(options.one, facts), find_run(options.other, facts)
-        path = options.output or other.folder / f"compare-{one.name}.html"
-        if path.is_dir():
-            path = path / f"compare-{one.name}-{other.name}.html"
-        found = compare(one, other)
-    except (NoRun, NotComparable, ValueError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 2
+    facts = stage_facts()
+    one, other = find_run(options.one, facts), find_run(options.other, facts)
+    path = options.output or other.folder / f"compare-{one.name}.html"
+    if path.is_dir():
+        path = path / f"compare-{one.name}-{other.name}.html"
+    found = compare(one, other)
     try:
         write_comparison(one, other, found, path)
     except OSError as error:
         why = error.strerror or error
-        print(f"the page {path} cannot be written: {why}; name another by -o", file=sys.stderr)
-        return 2
+        raise OSError(f"the page {path} cannot be written: {why}; name another by -o") from error
     print(f"{in_words(one, other, found)}\npage: {path}")
-    return 0
 
 
 if __name__ == "__main__":

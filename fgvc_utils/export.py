@@ -7,7 +7,7 @@ from pathlib import Path
 EXAMPLES = """\
 examples:
   fgvc export params/demo.yaml                 every format, to outputs/demo/export/
-  fgvc export outputs/demo csv imagefolder     two of them, of a run's folder
+  fgvc export demo csv imagefolder             two of them, of the run demo in outputs/
   fgvc export outputs/demo huggingface --pictures prepared --to /data/demo
   fgvc export outputs/demo onnx --model b4     a network with its classes and its preparation
 
@@ -32,7 +32,7 @@ def parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    found.add_argument("contest", help="a contest file, or a run's folder such as outputs/demo")
+    found.add_argument("contest", help="a run's name, its folder or its contest file")
     found.add_argument("formats", nargs="*", help="see below; all but onnx where none is named")
     found.add_argument("--to", metavar="FOLDER", help="where to; default: export/ in the run")
     found.add_argument("--table", default="", help="the label table; default: the last one")
@@ -59,6 +59,12 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Export what the command line asks for; returns the exit code."""
     asked = parser().parse_args(arguments)
+    from fgvc_utils.core.output import exit_code
+
+    return exit_code(lambda: _export(asked))
+
+
+def _export(asked: argparse.Namespace) -> None:
     # Here, so that the help comes at once.
     from fgvc_utils.contest.parameters import ParameterError
     from fgvc_utils.sharing.exporting import export_run
@@ -67,21 +73,16 @@ def main(arguments: list[str] | None = None) -> int:
 
     to = Path(asked.to).absolute() if asked.to else None
     labels = [name for name in asked.formats if name != "onnx"]
-    try:
-        run = find_run(asked.contest, asked.table, asked.data_root)
-        if "onnx" in asked.formats:
-            from fgvc_utils.sharing.network_file import export_network
+    run = find_run(asked.contest, asked.table, asked.data_root)
+    if "onnx" in asked.formats:
+        from fgvc_utils.sharing.network_file import export_network
 
-            export_network(run, asked.model, to)
-        elif asked.model:
-            raise ParameterError("--model is for the format onnx: name that too")
-        if labels or not asked.formats:
-            options = Options(asked.pictures, asked.copy, asked.fold, asked.allow_formulas)
-            export_run(run, labels, to, options)
-    except (ValueError, OSError, KeyError, ImportError) as error:
-        print(f"error: {error.args[0] if isinstance(error, KeyError) else error}", file=sys.stderr)
-        return 2
-    return 0
+        export_network(run, asked.model, to)
+    elif asked.model:
+        raise ParameterError("--model is for the format onnx: name that too")
+    if labels or not asked.formats:
+        options = Options(asked.pictures, asked.copy, asked.fold, asked.allow_formulas)
+        export_run(run, labels, to, options)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 EXAMPLES = """\
 examples:
   fgvc predict outputs/demo holiday/ -o holiday.csv     all photos below a folder
-  fgvc predict outputs/demo one.jpg two.heic            to the terminal
+  fgvc predict demo one.jpg two.heic                    to the terminal, by the run's name
   fgvc predict outputs/demo holiday/ -o b4.csv --model b4 --top 1
 
 without the command: python -m fgvc_utils.predict in place of fgvc predict; in Python:
@@ -38,7 +38,7 @@ def predict(
     Parameters
     ----------
     run : str or Path
-        The run's folder, such as outputs/demo, or its contest file.
+        The run's name in outputs/, its folder, such as outputs/demo, or its contest file.
     photos : str, Path or a list of them
         Photos and folders of photos.
     top : int
@@ -67,7 +67,7 @@ def parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    found.add_argument("run", help="a run's folder such as outputs/demo, or its contest file")
+    found.add_argument("run", help="a run's name, its folder or its contest file")
     found.add_argument("photos", nargs="+", help="photos, or folders of photos at any depth")
     found.add_argument("-o", "--out", metavar="CSV", help="the file; without it to the terminal")
     found.add_argument("--top", type=int, default=5, metavar="K", help="classes a photo (5)")
@@ -84,32 +84,33 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Predict what the command line asks for; returns the exit code."""
     asked = parser().parse_args(arguments)
-    out = Path(asked.out).expanduser().absolute() if asked.out else None
-    try:
-        _check_out(out)
-        # Here, so that the help and such errors come at once.
-        from fgvc_utils.core.output import lasting
-        from fgvc_utils.sharing.labels import write_csv
-        from fgvc_utils.sharing.predicting import predict_photos
-        from fgvc_utils.sharing.runs import find_run
+    from fgvc_utils.core.output import exit_code
 
-        told = predict_photos(
-            find_run(asked.run),
-            asked.photos,
-            top=asked.top,
-            model=asked.model,
-            device=asked.device,
-            say=lambda line: print(line, file=sys.stderr),
-        )
-        if out:
-            write_csv(told, out, formulas=asked.allow_formulas)
-            print(f"{out}: {len(told)} lines", file=sys.stderr)
-        else:
-            lasting(1).write(told.to_csv(index=False, float_format="%.4f"))
-    except (ValueError, OSError, KeyError) as error:
-        print(f"error: {error.args[0] if isinstance(error, KeyError) else error}", file=sys.stderr)
-        return 2
-    return 0
+    return exit_code(lambda: _predict(asked))
+
+
+def _predict(asked: argparse.Namespace) -> None:
+    out = Path(asked.out).expanduser().absolute() if asked.out else None
+    _check_out(out)
+    # Here, so that the help and such errors come at once.
+    from fgvc_utils.core.output import lasting
+    from fgvc_utils.sharing.labels import write_csv
+    from fgvc_utils.sharing.predicting import predict_photos
+    from fgvc_utils.sharing.runs import find_run
+
+    told = predict_photos(
+        find_run(asked.run),
+        asked.photos,
+        top=asked.top,
+        model=asked.model,
+        device=asked.device,
+        say=lambda line: print(line, file=sys.stderr),
+    )
+    if out:
+        write_csv(told, out, formulas=asked.allow_formulas)
+        print(f"{out}: {len(told)} lines", file=sys.stderr)
+    else:
+        lasting(1).write(told.to_csv(index=False, float_format="%.4f"))
 
 
 def _check_out(out: Path | None) -> None:

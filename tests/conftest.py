@@ -22,6 +22,17 @@ def one_thread():
     torch.set_num_threads(before)
 
 
+@pytest.fixture(scope="session")
+def finished_contest(tmp_path_factory):
+    """The tiny contest after one whole run, which takes minutes: to be copied, never changed."""
+    from tiny_contest import make_contest, run_pipeline
+
+    contest = make_contest(tmp_path_factory.mktemp("finished"))
+    done = run_pipeline(contest)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return contest
+
+
 @pytest.fixture
 def journal(tmp_path):
     """An empty journal."""

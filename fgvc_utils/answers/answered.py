@@ -10,10 +10,16 @@ from fgvc_utils.answers.calibration import Calibration
 from fgvc_utils.answers.params import EnsembleParams
 from fgvc_utils.answers.ways import Way, members_of
 from fgvc_utils.core.files import read_json, write_json
+from fgvc_utils.core.project import command_line
 from fgvc_utils.core.reading import refused_by_name
 
 FILE = "answer.json"
-AGAIN = "run 30_ensemble again: `make run CONTEST=… ARGS='--only 30_ensemble'`; its models stay"
+
+
+def again() -> str:
+    """What to do where the file is gone or spoilt."""
+    line = command_line("run", "…", "--only 30_ensemble")
+    return f"run 30_ensemble again: `{line}`; its models stay"
 
 
 @dataclass(frozen=True)
@@ -103,8 +109,8 @@ def read_answer(run: Path, ensemble: str = "vote") -> Answer:
     """
     file = Path(run) / "ensemble" / ensemble / FILE
     if not file.is_file():
-        raise FileNotFoundError(f"{file} is not there: {AGAIN}")
-    with refused_by_name(file, "an ensemble's answer", AGAIN):
+        raise FileNotFoundError(f"{file} is not there: {again()}")
+    with refused_by_name(file, "an ensemble's answer", again()):
         content = read_json(file)
         fitted = content["calibration"]
         calibration = fitted and Calibration(fitted["temperature"], np.array(fitted["bias"]))

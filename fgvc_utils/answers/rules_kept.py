@@ -16,6 +16,7 @@ from fgvc_utils.contest.places import weights_file
 from fgvc_utils.contest.report import update_report
 from fgvc_utils.core.files import file_digest, read_json
 from fgvc_utils.core.naming import first_few
+from fgvc_utils.core.project import command_line
 from fgvc_utils.jobs.records import DONE, WEIGHTS, Job, read_job
 from fgvc_utils.jobs.rows import fitted_images
 from fgvc_utils.jobs.running import work_folder
@@ -132,7 +133,7 @@ def require_kept(kept: Iterable[Kept]) -> None:
         said = "\n  ".join(broken)
         raise ValueError(
             f"the contest's rules were broken, so no file is written:\n  {said}\n"
-            "make check says which parameter to change"
+            f"{command_line('check')} says which parameter to change"
         )
 
 
@@ -358,7 +359,7 @@ def _weights(
 
 def _of_stamp(stamp: Path) -> list[tuple[str, str]]:
     """The networks of a cleaning stage with their weights, as its stamp has its parameters."""
-    given = read_json(stamp)["parameters"] if stamp.is_file() else {}
+    given = read_json(stamp).get("parameters", {}) if stamp.is_file() else {}
     if "backbone" not in given:
         return []
     named = [given["backbone"], *given.get("further_backbones", [])]

@@ -388,7 +388,7 @@ def applied(
     table, rows = table.copy(), []
     stands_for: dict[str, str] = {}
     for each in decided:
-        free = tables.kept(table) & (table["by"] != HUMAN)
+        free = tables.kept(table) & ~tables.decided_by_person(table)
         before = table[["label", "status"]].copy()
         if each.what == MERGE:
             into = each.into
@@ -418,7 +418,7 @@ def _merge(table: pd.DataFrame, others: Sequence[str], into: str, by: str, stage
     doubted = (table["status"] == "drop") & (table["cause"] == "label") & (table["by"] != HUMAN)
     torn = doubted & table["given"].isin(names) & table["suggested"].isin(names)
     moved = tables.kept(table) & table["label"].isin(others)
-    by_hand = moved & (table["by"] == HUMAN)
+    by_hand = moved & tables.decided_by_person(table)
     table.loc[by_hand, "label"] = into
     table.loc[torn, "status"] = "keep"
     _relabel(table, (moved & ~by_hand) | torn, into, by, stage, "merged")

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from fgvc_utils.cleaning.vectors import unit_rows
-from fgvc_utils.contest.tables import HUMAN, kept
+from fgvc_utils.contest.tables import HUMAN, decided_by_person, kept
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Seen:
             given,
             label,
             names.get_indexer(table["suggested"]),
-            in_force & (table["by"] == HUMAN).to_numpy(),
+            in_force & decided_by_person(table).to_numpy(),
             _rows_by_class(given, len(names)),
             _rows_by_class(label, len(names)),
         )

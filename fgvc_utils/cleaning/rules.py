@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from fgvc_utils.contest.journal import followed_from, read_shown
-from fgvc_utils.contest.tables import HUMAN, KEPT
+from fgvc_utils.contest.tables import HUMAN, KEPT, decided_by_person
 
 # A person's decision → the code of its cause in the table, and the same in words.
 HUMAN_CAUSES = {
@@ -255,14 +255,14 @@ def apply_decisions(table: pd.DataFrame, decisions: pd.DataFrame, stage: str) ->
     table = table.copy()
     decisions = decisions.drop(unused_decisions(table, decisions).index)
     row_of = pd.Series(table.index, index=table["image_id"])
-    train = table["split"] == "train"
+    train, earlier = table["split"] == "train", decided_by_person(table)
     for image_id, decision in decisions.iterrows():
         row = row_of[image_id]
         if not train[row] or decision["decision"] not in HUMAN_CAUSES:
             continue
         what, label = decision["decision"], decision["label"]
         source = followed_from(decision.get("shown", ""))
-        if source and table.loc[row, "by"] == HUMAN and table.loc[row, "stage"] != stage:
+        if source and earlier[row] and table.loc[row, "stage"] != stage:
             continue
         cause, reason = HUMAN_CAUSES[what]
         reason += f", as its copy {source}" if source else ""

@@ -7,7 +7,7 @@ from fgvc_utils.cleaning.crossing import Crossing
 from fgvc_utils.cleaning.deciding import DecisionParams, decide
 from fgvc_utils.cleaning.rounds import Posteriors
 from fgvc_utils.contest import tables
-from fgvc_utils.contest.tables import HUMAN, RULE
+from fgvc_utils.contest.tables import HUMAN, RULE, decided_by_person
 from fgvc_utils.jobs.reduction import Reduced
 
 FIRST = "01_noise"
@@ -42,7 +42,7 @@ def asked_images(table: pd.DataFrame, rule: str) -> pd.Series:
 
 def confirmed_classes(table: pd.DataFrame) -> pd.Series:
     """The class that a person confirmed or set for an image, else empty; by image_id."""
-    confirmed = (table["status"] == "keep") & (table["by"] == HUMAN)
+    confirmed = (table["status"] == "keep") & decided_by_person(table)
     return table["label"].where(confirmed, "")
 
 
@@ -77,7 +77,8 @@ def apply(table: pd.DataFrame, decided: pd.DataFrame, name: str, relabel: bool) 
     """Put a stage's decisions into the table.
 
     An image that an earlier stage left out returns where its label turns out to be right or, with
-    `relabel`, where another class is sure. What a person decided stays as it is.
+    `relabel`, where another class is sure. What a person decided stays as it is: also that an
+    image is no noise, which does not keep its label, but no rule leaves it out as showing no class.
 
     Parameters
     ----------
@@ -95,7 +96,8 @@ def apply(table: pd.DataFrame, decided: pd.DataFrame, name: str, relabel: bool) 
     verdict = decided.loc[table.loc[rows, "image_id"]].set_axis(rows)
     table.loc[rows, "suggested"] = verdict["suggested"]
     table.loc[rows, "score"] = verdict["sure"].astype(float)
-    open_to_rules = table.loc[rows, "by"] != HUMAN
+    no_noise = (table.loc[rows, "by"] == HUMAN) & (verdict["suggested"] == "")
+    open_to_rules = ~decided_by_person(table.loc[rows]) & ~no_noise
     rows, verdict = rows[open_to_rules], verdict[open_to_rules]
     taken = verdict["verdict"].eq("relabel") & relabel
     table.loc[rows[taken], "label"] = verdict.loc[taken, "suggested"]

@@ -11,6 +11,8 @@ from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 
+from fgvc_utils.core.project import CALLED
+
 ABOUT = "From a folder of noisy photos under look-alike classes to a contest submission."
 MORE = """\
 CONTEST is a contest file, or the name of one in params/. Without it the only one there is taken.
@@ -40,6 +42,8 @@ class NoContest(ValueError):
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns 0, 1 for a notebook that failed, 2 for bad input or a held run."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    # Messages then name this command.
+    os.environ[CALLED] = "1"
     if not sys.platform.startswith("linux"):
         print(
             "fgvc runs on Linux alone. On Windows, install WSL (`wsl --install` in PowerShell) and "

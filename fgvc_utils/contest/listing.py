@@ -13,7 +13,8 @@ from fgvc_utils.contest import listings, shards
 from fgvc_utils.contest.file_states import state_of
 from fgvc_utils.contest.listings import LISTING_ENDINGS, Columns
 from fgvc_utils.contest.places import below_root, expanded
-from fgvc_utils.contest.rubbish import NO_IMAGE, is_other, rubbish, rubbish_folder
+from fgvc_utils.contest.rubbish import NO_IMAGE, is_other, rubbish
+from fgvc_utils.contest.walking import Visited, walk
 from fgvc_utils.core.files import file_digest
 
 # Control characters, separators of lines, and what Python makes of bytes that are not UTF-8.
@@ -365,24 +366,31 @@ def _walk(root: Path, place: Path, split: str, other_files: OtherFiles) -> Liste
     left_out: list[tuple[str, str]] = []
     stray: list[str] = []
     others: list[str] = []
-    for folder, folders, names in os.walk(place, onerror=_say_folder):
-        # Once a folder: paths of half a million files are costly to put together one by one.
-        below = Path(folder).relative_to(root).as_posix()
-        prefix = "" if below == "." else f"{below}/"
-        folders[:] = list(_entered(folder, folders, prefix, split, left_out))
-        inner = Path(folder).relative_to(place)
-        label = inner.parts[0] if inner.parts and split == "train" else ""
-        _check_label(label, f"train: {place}")
-        for name in sorted(names):
-            path = spelt_out(f"{prefix}{name}")
-            if reason := rubbish(name):
-                left_out.append((path, reason))
-            elif other_files != READ and is_other(name):
-                others.append(path)
-            elif split == "train" and not label:
-                stray.append(path)
-            else:
-                rows.append((path, path, split, label))
+    # Of a place in the data root, which a listing's paths are relative to.
+    start = place.relative_to(root).as_posix()
+    start = "" if start == "." else f"{start}/"
+    try:
+        for visited in walk(place):
+            _refuse_links(visited, split)
+            prefix = start + visited.below
+            left_out += [(spelt_out(f"{prefix}{name}/"), why) for name, why in visited.left_out]
+            label = visited.below.partition("/")[0] if split == "train" else ""
+            _check_label(label, f"train: {place}")
+            for name, why in visited.files:
+                path = spelt_out(f"{prefix}{name}")
+                if why and why != NO_IMAGE:
+                    left_out.append((path, why))
+                elif why and other_files != READ:
+                    others.append(path)
+                elif split == "train" and not label:
+                    stray.append(path)
+                else:
+                    rows.append((path, path, split, label))
+    except OSError as error:
+        raise ValueError(
+            f"{spelt_out(str(error.filename))} cannot be listed: {error.strerror}; give yourself "
+            "the right to read it"
+        ) from error
     if others and other_files == ASK:
         raise _ask(others, f"{split}: {place}")
     if stray:
@@ -397,22 +405,14 @@ def _walk(root: Path, place: Path, split: str, other_files: OtherFiles) -> Liste
     return Listed(images, _frame_left_out(sorted(left_out)))
 
 
-def _entered(
-    folder: str, folders: list[str], prefix: str, split: str, left_out: list[tuple[str, str]]
-) -> Iterator[str]:
-    """The folders within one that may hold images, in order; notes those that are left out."""
-    for name in sorted(folders):
-        if reason := rubbish_folder(name):
-            left_out.append((spelt_out(f"{prefix}{name}/"), reason))
-            continue
-        link = os.path.join(folder, name)
-        if os.path.islink(link):
-            raise ValueError(
-                f"{split}: {spelt_out(link)} is a link to a folder; such links are not "
-                "followed, they may go round in a circle: put the folder itself there, or "
-                "write a listing"
-            )
-        yield name
+def _refuse_links(visited: Visited, split: str) -> None:
+    """Raise ValueError naming a link to a folder in one that was entered."""
+    for name in visited.links[:1]:
+        raise ValueError(
+            f"{split}: {spelt_out(os.path.join(visited.folder, name))} is a link to a folder; such "
+            "links are not followed, they may go round in a circle: put the folder itself there, "
+            "or write a listing"
+        )
 
 
 def _holds(root: Path) -> str:
@@ -420,14 +420,6 @@ def _holds(root: Path) -> str:
     names = sorted(name for name in os.listdir(root) if not name.startswith("."))
     shown = ", ".join(spelt_out(name) for name in names[:5]) + (", …" if len(names) > 5 else "")
     return f", which holds {shown or 'nothing'}"
-
-
-def _say_folder(error: OSError) -> None:
-    """A folder that cannot be listed would otherwise look like an empty one."""
-    raise ValueError(
-        f"{spelt_out(str(error.filename))} cannot be listed: {error.strerror}; give yourself the "
-        "right to read it"
-    ) from error
 
 
 def _read_listing(root: Path, place: Path, split: str, columns: Columns) -> Listed:

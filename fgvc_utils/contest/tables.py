@@ -217,6 +217,14 @@ def kept(table: pd.DataFrame) -> pd.Series:
     return (table["split"] == "train") & (table["status"] == "keep")
 
 
+def decided_by_person(table: pd.DataFrame) -> pd.Series:
+    """Where a person set or confirmed the label, or left the image out; boolean by image_id.
+
+    Who calls an image normal in 01 says that it is no noise, and nothing of its label.
+    """
+    return (table["by"] == HUMAN) & (table["cause"] != "normal")
+
+
 def hold_out(table: pd.DataFrame, judging: pd.DataFrame, fold: int) -> pd.DataFrame:
     """Part the images into those that train a model and those that judge it.
 

@@ -7,6 +7,7 @@ import io
 import os
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 
 # How long a reader that is slow is waited for before what it was to get is lost.
@@ -81,3 +82,16 @@ def use_utf8() -> None:
         return
     os.environ["PYTHONUTF8"] = "1"
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def exit_code(work: Callable[[], object]) -> int:
+    """Do what a command line asks for; returns 0, or 2 where bad input ends it.
+
+    What is wrong is told on standard error, after `error: `.
+    """
+    try:
+        work()
+    except (ValueError, OSError, KeyError, ImportError) as error:
+        print(f"error: {error.args[0] if isinstance(error, KeyError) else error}", file=sys.stderr)
+        return 2
+    return 0

@@ -16,6 +16,9 @@ from pathlib import Path
 VARIABLE = "FGVC_PROJECT"
 MARK = "fgvc-project.json"
 
+# Set by the command `fgvc`, for itself and all that it starts.
+CALLED = "FGVC_CALLED"
+
 PACKAGE = Path(__file__).resolve().parents[1]
 SOURCE = PACKAGE.parent
 IS_CHECKOUT = (SOURCE / "pyproject.toml").is_file() and (SOURCE / "notebooks").is_dir()
@@ -66,3 +69,29 @@ def take_project_of(arguments: Iterable[str]) -> None:
         if project := project_above(place if place.is_dir() else place.parent):
             os.environ[VARIABLE] = str(project)
             return
+
+
+def by_make() -> bool:
+    """Whether the user works by `make`: in the checkout, save where they call `fgvc` themselves."""
+    if not IS_CHECKOUT or find_project() != SOURCE:
+        return False
+    # Set by make for what it calls, which is `fgvc` too.
+    return "MAKELEVEL" in os.environ or CALLED not in os.environ
+
+
+def command_line(task: str, contest: str = "", options: str = "") -> str:
+    """What the user is to call: `make run CONTEST=… ARGS='…'`, or `fgvc run … …`.
+
+    Parameters
+    ----------
+    task : str
+        What both know, such as `run` or `check`.
+    contest : str, optional
+        The contest file, or `…` where any is meant.
+    options : str, optional
+        More for the command line, such as `--only 30_ensemble`.
+    """
+    if by_make():
+        named = [f"CONTEST={contest}"] if contest else []
+        return " ".join(["make", task, *named, *([f"ARGS='{options}'"] if options else [])])
+    return " ".join(filter(None, ["fgvc", task, contest, options]))

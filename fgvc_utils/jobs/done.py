@@ -143,7 +143,9 @@ def why_not_done(job: Job) -> str:
     file = Path(job.folder) / DONE
     if not file.is_file():
         return "not done yet"
-    done = read_json(file)
+    done, wrong = _read_done(file)
+    if wrong:
+        return wrong
     fields = changed_fields(done.get("job", {}), job)
     if fields := [name for name in fields if name not in NOT_COMPARED]:
         return f"changed: {first_few(fields)}"
@@ -156,11 +158,29 @@ def why_not_done(job: Job) -> str:
     return "its predictions are gone" if job.keep and not is_whole(job.store) else ""
 
 
+def _read_done(file: Path) -> tuple[dict[str, Any], str]:
+    """What a job noted when it was done, and what is wrong with that, in words, or empty."""
+    try:
+        done = read_json(file)
+    except ValueError:
+        return {}, f"its {file.name} is not valid JSON"
+    if not isinstance(done, dict):
+        return {}, f"its {file.name} holds no values by name"
+    if "digest" not in done:
+        return done, f"its {file.name} lacks digest"
+    odd = [name for name in ("job", "code", "left") if not isinstance(done.get(name, {}), dict)]
+    return done, f"its {file.name} holds no values by name in {', '.join(odd)}" if odd else ""
+
+
 def _cut(folder: Path, done: dict) -> str:
     """What of the things that a job left is not there as it was left, or empty."""
-    for name, written in done.get("left", {}).items():
+    left = done.get("left", {})
+    if not isinstance(left, dict):
+        return DONE
+    for name, written in left.items():
         path = folder / name
-        if not path.is_file() or path.stat().st_size != written["bytes"]:
+        size = written.get("bytes") if isinstance(written, dict) else None
+        if not path.is_file() or path.stat().st_size != size:
             return name
         if path.name == INDEX and not is_whole(path.parent):
             return PREDICTIONS
@@ -179,7 +199,7 @@ def result_of(folder: Path) -> str:
     stale.
     """
     file = Path(folder) / DONE
-    done = read_json(file) if file.is_file() else {}
+    done, _ = _read_done(file) if file.is_file() else ({}, "")
     return "" if _cut(Path(folder), done) else done.get("result", "")
 
 
@@ -239,7 +259,9 @@ def accept_job_code(folder: Path) -> list[str]:
     for file in sorted(Path(folder).rglob(DONE)):
         if not (file.parent / "job.json").is_file():
             continue
-        job, done = read_job(file.parent / "job.json"), read_json(file)
+        job, (done, wrong) = read_job(file.parent / "job.json"), _read_done(file)
+        if wrong:
+            continue
         code = job_code(job)
         if done["digest"] == job_digest(job) and changed(done.get("code", {}), code):
             write_json(done | {"code": code}, file)

@@ -1,7 +1,6 @@
 """A run as its folder tells it: what steps left, read without the contest file or its images."""
 
-import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -10,13 +9,10 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from fgvc_utils.contest.class_names import known_names, told_apart
-from fgvc_utils.contest.contest_file import (
-    notebook_defaults,
-    read_contest_file,
-    stage_names,
-)
+from fgvc_utils.contest.contest_file import stage_names
 from fgvc_utils.contest.parameters import TABLES
-from fgvc_utils.contest.places import PROJECT, data_root, expanded
+from fgvc_utils.contest.places import data_root
+from fgvc_utils.contest.runs import locate_run
 from fgvc_utils.core.files import read_json
 from fgvc_utils.core.reading import read_parquet
 
@@ -45,10 +41,6 @@ PLACES_TO_LINK = (
     "tables/inventory.parquet",
     *(f"tables/{stage}.parquet" for stage in TABLES),
 )
-
-
-class NoRun(ValueError):
-    """A folder is none of a run; the message names it and says what to do."""
 
 
 class StageFacts(NamedTuple):
@@ -209,56 +201,13 @@ def stage_of(step: str) -> str:
 
 
 def find_run(name: str, stages: Mapping[str, StageFacts] | None = None) -> Run:
-    """Find a run by its folder, by its name or by its contest file.
+    """Find a run by its folder, by its name or by its contest file; see `contest.runs.locate_run`.
 
     Parameters
     ----------
     name : str
-        A folder, such as outputs/demo; or the name of a run in outputs/ of the folder where the
-        user stands or of the project; or a contest file, such as params/demo.yaml.
+        What names the run.
     stages : mapping of str to StageFacts
         As for `Run`.
-
-    Raises
-    ------
-    NoRun
-        Lists the places that were looked at, and the runs that are there.
-    ParameterError
-        The contest file is not right.
     """
-    if Path(name).suffix in (".yaml", ".yml") and Path(name).is_file():
-        return _of_contest(Path(name), stages or {})
-    homes = list(dict.fromkeys([Path("outputs").absolute(), PROJECT / "outputs"]))
-    try:
-        places = list(dict.fromkeys([expanded(name).absolute(), *(h / name for h in homes)]))
-    except ValueError as error:
-        raise NoRun(f"the run {name!r}: {error}") from None
-    for place in places:
-        if is_run(place):
-            return Run(place, stages or {})
-    runs = sorted({each.name for home in homes for each in _folders(home) if is_run(each)})
-    listed = "\n  ".join(str(place) for place in places)
-    raise NoRun(
-        f"{name!r} is no run: no report.json, tables or stages in\n  {listed}\n"
-        "Give a run's folder, its contest file, or the name of one in outputs/ "
-        f"({', '.join(runs) or 'none there'})."
-    )
-
-
-def _of_contest(path: Path, stages: Mapping[str, StageFacts]) -> Run:
-    """The run that a contest file names."""
-    file = read_contest_file(path)
-    named = notebook_defaults(stage_names()[0]) | file.shared
-    folder = expanded(named["outputs"], PROJECT) / str(named["run"])
-    if not is_run(folder):
-        raise NoRun(f"{path} names the run {folder}, which has left nothing yet: make run first")
-    return Run(folder, stages)
-
-
-def is_run(folder: Path) -> bool:
-    """Whether a folder holds what a run leaves."""
-    return any(os.path.exists(folder / name) for name in ("report.json", "stages", "tables"))
-
-
-def _folders(home: Path) -> Iterable[Path]:
-    return (each for each in sorted(home.iterdir()) if each.is_dir()) if home.is_dir() else ()
+    return Run(locate_run(name).folder, stages or {})

@@ -9,10 +9,13 @@ from fgvc_utils.pipeline.contest_file import Step
 from fgvc_utils.pipeline.stages import STAGES, is_probe
 from fgvc_utils.pipeline.stamps import NAMED, other_versions, why
 
+# Why a step does not run.
+DONE, NOT_ASKED = "done before", "not asked for"
+
 
 @dataclass(frozen=True)
 class Planned:
-    """What would become of a step: why it runs, empty where it is skipped.
+    """What would become of a step: why it runs, or else why it is skipped.
 
     Not `sure` is a step that is done as things are now, and reads what another one writes anew: it
     runs unless that comes out as before.
@@ -21,6 +24,7 @@ class Planned:
     step: Step
     reason: str
     sure: bool = True
+    skipped: str = DONE
 
 
 def plan(steps: list[Step], first: str | None, only: str | None) -> list[Planned]:
@@ -47,7 +51,7 @@ def plan(steps: list[Step], first: str | None, only: str | None) -> list[Planned
         anew = [p.step.name for p in planned if p.reason and _reads(step, p.step)]
         if not reason and anew and not only:
             reason, sure = f"it reads what {first_few(anew, NAMED)} writes anew", False
-        planned.append(Planned(step, reason, sure))
+        planned.append(Planned(step, reason, sure, why_skipped(step, only)))
     return planned
 
 
@@ -82,12 +86,18 @@ def reason_to_run(step: Step, first: str | None, only: str | None) -> str:
     return why(step)
 
 
+def why_skipped(step: Step, only: str | None) -> str:
+    """Why a step that need not run is skipped: `--only` asks nothing about the others."""
+    return NOT_ASKED if only and step.stage != only else DONE
+
+
 def print_plan(planned: list[Planned]) -> None:
     """Say what each step would do, why, and with which parameters beside the shared ones."""
-    for step, reason, sure in ((p.step, p.reason, p.sure) for p in planned):
-        what = "run" if sure else "may run"
-        print(f"{step.name}: {f'{what}, {reason}' if reason else 'skip, done before'}")
-        if not reason and (other := other_versions(step)):
+    for each in planned:
+        step, reason = each.step, each.reason
+        what = "run" if each.sure else "may run"
+        print(f"{step.name}: {f'{what}, {reason}' if reason else f'skip, {each.skipped}'}")
+        if not reason and each.skipped == DONE and (other := other_versions(step)):
             print(f"    it was made with {other}; --from {step.stage} makes it anew")
         own = step.cfg.model_dump(mode="json").items()
         print("   ", ", ".join(f"{k}={v!r}" for k, v in own if k not in Shared.model_fields))

@@ -13,7 +13,7 @@ from pathlib import Path
 from fgvc_utils.contest.contest_file import notebook_defaults
 from fgvc_utils.contest.parameters import ParameterError
 from fgvc_utils.core.naming import in_line
-from fgvc_utils.pages.runs import PAGE, NoRun, Run, StageFacts, find_run
+from fgvc_utils.pages.runs import PAGE, Run, StageFacts, find_run
 from fgvc_utils.pipeline.contest_file import Step
 from fgvc_utils.pipeline.stages import STAGES
 
@@ -69,7 +69,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         for run in [find_run(name) for name in options.run]:
             print(write_page(run.folder))
-    except (NoRun, ParameterError) as error:
+    except ParameterError as error:
         print(error, file=sys.stderr)
         return 2
     except OSError as error:

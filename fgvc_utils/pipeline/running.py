@@ -33,7 +33,14 @@ from fgvc_utils.pipeline.machines import (
     warm_ranks,
 )
 from fgvc_utils.pipeline.options import add_run_options
-from fgvc_utils.pipeline.plan import check_stage_names, plan, print_plan, reason_to_run
+from fgvc_utils.pipeline.plan import (
+    DONE,
+    check_stage_names,
+    plan,
+    print_plan,
+    reason_to_run,
+    why_skipped,
+)
 from fgvc_utils.pipeline.progress import RunProgress, say, shown
 from fgvc_utils.pipeline.run_page import PAGE, keep_page
 from fgvc_utils.pipeline.stages import STAGES
@@ -161,9 +168,12 @@ def _run_steps(steps: list[Step], first: str | None, only: str | None, ranks: Ra
             head = f"[{number}/{len(steps)}] {step.name}"
             if not reason:
                 progress.skip(step)
-                seen_files.remember(step)
-                other = other_versions(step)
-                say(folder, f"{head}: done before{f', with {other}' if other else ''}")
+                skipped = why_skipped(step, only)
+                if skipped == DONE:
+                    seen_files.remember(step)
+                    other = other_versions(step)
+                    skipped += f", with {other}" if other else ""
+                say(folder, f"{head}: {skipped}")
                 continue
             # One that was cut off before takes less than it would as a whole.
             whole = step.stamp.is_file() or not step.output.is_file()

@@ -29,6 +29,9 @@ WHEREABOUTS = {"contest", "run", "outputs", "data_root", "decoded_gb", "preset"}
 # The images that a stage lists, among what it reads.
 IMAGES = "images"
 
+# What a stamp must have, and what later versions of the kit added.
+STAMPED, ADDED = ("parameters", "inputs"), ("code", "results", "versions")
+
 # So many changes are named, the rest is counted.
 NAMED = 4
 
@@ -132,11 +135,39 @@ def code_of(stage: str) -> dict[str, str]:
     return sources.reached_from("\n".join(cells))
 
 
+def read_stamp(step: Step) -> tuple[dict[str, Any], str]:
+    """What a step's stamp says, and what is wrong with it.
+
+    Returns
+    -------
+    stamp : dict
+        Empty where something is wrong.
+    wrong : str
+        Why the step does not count as done, in words; empty where the stamp can be relied on.
+    """
+    file = f"its stamp {step.stamp.parent.name}/{step.stamp.name}"
+    if not step.stamp.is_file():
+        return {}, "not done yet"
+    try:
+        stamp = read_json(step.stamp)
+    except ValueError:
+        return {}, f"{file} is not valid JSON"
+    if not isinstance(stamp, dict):
+        return {}, f"{file} holds no values by name"
+    lacks = [key for key in STAMPED if key not in stamp]
+    odd = [key for key in (*STAMPED, *ADDED) if not isinstance(stamp.get(key, {}), dict)]
+    if lacks or odd:
+        found = [f"lacks {', '.join(lacks)}"] if lacks else []
+        found += [f"holds no values by name in {', '.join(odd)}"] if odd else []
+        return {}, f"{file} {' and '.join(found)}"
+    return stamp, ""
+
+
 def why(step: Step) -> str:
     """Why a step has to run, or an empty text where it is done."""
-    if not step.stamp.is_file():
-        return "not done yet"
-    done = read_json(step.stamp)
+    done, wrong = read_stamp(step)
+    if wrong:
+        return wrong
     names = changed_parameters(step, done["parameters"])
     names += changed_inputs(step, done["inputs"])
     reasons = [f"changed: {first_few(names, NAMED)}"] if names else []
@@ -187,7 +218,7 @@ def changed_parameters(step: Step, before: dict[str, Any]) -> list[str]:
 
 def other_versions(step: Step) -> str:
     """Which packages a done step was made with that are here in another version, or empty."""
-    made = read_json(step.stamp).get("versions", {}) if step.stamp.is_file() else {}
+    made = read_stamp(step)[0].get("versions", {})
     now = sources.versions()
     return ", ".join(f"{name} {made[name]}" for name in made if made[name] != now.get(name))
 
@@ -199,9 +230,8 @@ def accept_code(steps: list[Step]) -> list[str]:
     """
     accepted = accept_job_code(steps[0].cfg.folder)
     for step in steps:
-        if step.stamp.is_file():
-            stamp = read_json(step.stamp)
-            if sources.changed(stamp.get("code", {}), code_of(step.stage)):
-                write_json(stamp | {"code": code_of(step.stage)}, step.stamp)
-                accepted.append(step.name)
+        stamp, wrong = read_stamp(step)
+        if not wrong and sources.changed(stamp.get("code", {}), code_of(step.stage)):
+            write_json(stamp | {"code": code_of(step.stage)}, step.stamp)
+            accepted.append(step.name)
     return accepted

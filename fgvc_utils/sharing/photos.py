@@ -11,7 +11,7 @@ import pandas as pd
 from fgvc_utils.contest.images import take_in
 from fgvc_utils.contest.listing import spelt_out
 from fgvc_utils.contest.places import expanded
-from fgvc_utils.contest.rubbish import NO_IMAGE, is_other, rubbish, rubbish_folder
+from fgvc_utils.contest.walking import walk
 from fgvc_utils.core.processes import processors
 
 COLUMNS = ["photo", "place", "reason"]
@@ -65,26 +65,15 @@ def find_photos(named: Sequence[str | Path]) -> pd.DataFrame:
 
 def _below(top: Path, prefix: str) -> Iterator[tuple[str, str, str]]:
     """The files below a folder, in order."""
-    for folder, folders, names in os.walk(top, onerror=_raise):
-        below = os.path.relpath(folder, top)
-        inner = os.path.normpath(os.path.join(prefix, below)) if prefix else below
-        start = "" if inner == "." else f"{inner}/"
-        entered = []
-        for name in sorted(folders):
-            place = os.path.join(os.path.abspath(folder), name)
-            reason = rubbish_folder(name) or (LINK if os.path.islink(place) else "")
-            if reason:
-                yield f"{start}{name}/", place, reason
-            else:
-                entered.append(name)
-        folders[:] = entered
-        for name in sorted(names):
-            place = os.path.join(os.path.abspath(folder), name)
-            yield f"{start}{name}", place, rubbish(name) or (NO_IMAGE if is_other(name) else "")
-
-
-def _raise(error: OSError) -> None:
-    raise error
+    for visited in walk(top):
+        inner = os.path.normpath(os.path.join(prefix, visited.below)) if prefix else visited.below
+        start = f"{inner.rstrip('/')}/" if inner not in ("", ".") else ""
+        folders = visited.left_out + [(name, LINK) for name in visited.links]
+        found = [(f"{name}/", name, why) for name, why in sorted(folders)]
+        found += [(name, name, why) for name, why in visited.files]
+        here = os.path.abspath(visited.folder)
+        for shown, name, why in found:
+            yield f"{start}{shown}", os.path.join(here, name), why
 
 
 def prepared(photos: pd.DataFrame, cache: Path, side: int) -> pd.DataFrame:

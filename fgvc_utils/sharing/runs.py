@@ -12,11 +12,12 @@ from fgvc_utils.contest.config import Shared
 from fgvc_utils.contest.contest_file import notebook_defaults, read_contest_file
 from fgvc_utils.contest.inventory import raw_images, read_inventory
 from fgvc_utils.contest.parameters import TABLES, ParameterError
-from fgvc_utils.contest.places import PROJECT, expanded
+from fgvc_utils.contest.places import expanded
+from fgvc_utils.contest.runs import locate_run
 from fgvc_utils.core.files import read_json
+from fgvc_utils.core.project import command_line
 
 FIRST = "01_noise"
-ENDINGS = (".yaml", ".yml")
 
 
 @dataclass(frozen=True)
@@ -67,17 +68,17 @@ class FinishedRun:
     def parameters(self, stage: str) -> dict[str, Any]:
         """The values that a stage ran with; the notebook's own where it left no stamp."""
         usual, stamp = notebook_defaults(stage), self.cfg.stamp(stage)
-        return usual | (read_json(stamp)["parameters"] if stamp.is_file() else {})
+        return usual | (read_json(stamp).get("parameters", {}) if stamp.is_file() else {})
 
 
 def find_run(named: str | Path, table: str = "", data_root: str = "") -> FinishedRun:
-    """Find a run by its contest file or by its folder.
+    """Find a run by its contest file, its folder or its name.
 
     Parameters
     ----------
     named : str or Path
-        A contest file (.yaml) or a run's folder, such as outputs/demo; a relative one lies where
-        the caller stands or, if not there, in the project.
+        A contest file (.yaml), a run's folder, such as outputs/demo, or the name of one in
+        outputs/; see `contest.runs.locate_run`.
     table : str
         The label table; empty for the last one that is there.
     data_root : str
@@ -88,15 +89,8 @@ def find_run(named: str | Path, table: str = "", data_root: str = "") -> Finishe
     ParameterError
         There is no such run, contest file or table; says what to do.
     """
-    place = _existing(named)
-    if place.suffix.lower() in ENDINGS and place.is_file():
-        cfg = _from_contest(place, data_root)
-    elif place.is_dir():
-        cfg = _from_folder(place, data_root)
-    else:
-        raise ParameterError(
-            f"{place} is neither a contest file (.yaml) nor a run's folder, such as outputs/demo"
-        )
+    folder, contest = locate_run(named)
+    cfg = _from_contest(contest, data_root) if contest else _from_folder(folder, data_root)
     there = [name for name in TABLES if cfg.table_path(name).is_file()]
     if table and table not in TABLES:
         raise ParameterError(f"table {table!r}: the label tables are {', '.join(TABLES)}")
@@ -104,17 +98,9 @@ def find_run(named: str | Path, table: str = "", data_root: str = "") -> Finishe
         missing = cfg.table_path(table or FIRST)
         raise ParameterError(
             f"{missing} is not there: run the contest as far as {missing.stem} first, by "
-            "`make run CONTEST=…`"
+            f"`{command_line('run', '…')}`"
         )
     return FinishedRun(cfg, table or there[-1])
-
-
-def _existing(named: str | Path) -> Path:
-    try:
-        place = expanded(str(named)).absolute()
-        return place if place.exists() else expanded(str(named), PROJECT)
-    except ValueError as error:
-        raise ParameterError(str(error)) from None
 
 
 def _from_contest(path: Path, data_root: str) -> Shared:
@@ -124,13 +110,10 @@ def _from_contest(path: Path, data_root: str) -> Shared:
 
 
 def _from_folder(folder: Path, data_root: str) -> Shared:
-    if not (folder / "tables").is_dir():
-        raise ParameterError(
-            f"{folder} holds no tables/, so it is no folder of a run: name one such as outputs/demo"
-        )
     folder = folder.resolve()
     stamp = folder / "stages" / f"{FIRST}.json"
-    given = notebook_defaults(FIRST) | (read_json(stamp)["parameters"] if stamp.is_file() else {})
+    found = read_json(stamp).get("parameters", {}) if stamp.is_file() else {}
+    given = notebook_defaults(FIRST) | found
     fields = {"data_root": given["data_root"], "seed": given["seed"]} | _moved(data_root)
     return Shared(contest="", run=folder.name, outputs=str(folder.parent), **fields)
 

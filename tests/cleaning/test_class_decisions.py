@@ -238,6 +238,14 @@ def test_a_swap_exchanges_names_but_for_what_a_person_set(table):
     assert told["images"].tolist() == [6]
 
 
+def test_a_swap_and_a_merge_take_what_is_no_noise_along(table):
+    table.loc["a1", ["stage", "by", "cause"]] = ["01_noise", "human", "normal"]
+    swapped, _ = put(table, Decided("swap", ("ant", "bee")))
+    assert swapped.loc["a1", ["label", "by", "cause"]].tolist() == ["bee", "rule", "swapped"]
+    merged, _ = put(table, Decided("merge", ("ant", "bee"), "bee"))
+    assert merged.loc["a1", ["label", "by", "cause"]].tolist() == ["bee", "rule", "merged"]
+
+
 def test_a_split_leaves_a_part_out_or_puts_it_under_another_class(table):
     by_hand(table, "a2", "ant")
     out, to = Decided("split", ("ant",)), Decided("split", ("ant",), "cat", by="human")

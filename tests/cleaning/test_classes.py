@@ -6,7 +6,7 @@ import pytest
 
 from fgvc_utils.cleaning import classes
 from fgvc_utils.cleaning.class_decisions import SPLIT, Decided
-from fgvc_utils.cleaning.class_images import likely_pairs
+from fgvc_utils.cleaning.class_images import Seen, likely_pairs
 from fgvc_utils.cleaning.telling import (
     CLOUD,
     MOST,
@@ -160,6 +160,13 @@ def test_names_exchanged_in_part_are_seen():
     features, table = made(given, ["bee" if name == "fox" else name for name in everything()])
     table["suggested"] = everything()
     assert ("swapped", "bee", "fox") in named(look(features, table, one_below=0.5))
+
+
+def test_an_image_that_is_no_noise_is_none_whose_class_is_known():
+    features, table = made(everything(), everything())
+    confirm(table, table.index[:2], table["given"].head(2).to_numpy())
+    table.loc[table.index[1], "cause"] = "normal"
+    assert Seen.of(features, table).by_hand.nonzero()[0].tolist() == [0]
 
 
 def test_where_nothing_is_compared_nothing_is_found():

@@ -8,6 +8,7 @@ from fgvc_utils.cleaning import rules
 from fgvc_utils.cleaning.rounds import posterior_rounds
 from fgvc_utils.cleaning.verdicts import apply, confirmed_classes, judged_and_none
 from fgvc_utils.contest import images, tables
+from fgvc_utils.contest.decision import COPY_OF
 
 STAGE = "01_noise"
 
@@ -64,6 +65,9 @@ def test_what_teaches_none_and_what_is_confirmed_go_by_codes(small):
     judged, none = judged_and_none(table)
     assert ids[none].tolist() == ["001", "003"]
     assert ids[~judged].tolist() == ["000", "001", "003", "004"]
+    # That an image is no noise says nothing of its label.
+    table = after_a_person(table, ("006", "normal", ""), stage=STAGE)
+    assert table.loc["006", ["status", "by"]].tolist() == ["keep", "human"]
     confirmed = confirmed_classes(table)
     assert confirmed[confirmed != ""].to_dict() == {"005": "cat"}
 
@@ -80,6 +84,33 @@ def test_what_a_person_relabelled_stays_theirs_in_the_next_stage(small, relabel)
     after = apply(table, decided("cat", "relabel"), "03_fine", relabel)
     names = ["status", "label", "stage", "by", "cause"]
     assert after.loc["000", names].tolist() == ["keep", "cat", "02_coarse", "human", "relabelled"]
+
+
+@pytest.mark.parametrize(
+    ("suggested", "verdict", "codes"),
+    [
+        ("ant", "keep", ["keep", "ant", "01_noise", "human", "normal"]),
+        ("cat", "relabel", ["keep", "cat", "03_fine", "rule", "relabelled"]),
+        ("cat", "drop", ["drop", "ant", "03_fine", "rule", "label"]),
+        # The networks took what shows no class from noise, and a person saw that this is none.
+        ("", "drop", ["keep", "ant", "01_noise", "human", "normal"]),
+    ],
+)
+def test_that_an_image_is_no_noise_leaves_its_label_to_the_rule(small, suggested, verdict, codes):
+    table = after_a_person(small.table, ("000", "normal", ""), stage=STAGE)
+    assert table.loc["000", "label"] == "ant"
+    after = apply(table, decided(suggested, verdict), "03_fine", relabel=True)
+    assert after.loc["000", ["status", "label", "stage", "by", "cause"]].tolist() == codes
+    tables.check_table(after, "after")
+
+
+def test_a_decision_on_the_label_follows_to_a_copy_that_is_no_noise(small):
+    table = after_a_person(small.table, ("000", "normal", ""), ("001", "keep", ""), stage=STAGE)
+    columns = ["image_id", "decision", "label", "shown"]
+    rows = [(image, "relabel", "cat", f"{COPY_OF}002") for image in ("000", "001")]
+    decisions = pd.DataFrame(rows, columns=columns).set_index("image_id")
+    after = rules.apply_decisions(table, decisions, "02_coarse")
+    assert after.loc[["000", "001"], "label"].tolist() == ["cat", table.loc["001", "given"]]
 
 
 @pytest.mark.parametrize(

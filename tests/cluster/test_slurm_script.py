@@ -138,7 +138,11 @@ def test_before_the_time_limit_the_run_is_interrupted(submit):
 
 
 @pytest.mark.slow
-def test_after_a_lost_node_the_job_starts_anew(submit):
+def test_after_a_lost_node_the_job_starts_anew(
+    submit, cluster: slurm.Cluster, monkeypatch: pytest.MonkeyPatch
+):
+    # As long as the script waits by itself is not needed here.
+    monkeypatch.setitem(cluster.environment, "SLURM_WAIT", "5")
     job = submit()
     job.machines()
     job.cluster.lose_node("n2")

@@ -14,6 +14,14 @@ from fgvc_utils.contest.places import PROJECT
 from fgvc_utils.core import project
 
 
+@pytest.fixture(autouse=True)
+def called(monkeypatch):
+    """What the command sets is taken back."""
+    monkeypatch.setenv(project.CALLED, "")
+    monkeypatch.delenv(project.CALLED)
+    monkeypatch.delenv("MAKELEVEL", raising=False)
+
+
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """A project of its own, in which the command is called."""
@@ -174,3 +182,38 @@ def test_lab_opens_on_the_loopback_whatever_the_configuration(folder, monkeypatc
     mine = str(folder / "params" / "a.yaml")
     assert given[0] == [mine, "--ip=127.0.0.1", "--allow-root", "--no-browser"]
     assert given[1] == [mine, "--only-write", "--allow-root", "--ip=0.0.0.0"]
+
+
+BY_MAKE, BY_FGVC = "make run CONTEST=a.yaml ARGS='--only 03_fine'", "fgvc run a.yaml --only 03_fine"
+
+
+@pytest.mark.parametrize(
+    ("checkout", "elsewhere", "called", "made", "said"),
+    [
+        (True, False, "", "", BY_MAKE),
+        # make calls fgvc itself.
+        (True, False, "1", "1", BY_MAKE),
+        (True, False, "1", "", BY_FGVC),
+        (True, True, "", "", BY_FGVC),
+        (False, False, "", "1", BY_FGVC),
+    ],
+)
+def test_a_message_names_the_command_that_the_user_has(
+    monkeypatch, tmp_path, checkout, elsewhere, called, made, said
+):
+    monkeypatch.setattr(project, "IS_CHECKOUT", checkout)
+    monkeypatch.setenv(project.VARIABLE, str(tmp_path if elsewhere else project.SOURCE))
+    for name, value in ((project.CALLED, called), ("MAKELEVEL", made)):
+        if value:
+            monkeypatch.setenv(name, value)
+    assert project.command_line("run", "a.yaml", "--only 03_fine") == said
+    assert project.command_line("check") == f"{said[:4]} check"
+
+
+def test_what_fgvc_says_names_fgvc(folder, monkeypatch, capsys):
+    (folder / "params" / "later.yaml").write_text(f"run: later\noutputs: {folder}\n01_noise:\n")
+    for words in (["export"], ["predict"], ["compare", "params/later.yaml"]):
+        photos = ["x.jpg"] if words == ["predict"] else []
+        assert main([*words, "params/later.yaml", *photos]) == 2
+        said = capsys.readouterr().err
+        assert said.startswith("error: ") and "nothing yet: fgvc run " in said

@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from fgvc_utils.core import output
+
 # Prints more than a pipe holds, and then makes a file that others must not write to.
 SPEAKS = """
 import os, sys
@@ -57,3 +59,18 @@ def test_signs_that_a_terminal_lacks_are_spelt_out(tmp_path):
         check=True,
     )
     assert done.stdout == "\\xe9 ok\n" and done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [(ValueError("no such run"), "no such run"), (KeyError("what"), "what"), (OSError("x"), "x")],
+)
+def test_bad_input_is_one_line_and_the_code_2(capsys, error, told):
+    def work():
+        raise error
+
+    assert output.exit_code(work) == 2
+    assert capsys.readouterr().err == f"error: {told}\n"
+    assert output.exit_code(lambda: 1) == 0
+    with pytest.raises(ZeroDivisionError):
+        output.exit_code(lambda: 1 / 0)

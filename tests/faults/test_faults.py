@@ -5,6 +5,7 @@ import json
 import signal
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -147,6 +148,23 @@ def drained(call):
 @pytest.mark.slow
 def test_a_run_that_was_interrupted_and_killed_goes_on_to_the_same_table(call, tmp_path):
     kills, start = call
+    # Meanwhile, on the other core.
+    with ThreadPoolExecutor(1) as beside:
+        alone = kills.write_contest(tmp_path, "alone")
+        left_alone = beside.submit(kills.run_through, alone, tmp_path / "data")
+        interrupt_and_kill(start)
+        left_alone.result()
+    killed = (tmp_path / "out/tiny/tables/01_noise.parquet").read_bytes()
+    assert (tmp_path / "alone/tiny/tables/01_noise.parquet").read_bytes() == killed
+    # Moved to another place, what is done stays done.
+    (tmp_path / "alone").rename(tmp_path / "elsewhere")
+    kills.write_contest(tmp_path, "elsewhere")
+    plan = run_pipeline(tmp_path, "--dry-run", file="elsewhere.yaml")
+    assert "\n01_noise: skip, done before" in plan.stdout, plan.stdout + plan.stderr
+
+
+def interrupt_and_kill(start):
+    """Interrupt a run, kill it when it goes on, and let it come to its end."""
     first = start()
     wait_for(first.ranks)
     # A second pipeline says who holds the run, and disturbs it in nothing. The first one stands
@@ -167,14 +185,6 @@ def test_a_run_that_was_interrupted_and_killed_goes_on_to_the_same_table(call, t
 
     said, code = drained(start())
     assert code == 0, said[-3000:]
-    killed = (tmp_path / "out/tiny/tables/01_noise.parquet").read_bytes()
-    kills.run_through(kills.write_contest(tmp_path, "alone"), tmp_path / "data")
-    assert (tmp_path / "alone/tiny/tables/01_noise.parquet").read_bytes() == killed
-    # Moved to another place, what is done stays done.
-    (tmp_path / "alone").rename(tmp_path / "elsewhere")
-    kills.write_contest(tmp_path, "elsewhere")
-    plan = run_pipeline(tmp_path, "--dry-run", file="elsewhere.yaml")
-    assert "\n01_noise: skip, done before" in plan.stdout, plan.stdout + plan.stderr
 
 
 @pytest.mark.slow

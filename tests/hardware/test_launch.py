@@ -517,8 +517,15 @@ def test_an_interrupt_ends_a_rank_that_does_not_listen(tmp_path: Path, job: Path
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("starting", [False, True], ids=["loading", "starting to load"])
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("number", "starting"),
+    [
+        pytest.param(signal.SIGKILL, True, id="SIGKILL-starting to load"),
+        pytest.param(signal.SIGTERM, False, id="SIGTERM-loading"),
+        pytest.param(signal.SIGKILL, False, id="SIGKILL-loading", marks=pytest.mark.long),
+        pytest.param(signal.SIGTERM, True, id="SIGTERM-starting to load", marks=pytest.mark.long),
+    ],
+)
 def test_a_killed_kernel_leaves_no_rank_behind(
     tmp_path: Path, job: Path, kernel: _Kernel, number: signal.Signals, starting: bool
 ):

@@ -58,7 +58,8 @@ def test_two_nodes_reduce_together(tmp_path: Path):
     ("entry", "says"),
     [
         ("fail", "rank 1 failed: ZeroDivisionError: thrown on purpose by rank 1"),
-        ("leave", "rank 1 was ended by SIGKILL"),
+        # One machine's tests see such an end too; how the other machine hears of it is the same.
+        pytest.param("leave", "rank 1 was ended by SIGKILL", marks=pytest.mark.long),
     ],
 )
 def test_a_failure_on_one_node_is_told_on_both(tmp_path: Path, entry: str, says: str):

@@ -209,6 +209,34 @@ def test_results_that_are_gone_or_cut_are_made_again_and_alike(rows, finished, t
     assert why_not_done(second) == "weights.safetensors is gone or was cut"
 
 
+@pytest.mark.parametrize(
+    ("spoilt", "why"),
+    [
+        ("{}", "its done.json lacks digest"),
+        ('{"digest": ""', "its done.json is not valid JSON"),
+        ("7", "its done.json holds no values by name"),
+        ('{"digest": "", "left": [], "code": []}', "its done.json holds no values by name in code"),
+    ],
+)
+def test_what_notes_that_a_job_is_done_may_be_spoilt(rows, finished, tmp_path, spoilt, why):
+    first, second = finished
+    file = Path(first.folder) / "done.json"
+    file.write_text(spoilt)
+    assert why_not_done(first).startswith(why)
+    assert result_of(file.parent) == "" and not is_done(second)
+    assert accept_job_code(tmp_path / "out") == [] and file.read_text() == spoilt
+    carried_out(first, rows, tmp_path)
+    assert is_done(first) and is_done(second)
+
+
+def test_a_file_of_which_nothing_is_noted_counts_as_cut(finished):
+    first, _ = finished
+    file = Path(first.folder) / "done.json"
+    for left in ({"predictions/index.json": {}}, {"predictions/index.json": 3}):
+        write_json(read_json(file) | {"left": left}, file)
+        assert why_not_done(first) == "predictions/index.json is gone or was cut"
+
+
 def test_a_store_that_is_written_to_is_not_whole(finished):
     first, _ = finished
     writer = ShardWriter(first.store, 0, ["a"])

@@ -8,10 +8,11 @@ import pytest
 from page_run import write_run
 
 from fgvc_utils.contest.journal import Journal
+from fgvc_utils.contest.runs import NoRun
 from fgvc_utils.pages import figures, funnel
 from fgvc_utils.pages.photos import Photos
 from fgvc_utils.pages.run_page import came_in, photos_by_cause, write_page
-from fgvc_utils.pages.runs import NoRun, Run, StageFacts, find_run, stage_of
+from fgvc_utils.pages.runs import Run, StageFacts, find_run, stage_of
 
 NASTY = '<img src=x onerror="document.title=1">&"\u202e{{ 7*7 }}'
 

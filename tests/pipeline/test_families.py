@@ -7,8 +7,9 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
-from tiny_contest import make_contest, run_pipeline
+from tiny_contest import run_pipeline
 
+from fgvc_utils.demo.drawing import TINY, draw_demo
 from fgvc_utils.hardware.distributed import Processes
 from fgvc_utils.hardware.progress import Progress
 from fgvc_utils.jobs.records import read_job
@@ -58,7 +59,9 @@ def contest_of(family: str, outputs: Path) -> dict:
 
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_contest(tmp_path_factory.mktemp("families"))
+    folder = tmp_path_factory.mktemp("families")
+    draw_demo(folder / "data" / "tiny", **TINY)
+    return folder
 
 
 @pytest.mark.parametrize(

@@ -48,8 +48,8 @@ def contest(tmp_path, monkeypatch):
 
     monkeypatch.setattr(running, "run_notebook", run_notebook)
 
-    def run():
-        running._run_steps(steps, None, None, NoRanks())
+    def run(only=None):
+        running._run_steps(steps, None, only, NoRanks())
         return (steps[0].cfg.folder / "index.html").read_text("utf-8")
 
     run.failing, run.seen, run.page = failing, seen, steps[0].cfg.folder / "index.html"
@@ -65,6 +65,13 @@ def test_the_page_follows_the_run_step_by_step(contest, capsys):
     assert not first and "<b>1 of 3</b>" in second and "<b>2 of 3</b>" in third
     assert STAGES["03_fine"].does in second
     assert f"{contest.page}" in capsys.readouterr().out
+
+
+def test_where_one_stage_is_asked_for_the_others_are_not_told_to_be_done(contest, capsys):
+    page = contest(only="01_noise")
+    said = capsys.readouterr().out
+    assert "[2/3] 02_coarse: not asked for\n[3/3] 03_fine: not asked for\n" in said
+    assert "done before" not in said and "<b>1 of 3</b>" in page
 
 
 def test_a_step_that_failed_is_on_the_page_with_its_error(contest):

@@ -11,7 +11,7 @@ import nbformat
 import pandas as pd
 import pytest
 import yaml
-from tiny_contest import PROJECT, TINY_CONTEST, environment, make_contest, run_pipeline
+from tiny_contest import PROJECT, TINY_CONTEST, copy_of, environment, run_pipeline
 
 from fgvc_utils.answers.submission import read_log
 from fgvc_utils.contest import tables
@@ -27,17 +27,9 @@ from fgvc_utils.pipeline.plan import Planned, print_plan
 
 
 @pytest.fixture(scope="module")
-def contest(tmp_path_factory):
-    """A drawn tiny contest and its file."""
-    return make_contest(tmp_path_factory.mktemp("contest"))
-
-
-@pytest.fixture(scope="module")
-def finished(contest):
-    """The contest after one whole run."""
-    done = run_pipeline(contest)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    return contest
+def finished(finished_contest, tmp_path_factory):
+    """The contest after one whole run, in a folder that these tests may change."""
+    return copy_of(finished_contest, tmp_path_factory.mktemp("contest") / "copy", TINY_CONTEST)
 
 
 @pytest.mark.slow
@@ -176,7 +168,7 @@ def test_a_trained_model_is_shown_from_every_side(finished):
     printed = "".join(out.get("text", "") for out in outputs)
     assert "pictures are read decoded, at 110 px and 130 px" in printed
     log = pd.read_csv(run / "models/one/log.csv")
-    assert {"lr", "images_per_second", "waiting"} <= set(log) and len(log) == 6
+    assert {"lr", "images_per_second", "waiting"} <= set(log) and len(log) == 4
     for optimiser in ("radam", "sgd"):
         rates = pd.read_csv(run / "models/one/rates" / optimiser / "rates.csv")
         assert rates["lr"].is_monotonic_increasing
@@ -283,8 +275,7 @@ def by_hand(folder: Path, stage: str, *parameters: str) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", [name for name in TINY_CONTEST if name[:2].isdigit()])
-def test_looking_at_a_finished_run_by_hand_changes_nothing(finished, stage):
+def test_looking_at_a_finished_run_by_hand_changes_nothing(finished):
     """No job runs, no second submission is written, and no step becomes stale."""
     run = finished / "outputs/tiny"
 
@@ -299,11 +290,13 @@ def test_looking_at_a_finished_run_by_hand_changes_nothing(finished, stage):
 
     before = jobs(), results()
     assert len(list(run.glob("submission*.csv"))) == 2, "one submission, and the list of them"
-    printed = by_hand(finished, stage)
-    assert "not as in the file" not in printed
-    assert (jobs(), results()) == before
+    for stage in (name for name in TINY_CONTEST if name[:2].isdigit()):
+        printed = by_hand(finished, stage)
+        assert "not as in the file" not in printed, stage
+        assert (jobs(), results()) == before, stage
+    # Names the step, where one became stale.
     dry = run_pipeline(finished, "--dry-run").stdout
-    assert dry.count("skip, done before") == len(read_contest(finished / "tiny.yaml"))
+    assert dry.count("skip, done before") == len(read_contest(finished / "tiny.yaml")), dry
 
 
 @pytest.mark.slow

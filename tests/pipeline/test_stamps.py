@@ -315,6 +315,41 @@ def test_other_versions_are_told_and_make_nothing_run(contest, monkeypatch, caps
     assert "--from 40_submit makes it anew" in said
 
 
+@pytest.mark.parametrize(
+    ("spoilt", "why_it_runs"),
+    [
+        ('{"parameters": {}}', "lacks inputs"),
+        ("{}", "lacks parameters, inputs"),
+        ('{"parameters": {}, "inputs": []}', "holds no values by name in inputs"),
+        ('{"parameters": {}, "inputs": {}, "code": 1}', "holds no values by name in code"),
+        ("[]", "holds no values by name"),
+        ('{"parameters": {', "is not valid JSON"),
+    ],
+)
+def test_a_stamp_that_is_spoilt_is_none_and_the_reason_is_told(
+    contest, monkeypatch, spoilt, why_it_runs
+):
+    monkeypatch.setattr(stamps, "accept_job_code", lambda folder: [])
+    contest()
+    (step,) = [each for each in contest.read() if each.stage == "03_fine"]
+    step.stamp.write_text(spoilt)
+    plan = planned(contest.read())
+    assert plan["03_fine"] == f"run: its stamp stages/03_fine.json {why_it_runs}"
+    assert plan["02_coarse"] == "skip"
+    accept_code(contest.read())
+    assert step.stamp.read_text() == spoilt, "what is not done is not accepted"
+    # It comes out as before, so that nothing after it runs.
+    assert contest() == ["03_fine"] and contest() == []
+
+
+def test_a_plan_for_one_stage_takes_none_of_the_others_for_done(contest, capsys):
+    contest.read()
+    print_plan(planning.plan(contest.read(), None, "01_noise"))
+    lines = [line for line in capsys.readouterr().out.splitlines() if line[0] != " "]
+    assert lines[0] == "01_noise: run, asked for"
+    assert {line.partition(": ")[2] for line in lines[1:]} == {"skip, not asked for"}
+
+
 def test_a_stage_that_is_cut_off_is_not_done_whatever_it_was_before(contest, monkeypatch):
     contest()
 

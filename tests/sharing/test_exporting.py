@@ -280,7 +280,7 @@ def test_what_is_asked_wrongly_is_named(run, made, tmp_path, capsys):
     with pytest.raises(ValueError, match="fold 7"):
         export_run(run, ["imagefolder"], tmp_path, Options(fold=7))
     for asked, said in (
-        ([str(tmp_path / "x.yaml")], "neither a contest file"),
+        ([str(tmp_path / "x.yaml")], "x.yaml is not there"),
         ([str(made.folder), "--table", "03_fine"], "03_fine.parquet is not there"),
         ([str(made.folder), "--table", "05"], "label tables are"),
         ([str(made.folder), "csv", "--model", "one"], "--model is for the format onnx"),
@@ -297,6 +297,14 @@ def test_a_contest_file_names_its_run(made, tmp_path, capsys):
     )
     assert command.main([str(file), "csv", "issues", "--to", str(tmp_path / "out")]) == 0
     assert {"csv", "issues", "export.json"} == {p.name for p in (tmp_path / "out").iterdir()}
+    assert "labels.csv" in capsys.readouterr().out
+
+
+def test_a_run_s_name_in_outputs_names_it(made, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(made.folder.parent.parent)
+    assert made.folder.parent.name == "outputs"
+    asked = ["small", "csv", "--data-root", made.data_root, "--to", str(tmp_path / "out")]
+    assert command.main(asked) == 0
     assert "labels.csv" in capsys.readouterr().out
 
 

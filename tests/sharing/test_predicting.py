@@ -169,9 +169,9 @@ def test_a_file_that_cannot_be_written_is_refused_at_once(made, tmp_path, capsys
 
 def test_what_is_no_run_is_refused(tmp_path, capsys):
     assert command.main([str(tmp_path), str(tmp_path)]) == 2
-    assert "no folder of a run" in capsys.readouterr().err
+    assert "is no run" in capsys.readouterr().err
     assert command.main([str(tmp_path / "gone"), str(tmp_path)]) == 2
-    assert "neither a contest file" in capsys.readouterr().err
+    assert "is no run" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """A tiny drawn contest that runs in minutes, and the pipeline on it, for several test modules."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -33,12 +34,12 @@ TINY_CONTEST = {
     },
     "04_lowq": {"size": 96},
     "10_train": [
-        {**TRAINED, **ORIGINAL, "name": "one", "epochs": 6, "test_ratios": [1.0, 1.35]},
+        {**TRAINED, **ORIGINAL, "name": "one", "epochs": 4, "test_ratios": [1.0, 1.35]},
         {**TRAINED, "name": "two", "epochs": 4, "balance": "prior", "held_out_fold": 1, **BEGUN},
         {"name": "probe", "fit": "probe", "size": 96, "test_ratio": 1.15, "refit": True},
     ],
     "20_distill": [
-        {**TRAINED, "name": "student", "epochs": 3, "variant": "B", "teacher_views": 2, **SMALLER},
+        {**TRAINED, "name": "student", "epochs": 2, "variant": "B", "teacher_views": 2, **SMALLER},
         {**TRAINED, "name": "clean", "epochs": 1, "ema_decay": 0.9, "fold_clean": True, **PROBE},
     ],
     "30_ensemble": {"global_batch": 8, "micro_batch": 8, "convolution_models": 2, "epochs": 5},
@@ -49,6 +50,37 @@ TINY_CONTEST = {
 def make_contest(folder: Path, contest: dict = TINY_CONTEST) -> Path:
     """Draw the images under `folder` and write the contest's file, tiny.yaml; returns `folder`."""
     draw_demo(folder / "data" / "tiny", **SET)
+    return write_contest(folder, contest)
+
+
+def copy_of(finished: Path, folder: Path, contest: dict, leave_out: tuple[str, ...] = ()) -> Path:
+    """A finished contest again in another folder, which may be changed; returns that folder.
+
+    The images, which nothing changes, are the same files; what the run left are copies.
+
+    Parameters
+    ----------
+    finished, folder : Path
+        The contest's folder, and a new one.
+    contest : dict
+        What the new tiny.yaml holds; its run keeps its name.
+    leave_out : tuple of str
+        Names in the run's folder that are not taken over.
+    """
+    folder.mkdir()
+    # Not links file by file, which would change what the run noted of each one's state.
+    (folder / "data").symlink_to(finished / "data")
+    run = finished / "outputs" / "tiny"
+
+    def others(place: str, names: list[str]) -> list[str]:
+        return [name for name in names if Path(place) == run and name in leave_out]
+
+    shutil.copytree(finished / "outputs", folder / "outputs", ignore=others)
+    return write_contest(folder, contest)
+
+
+def write_contest(folder: Path, contest: dict) -> Path:
+    """Write the contest's file, tiny.yaml, with its outputs below `folder`; returns `folder`."""
     written = yaml.safe_dump(contest | {"outputs": str(folder / "outputs")}, sort_keys=False)
     (folder / "tiny.yaml").write_text(written)
     return folder
