@@ -87,7 +87,7 @@ def use_utf8() -> None:
 def exit_code(work: Callable[[], object]) -> int:
     """Do what a command line asks for; returns 0, or 2 where bad input ends it.
 
-    What is wrong is told on standard error, after `error: `.
+    What is wrong is told on standard error, after the word error.
     """
     try:
         work()

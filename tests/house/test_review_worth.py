@@ -108,16 +108,16 @@ def test_rows_that_are_there_are_not_made_again(tmp_path, monkeypatch):
     def contests(given):
         yield from [(name, seed) for name in given.contests for seed in given.seeds]
 
-    def run(contest, done):
+    def run(contest, shares, done):
+        assert shares == (0.05,)
         calls.append((contest, len(done)))
         name, seed = contest
         yield from table[(table["contest"] == name) & (table["seed"] == seed)].to_dict("records")
 
     calls, table = [], rows()
-    monkeypatch.setattr(worth, "SHARES", (0.05,))
     monkeypatch.setattr(worth, "run", run)
     monkeypatch.setattr(worth.benchmark, "contests", contests)
-    given = Namespace(contests=["demo"], seeds=[1], work=None)
+    given = Namespace(contests=["demo"], seeds=[1], shares=(0.05,), work=None)
     first = worth.all_rows(given, tmp_path)
     again = worth.all_rows(given, tmp_path)
     assert calls == [(("demo", 1), 0)] and first == again and len(first) == 1 + len(worth.WAYS)
