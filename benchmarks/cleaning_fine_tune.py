@@ -15,12 +15,12 @@ JSON.
 import argparse
 import json
 from collections.abc import Iterator
-from pathlib import Path
 
 import cleaning as benchmark
 import numpy as np
 import pandas as pd
 from cleaning import Contest
+from kept_rows import KeptRows
 
 from fgvc_utils.contest import tables
 from fgvc_utils.contest.config import Shared
@@ -70,10 +70,10 @@ def fine_tuned(contest: Contest, table: pd.DataFrame, method: str, size: int, ep
     return float((answers == contest.test_truth[asked].to_numpy()).sum() / len(contest.test_truth))
 
 
-def all_rows(given: argparse.Namespace, kept: Path | None) -> pd.DataFrame:
-    """A row a contest, seed and method; what lies in `kept` is not made again."""
-    rows = [json.loads(line) for line in kept.read_text().splitlines()] if kept else []
-    done = {tuple(row[key] for key in KEYS) for row in rows}
+def all_rows(given: argparse.Namespace) -> pd.DataFrame:
+    """A row a contest, seed and method; what is kept in `given.work` is not made again."""
+    kept = KeptRows(given.work, "cleaning_fine_tune", KEYS)
+    done = kept.done()
     for contest in benchmark.contests(given):
         for method, table in cleaned(contest, given.filters):
             if (contest.name, contest.seed, method) in done:
@@ -81,12 +81,9 @@ def all_rows(given: argparse.Namespace, kept: Path | None) -> pd.DataFrame:
             row = benchmark.scored(contest, method, table)
             row = {key: row[key] for key in [*KEYS, "f1", "good_lost"]} | {"probe": row["top1"]}
             row["network"] = fine_tuned(contest, table, method, given.size, given.epochs)
-            rows.append(row)
             print(row, flush=True)
-            if kept:
-                with kept.open("a") as file:
-                    file.write(json.dumps(row) + "\n")
-    table = pd.DataFrame(rows)
+            kept.add(row)
+    table = pd.DataFrame(kept.rows)
     return table[table["contest"].isin(given.contests) & table["seed"].isin(given.seeds)]
 
 
@@ -107,11 +104,7 @@ def main() -> None:
     more.add_argument("--size", type=int, default=112, help="side of the pictures, px")
     more.add_argument("--epochs", type=int, default=6)
     given = benchmark.arguments(__doc__, more)
-    kept = given.work / "cleaning_fine_tune.jsonl" if given.work else None
-    if kept:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        kept.touch()
-    table = all_rows(given, kept)
+    table = all_rows(given)
     parts = {name: table[table["contest"] == name] for name in given.contests} | {"all": table}
     with pd.option_context("display.width", 200, "display.max_columns", 20):
         for name, part in parts.items():

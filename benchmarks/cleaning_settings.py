@@ -16,12 +16,12 @@ JSON.
 import argparse
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import cleaning as benchmark
 import pandas as pd
 from cleaning import Contest
 from cleaning_stability import same, taught, verdicts
+from kept_rows import KeptRows
 
 KEYS = ["contest", "seed", "setting"]
 FIGURES = ["precision", "recall", "f1", "good_lost", "relabelled", "trust", "top1", "same"]
@@ -44,21 +44,19 @@ def row_of(contest: Contest, coarse: pd.DataFrame, setting: str, again: bool) ->
     return row
 
 
-def all_rows(given: argparse.Namespace, kept: Path | None) -> pd.DataFrame:
-    """A row a contest, seed and setting; what lies in `kept` is not made again."""
-    rows = [json.loads(line) for line in kept.read_text().splitlines()] if kept else []
-    done = {tuple(row[key] for key in KEYS) for row in rows}
+def all_rows(given: argparse.Namespace) -> pd.DataFrame:
+    """A row a contest, seed and setting; what is kept in `given.work` is not made again."""
+    kept = KeptRows(given.work, "cleaning_settings", KEYS)
+    done = kept.done()
     for contest in benchmark.contests(given):
         coarse, _ = benchmark.rank_stage(contest, contest.coarse, "02_coarse", contest.table)
         for setting in given.settings:
             if (contest.name, contest.seed, setting) in done:
                 continue
-            rows.append(row_of(contest, coarse, setting, given.again))
-            print({key: rows[-1].get(key) for key in [*KEYS, *FIGURES]}, flush=True)
-            if kept:
-                with kept.open("a") as file:
-                    file.write(json.dumps(rows[-1]) + "\n")
-    table = pd.DataFrame(rows).astype({"same": float})
+            row = row_of(contest, coarse, setting, given.again)
+            print({key: row.get(key) for key in [*KEYS, *FIGURES]}, flush=True)
+            kept.add(row)
+    table = pd.DataFrame(kept.rows).astype({"same": float})
     return table[table["setting"].isin(given.settings) & table["seed"].isin(given.seeds)]
 
 
@@ -76,11 +74,7 @@ def main() -> None:
     more.add_argument("--settings", nargs="+", default=["", "trust=0.2 sharpness=1.5"])
     more.add_argument("--again", action="store_true", help="run each with another seed too")
     given = benchmark.arguments(__doc__, more)
-    kept = given.work / "cleaning_settings.jsonl" if given.work else None
-    if kept:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        kept.touch()
-    table = all_rows(given, kept)
+    table = all_rows(given)
     for contest in [*given.contests, "all"]:
         part = table if contest == "all" else table[table["contest"] == contest]
         print(contest, "\n", summary(part, given.settings[0]).round(4).to_string(), sep="")

@@ -28,6 +28,7 @@ from pathlib import Path
 import cleaning as benchmark
 import numpy as np
 import pandas as pd
+from kept_rows import KeptRows
 
 from fgvc_utils.cleaning.asking import review_order
 from fgvc_utils.cleaning.rounds import Posteriors
@@ -289,16 +290,10 @@ def rounded(value: float) -> float | None:
     return None if value != value else round(float(value), 4)
 
 
-def kept_rows(path: Path) -> list[dict]:
-    """The rows of earlier runs."""
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
-
-
 def all_rows(given: argparse.Namespace, work: Path) -> list[dict]:
     """The rows of all data sets and seeds, those of earlier runs in this folder among them."""
-    path = work / "review_worth.jsonl"
-    rows = kept_rows(path)
-    done = {tuple(row[key] for key in KEYS) for row in rows}
+    kept = KeptRows(work, "review_worth", KEYS)
+    done = kept.done()
     for name in given.contests:
         wanted = {seed: wanted_rows(name, seed, given.shares) - done for seed in given.seeds}
         seeds = [seed for seed in given.seeds if wanted[seed]]
@@ -307,10 +302,10 @@ def all_rows(given: argparse.Namespace, work: Path) -> list[dict]:
         )
         for contest in benchmark.contests(part):
             for row in run(contest, given.shares, done):
-                rows.append(row)
-                with open(path, "a", encoding="utf-8") as file:
-                    file.write(json.dumps(row) + "\n")
-    return [row for row in rows if row["contest"] in given.contests and row["seed"] in given.seeds]
+                kept.add(row)
+    return [
+        row for row in kept.rows if row["contest"] in given.contests and row["seed"] in given.seeds
+    ]
 
 
 def wanted_rows(name: str, seed: int, shares: Sequence[float]) -> set[tuple]:
@@ -325,7 +320,6 @@ def main() -> None:
     given = benchmark.arguments(__doc__, more)
     with tempfile.TemporaryDirectory() as temporary:
         work = (given.work or Path(temporary)).resolve()
-        work.mkdir(parents=True, exist_ok=True)
         rows = pd.DataFrame(all_rows(given, work))
     means, pairs = summary(rows), differences(rows)
     with pd.option_context("display.width", 200, "display.max_rows", 199):
