@@ -9,8 +9,11 @@ import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+
+from fgvc_utils.core.files import read_json
 
 
 class UnreadableFile(ValueError):
@@ -47,6 +50,40 @@ def refused_by_name(path: Path, kind: str, advice: str) -> Iterator[None]:
         raise UnreadableFile(
             f"{path} cannot be read as {kind} ({type(error).__name__}: {cause}); {advice}"
         ) from error
+
+
+def read_note(
+    path: Path, needed: Sequence[str], by_name: Sequence[str] = ()
+) -> tuple[dict[str, Any], str]:
+    """Read a JSON file of values by name that may be spoilt.
+
+    Parameters
+    ----------
+    path
+        The file, which is there.
+    needed
+        The names that it must have.
+    by_name
+        The names whose values, where there are any, hold values by name themselves.
+
+    Returns
+    -------
+    found : dict
+        What it says; empty where it says nothing by name.
+    wrong : str
+        What is wrong with it, to be read after the file's name; empty where nothing is.
+    """
+    try:
+        found = read_json(path)
+    except ValueError:
+        return {}, "is not valid JSON"
+    if not isinstance(found, dict):
+        return {}, "holds no values by name"
+    lacks = [name for name in needed if name not in found]
+    odd = [name for name in by_name if not isinstance(found.get(name, {}), dict)]
+    wrong = [f"lacks {', '.join(lacks)}"] if lacks else []
+    wrong += [f"holds no values by name in {', '.join(odd)}"] if odd else []
+    return found, " and ".join(wrong)
 
 
 def read_text(path: Path) -> str:

@@ -14,9 +14,9 @@ from typing import Any
 from pydantic import BaseModel
 
 from fgvc_utils.contest.places import network_folder, weights_file
-from fgvc_utils.core.files import file_digest, read_json, write_json
+from fgvc_utils.core.files import file_digest, write_json
 from fgvc_utils.core.naming import first_few
-from fgvc_utils.core.reading import read_parquet
+from fgvc_utils.core.reading import read_note, read_parquet
 from fgvc_utils.jobs.predictions import INDEX, is_whole
 from fgvc_utils.jobs.records import (
     DONE,
@@ -29,7 +29,7 @@ from fgvc_utils.jobs.records import (
     Job,
     read_job,
 )
-from fgvc_utils.jobs.rows import columns_of
+from fgvc_utils.jobs.rows import columns_of, in_cache
 from fgvc_utils.jobs.sources import Definition, changed, reached
 
 # Decoded pictures are the same to a grey level wherever they are read.
@@ -65,14 +65,14 @@ def _rows_digest(path: str, *file: int) -> str:
 
     `file` tells a file from the one that was there before.
 
-    Of a picture's path the last three parts count: a cache names pictures by size and content.
+    Of a picture's path its name in the cache counts.
     """
     rows = read_parquet(Path(path), "run its notebook again")
     digest = hashlib.sha256()
     for column in columns_of(rows):
         values = rows[column]
         if column == "file":
-            values = values.map(lambda file: "/".join(file.split("/")[-3:]))
+            values = values.map(in_cache)
         counted = values.dtype.kind in "bi"
         text = values.to_numpy().tobytes() if counted else "\n".join(values).encode()
         digest.update(f"{column} {len(text)}\n".encode() + text)
@@ -160,16 +160,8 @@ def why_not_done(job: Job) -> str:
 
 def _read_done(file: Path) -> tuple[dict[str, Any], str]:
     """What a job noted when it was done, and what is wrong with that, in words, or empty."""
-    try:
-        done = read_json(file)
-    except ValueError:
-        return {}, f"its {file.name} is not valid JSON"
-    if not isinstance(done, dict):
-        return {}, f"its {file.name} holds no values by name"
-    if "digest" not in done:
-        return done, f"its {file.name} lacks digest"
-    odd = [name for name in ("job", "code", "left") if not isinstance(done.get(name, {}), dict)]
-    return done, f"its {file.name} holds no values by name in {', '.join(odd)}" if odd else ""
+    done, wrong = read_note(file, ("digest",), ("job", "code", "left"))
+    return done, wrong and f"its {file.name} {wrong}"
 
 
 def _cut(folder: Path, done: dict) -> str:

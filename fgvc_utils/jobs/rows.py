@@ -123,6 +123,11 @@ def _shared_folder(files: pd.Series) -> tuple[str, pd.Series]:
     return shared, files.str[len(shared) :]
 
 
+def in_cache(file: str) -> str:
+    """The name of a picture wherever its cache lies, which names pictures by size and content."""
+    return "/".join(file.split("/")[-3:])
+
+
 def fitted_images(folder: Path) -> set[str]:
     """Ids of the images that the job in a folder was fitted on."""
     return _marked(folder, "fit")

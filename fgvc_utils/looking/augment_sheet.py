@@ -17,7 +17,8 @@ from PIL import Image, ImageDraw, ImageFont
 from fgvc_utils.contest.config import Shared
 from fgvc_utils.core.files import read_json, whole_file
 from fgvc_utils.hardware.plan import code_stamp, read_launch
-from fgvc_utils.jobs.records import Job
+from fgvc_utils.jobs.records import LISTS_OF_PLACES, PLACES, Job
+from fgvc_utils.jobs.rows import in_cache
 from fgvc_utils.jobs.running import REQUEST, ask_ranks
 from fgvc_utils.looking.sheets import fitted, font
 from fgvc_utils.training.changes import (
@@ -227,9 +228,16 @@ def sheet_by_ranks(job: Job, rows: pd.DataFrame, cfg: Shared, stage: str) -> Ima
 
 def _same_request(file: Path, request: dict) -> bool:
     try:
-        return read_json(file) == request
-    except (OSError, ValueError):
+        return _without_places(read_json(file)) == _without_places(request)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
+
+
+def _without_places(request: dict) -> tuple:
+    """What a sheet is drawn of, wherever the run lies that asks for it."""
+    job, rows = request["job"], request["rows"]
+    recipe = {name: job[name] for name in job if name not in {*PLACES, *LISTS_OF_PLACES}}
+    return recipe, rows["image_id"], [in_cache(file) for file in rows["file"]], request["code"]
 
 
 def draw(launch_file: str) -> None:

@@ -14,6 +14,7 @@ from fgvc_utils.contest.parameters import ParameterError
 from fgvc_utils.contest.places import NOTEBOOKS, below_root, data_root
 from fgvc_utils.core.files import file_digest, read_json, write_json
 from fgvc_utils.core.naming import first_few
+from fgvc_utils.core.reading import read_note
 from fgvc_utils.jobs import sources
 from fgvc_utils.jobs.done import accept_job_code, result_of
 from fgvc_utils.jobs.predictions import INDEX, is_whole
@@ -148,19 +149,8 @@ def read_stamp(step: Step) -> tuple[dict[str, Any], str]:
     file = f"its stamp {step.stamp.parent.name}/{step.stamp.name}"
     if not step.stamp.is_file():
         return {}, "not done yet"
-    try:
-        stamp = read_json(step.stamp)
-    except ValueError:
-        return {}, f"{file} is not valid JSON"
-    if not isinstance(stamp, dict):
-        return {}, f"{file} holds no values by name"
-    lacks = [key for key in STAMPED if key not in stamp]
-    odd = [key for key in (*STAMPED, *ADDED) if not isinstance(stamp.get(key, {}), dict)]
-    if lacks or odd:
-        found = [f"lacks {', '.join(lacks)}"] if lacks else []
-        found += [f"holds no values by name in {', '.join(odd)}"] if odd else []
-        return {}, f"{file} {' and '.join(found)}"
-    return stamp, ""
+    stamp, wrong = read_note(step.stamp, STAMPED, (*STAMPED, *ADDED))
+    return ({}, f"{file} {wrong}") if wrong else (stamp, "")
 
 
 def why(step: Step) -> str:

@@ -10,6 +10,7 @@ import torch
 from PIL import ImageColor
 from small_jobs import small_job
 
+from fgvc_utils.core.files import write_json
 from fgvc_utils.looking import augment_sheet
 from fgvc_utils.looking.augment_sheet import (
     DRAWS,
@@ -242,3 +243,22 @@ def test_the_ranks_draw_the_same_sheet(photos, tmp_path):
     assert len(times.read_text().splitlines()) == 2
     with pytest.raises(ValueError, match="no photo to draw"):
         sheet_by_ranks(recipe(tmp_path), photos.head(0), cfg, "10_train-mine")
+
+
+def test_a_sheet_is_that_of_its_recipe_and_photos_wherever_the_run_lies(tmp_path):
+    def request(run, **changes):
+        job = recipe(tmp_path / run / "mine", **changes).model_dump(mode="json")
+        rows = {"image_id": ["a"], "file": [f"{tmp_path}/{run}/cache/132/ab/cd.jpg"]}
+        return {"job": job, "rows": rows, "picture": f"{run}/sheet.png", "code": "x"}
+
+    file = tmp_path / "request.json"
+    write_json(request("first"), file)
+    same = augment_sheet._same_request
+    assert same(file, request("moved"))
+    assert not same(file, request("moved", size=96))
+    assert not same(file, request("moved") | {"code": "y"})
+    other = request("moved")
+    other["rows"]["file"] = [f"{tmp_path}/moved/cache/132/ab/ef.jpg"]
+    assert not same(file, other)
+    write_json({"job": 7}, file)
+    assert not same(file, request("first"))
