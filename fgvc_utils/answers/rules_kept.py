@@ -14,6 +14,7 @@ from fgvc_utils.contest.contest_rules import RULES, ContestRules, decisions_of, 
 from fgvc_utils.contest.parameters import TABLES
 from fgvc_utils.contest.places import weights_file
 from fgvc_utils.contest.report import update_report
+from fgvc_utils.contest.runs import stamped_parameters
 from fgvc_utils.core.files import file_digest, read_json
 from fgvc_utils.core.naming import first_few
 from fgvc_utils.core.project import command_line
@@ -359,7 +360,7 @@ def _weights(
 
 def _of_stamp(stamp: Path) -> list[tuple[str, str]]:
     """The networks of a cleaning stage with their weights, as its stamp has its parameters."""
-    given = read_json(stamp).get("parameters", {}) if stamp.is_file() else {}
+    given = stamped_parameters(stamp)
     if "backbone" not in given:
         return []
     named = [given["backbone"], *given.get("further_backbones", [])]

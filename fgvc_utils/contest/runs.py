@@ -3,11 +3,12 @@
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from fgvc_utils.contest.contest_file import notebook_defaults, read_contest_file, stage_names
 from fgvc_utils.contest.parameters import ParameterError
 from fgvc_utils.contest.places import PROJECT, expanded
+from fgvc_utils.core.files import read_json
 from fgvc_utils.core.project import command_line
 
 ENDINGS = (".yaml", ".yml")
@@ -80,6 +81,11 @@ def _run_of(path: Path, name: str) -> Path:
         first = command_line("run", name)
         raise NoRun(f"{name} names the run {folder}, which has left nothing yet: {first} first")
     return folder
+
+
+def stamped_parameters(stamp: Path) -> dict[str, Any]:
+    """The parameters that a step was done with, by its stamp; empty where there is none."""
+    return read_json(stamp).get("parameters", {}) if stamp.is_file() else {}
 
 
 def is_run(folder: Path) -> bool:

@@ -13,8 +13,7 @@ from fgvc_utils.contest.contest_file import notebook_defaults, read_contest_file
 from fgvc_utils.contest.inventory import raw_images, read_inventory
 from fgvc_utils.contest.parameters import TABLES, ParameterError
 from fgvc_utils.contest.places import expanded
-from fgvc_utils.contest.runs import locate_run
-from fgvc_utils.core.files import read_json
+from fgvc_utils.contest.runs import locate_run, stamped_parameters
 from fgvc_utils.core.project import command_line
 
 FIRST = "01_noise"
@@ -67,8 +66,7 @@ class FinishedRun:
 
     def parameters(self, stage: str) -> dict[str, Any]:
         """The values that a stage ran with; the notebook's own where it left no stamp."""
-        usual, stamp = notebook_defaults(stage), self.cfg.stamp(stage)
-        return usual | (read_json(stamp).get("parameters", {}) if stamp.is_file() else {})
+        return notebook_defaults(stage) | stamped_parameters(self.cfg.stamp(stage))
 
 
 def find_run(named: str | Path, table: str = "", data_root: str = "") -> FinishedRun:
@@ -112,8 +110,7 @@ def _from_contest(path: Path, data_root: str) -> Shared:
 def _from_folder(folder: Path, data_root: str) -> Shared:
     folder = folder.resolve()
     stamp = folder / "stages" / f"{FIRST}.json"
-    found = read_json(stamp).get("parameters", {}) if stamp.is_file() else {}
-    given = notebook_defaults(FIRST) | found
+    given = notebook_defaults(FIRST) | stamped_parameters(stamp)
     fields = {"data_root": given["data_root"], "seed": given["seed"]} | _moved(data_root)
     return Shared(contest="", run=folder.name, outputs=str(folder.parent), **fields)
 

@@ -22,6 +22,7 @@ from fgvc_utils.jobs.reduction import reduce_block
 from fgvc_utils.training import balance
 from fgvc_utils.training.backbones import freeze_bias
 from fgvc_utils.training.convex import fit_layer
+from fgvc_utils.training.fitting import check_loss
 from fgvc_utils.training.heads import Head
 from fgvc_utils.training.losses import objective_of
 from fgvc_utils.training.material import Material
@@ -114,8 +115,7 @@ def cross(
     figures = fit_layer(
         nn.Sequential(*layers), blocks, objective, job.weight_decay, job.epochs, processes
     )
-    if not np.isfinite(figures["train_loss"]):
-        raise FloatingPointError(f"the loss of job {job.name} is no number; lower its weight decay")
+    check_loss(figures["train_loss"], job, 1)
     of_predicted = material.folds[material.predict_rows]
     folds = np.unique(of_predicted)
     parts = [processes.share(material.predict_rows[of_predicted == fold]) for fold in folds]
@@ -185,7 +185,8 @@ def _begun(
         raise ValueError(f"job {job.name}: all images that teach are of one fold")
     labels = material.labels[outside]
     counts = np.bincount(labels[labels >= 0], minlength=len(job.classes))
-    head = copy.deepcopy(network)
+    # What prepares features is as wide as they are, and learns nothing: all heads share it.
+    head = copy.deepcopy(network, {id(network[0]): network[0]})
     if job.balance == "prior":
         freeze_bias(head.get_classifier(), torch.from_numpy(balance.log_prior(counts)))
     return head, torch.from_numpy((counts == 0) & (job.teacher_weight < 1))

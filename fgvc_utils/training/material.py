@@ -12,7 +12,7 @@ from fgvc_utils.contest.decoded import Decoded, decoded_folder
 from fgvc_utils.jobs.done import job_code, job_digest
 from fgvc_utils.jobs.predictions import Store, same_classes
 from fgvc_utils.jobs.records import Job
-from fgvc_utils.jobs.rows import fitted_images, read_rows
+from fgvc_utils.jobs.rows import FOLD, fitted_images, read_rows
 from fgvc_utils.training import augment
 from fgvc_utils.training.feed import Changes, Pictures, Targets, image_keys
 from fgvc_utils.training.resizing import Resizing, resizing_of
@@ -61,7 +61,7 @@ class Material:
             minlength=len(job.classes),
         )
         self.ids = self.rows["image_id"].tolist()
-        self.folds = self.rows["fold"].to_numpy() if job.crossed else None
+        self.folds = self.rows[FOLD].to_numpy() if job.crossed else None
         self.stores = [Store(Path(store)) for store in job.stores]
         # Taken before the work: what is read now is what the result will depend on.
         self.digest, self.code = job_digest(job), job_code(job)
