@@ -204,8 +204,8 @@ def test_a_message_names_the_command_that_the_user_has(
     monkeypatch.setattr(project, "IS_CHECKOUT", checkout)
     monkeypatch.setenv(project.VARIABLE, str(tmp_path if elsewhere else project.SOURCE))
     for name, value in ((project.CALLED, called), ("MAKELEVEL", made)):
-        if value:
-            monkeypatch.setenv(name, value)
+        # The tests themselves are called by make.
+        monkeypatch.setenv(name, value) if value else monkeypatch.delenv(name, raising=False)
     assert project.command_line("run", "a.yaml", "--only 03_fine") == said
     assert project.command_line("check") == f"{said[:4]} check"
 
