@@ -5,7 +5,7 @@ read: the fold is judged by its labels and by its posteriors, which err in oppos
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from fgvc_utils.cleaning.crossing import Crossing
 from fgvc_utils.cleaning.deciding import DecisionParams
 from fgvc_utils.cleaning.fits import cleaning_job
 from fgvc_utils.cleaning.params import Round
-from fgvc_utils.cleaning.rounds import Posteriors, recut
+from fgvc_utils.cleaning.rounds import Posteriors, of_judged, recut
 from fgvc_utils.cleaning.verdicts import confirmed_classes, decisions
 from fgvc_utils.core.intervals import paired_difference
 from fgvc_utils.jobs.predictions import Store
@@ -136,10 +136,8 @@ def bar_probe(crossing: Crossing, learnt: Posteriors, in_force: Mapping[str, flo
     in_force
         The parameters `keep_bar` and `relabel_bar` of the decision.
     """
+    crossing = of_judged(crossing, learnt)
     cfg, table = crossing.cfg, crossing.table
-    # A person may have dropped some since the stage began: the rounds that followed know no more.
-    judged = crossing.asked & table["image_id"].isin(learnt.predictions.image_ids)
-    crossing = replace(crossing, asked=judged)
     if cfg.fit == "full":
         return BarProbe(
             pd.DataFrame(),

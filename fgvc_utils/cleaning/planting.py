@@ -10,7 +10,13 @@ from fgvc_utils.cleaning.crossing import Crossing
 from fgvc_utils.cleaning.deciding import DecisionParams, decide
 from fgvc_utils.cleaning.params import Round
 from fgvc_utils.cleaning.posterior import SparsePosterior
-from fgvc_utils.cleaning.rounds import Posteriors, recut, targets_folder, write_targets
+from fgvc_utils.cleaning.rounds import (
+    Posteriors,
+    of_judged,
+    recut,
+    targets_folder,
+    write_targets,
+)
 from fgvc_utils.cleaning.views import label_posterior
 
 EXPLAINED = """## How far to trust this
@@ -65,6 +71,7 @@ def planted_errors(crossing: Crossing, learnt: Posteriors, none: pd.Series) -> P
     none
         The images that 01 left out as noise, boolean by image_id.
     """
+    crossing = of_judged(crossing, learnt)
     cfg, table = crossing.cfg, crossing.table
     classes = learnt.predictions.classes
     count = len(classes) - 1

@@ -3,7 +3,7 @@
 import hashlib
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,15 @@ class Posteriors:
     def of(self, image_ids: Sequence[str]) -> SparsePosterior:
         """The posterior of some images, in their order; raises KeyError naming a stranger."""
         return self.posterior.rows(self.predictions.rows_of(image_ids))
+
+
+def of_judged(crossing: Crossing, learnt: Posteriors) -> Crossing:
+    """The same cross-training without images asked that the rounds no longer judged.
+
+    A person who works on in a notebook may have dropped some since the stage began.
+    """
+    judged = crossing.table["image_id"].isin(learnt.predictions.image_ids)
+    return replace(crossing, asked=crossing.asked & judged)
 
 
 def posterior_rounds(

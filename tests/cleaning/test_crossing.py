@@ -174,6 +174,19 @@ def test_planted_errors_are_found_and_the_share_of_wrong_labels_is_near(small, l
     assert figures["recall"].is_monotonic_decreasing
 
 
+def test_errors_are_planted_among_images_that_nobody_dropped_since(learnt):
+    cross, none, result = learnt
+    ids = result.predictions.image_ids
+    stays = ~ids.isin(cross.table.loc[cross.asked, "image_id"].iloc[:3])
+    later = replace(
+        result,
+        posterior=result.posterior.rows(stays),
+        predictions=result.predictions.of(ids[stays]),
+    )
+    errors = planted_errors(cross, later, none)
+    assert len(errors.labels) == len(errors.posterior) == cross.asked.sum() - 3
+
+
 def judged(cross, none=None, known=None, earlier=None):
     nobody = pd.Series("", index=cross.asked.index)
     nothing = cross.asked & False
