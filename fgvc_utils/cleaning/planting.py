@@ -10,14 +10,9 @@ from fgvc_utils.cleaning.crossing import Crossing
 from fgvc_utils.cleaning.deciding import DecisionParams, decide
 from fgvc_utils.cleaning.params import Round
 from fgvc_utils.cleaning.posterior import SparsePosterior
-from fgvc_utils.cleaning.rounds import (
-    Posteriors,
-    of_judged,
-    recut,
-    targets_folder,
-    write_targets,
-)
+from fgvc_utils.cleaning.rounds import Posteriors, of_judged, recut, targets_folder
 from fgvc_utils.cleaning.views import label_posterior
+from fgvc_utils.jobs.soft_targets import write_targets
 
 EXPLAINED = """## How far to trust this
 
@@ -90,7 +85,7 @@ def planted_errors(crossing: Crossing, learnt: Posteriors, none: pd.Series) -> P
     noise = np.where(asked, -1, count)
     targets = label_posterior(crossing.case(before, labels, noise, learnt.channel))
     teacher = targets_folder(crossing, "planted")
-    write_targets(teacher, classes, everyone, targets)
+    write_targets(teacher, classes, everyone, targets.columns, targets.values)
     names = np.array(classes, object)
     taught, shown = pd.Series("", table.index), pd.Series("", table.index)
     taught[everyone.index], shown[everyone.index] = names[targets.best()], names[labels]

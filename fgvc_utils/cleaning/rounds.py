@@ -1,6 +1,5 @@
 """Rounds of posteriors: expectation-maximisation with the expectation out of fold."""
 
-import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -19,10 +18,9 @@ from fgvc_utils.cleaning.params import CrossParams, Round
 from fgvc_utils.cleaning.posterior import SparsePosterior
 from fgvc_utils.cleaning.views import judged
 from fgvc_utils.contest.tables import classes_of
-from fgvc_utils.core.files import write_json
-from fgvc_utils.jobs.predictions import ShardWriter, finish_store
 from fgvc_utils.jobs.reduction import Reduced
 from fgvc_utils.jobs.running import work_folder
+from fgvc_utils.jobs.soft_targets import write_targets
 
 # Networks that learnt from labels predict labels, not classes: by them all labels look right. Where
 # trust is estimated, labels therefore count little in the rounds that only teach: this trust and
@@ -126,7 +124,7 @@ def posterior_rounds(
         started = time.monotonic()
         if current is not None:
             teacher = targets_folder(crossing, str(number))
-            write_targets(teacher, classes, row_ids, current)
+            write_targets(teacher, classes, row_ids, current.columns, current.values)
             taught = taught.copy()
             taught[row_ids.index] = names[current.best()]
             fit = everyone
@@ -266,34 +264,3 @@ def recut(crossing: Crossing, number: int, cut: int = 0, folds: int = 0) -> pd.S
 def targets_folder(crossing: Crossing, name: str) -> Path:
     """Where the soft targets of a round lie."""
     return Path(work_folder(crossing.cfg, crossing.name, f"targets-{name}")) / "predictions"
-
-
-def write_targets(
-    store: Path, classes: Sequence[str], image_ids: Sequence[str], targets: SparsePosterior
-) -> None:
-    """Store soft targets as a teacher's predictions.
-
-    What a job learns depends on its teachers' `done.json`, so that file names the content.
-
-    Parameters
-    ----------
-    store
-        The folder of the store: arrays `target_classes`, int32, and `target_probabilities`,
-        float16, both (images, width).
-    classes
-        The classes, "none of them" last.
-    image_ids
-        The images, in the order of the targets.
-    targets
-        The posteriors that are taught.
-    """
-    values = targets.values.astype(np.float16)
-    (store.parent / "done.json").unlink(missing_ok=True)
-    writer = ShardWriter(store, 0, image_ids)
-    writer.write("target_classes", 0, targets.columns)
-    writer.write("target_probabilities", 0, values)
-    writer.close()
-    finish_store(store, classes, 1)
-    digest = hashlib.sha256("\n".join(image_ids).encode())
-    digest.update(targets.columns.tobytes() + values.tobytes())
-    write_json({"result": digest.hexdigest()}, store.parent / "done.json")

@@ -5,8 +5,8 @@ import pandas as pd
 
 from fgvc_utils.cleaning.crossing import Crossing
 from fgvc_utils.cleaning.deciding import DecisionParams, decide
-from fgvc_utils.cleaning.rounds import Posteriors
-from fgvc_utils.contest import tables
+from fgvc_utils.cleaning.rounds import Posteriors, of_judged
+from fgvc_utils.contest import posteriors, tables
 from fgvc_utils.contest.tables import HUMAN, RULE, decided_by_person
 from fgvc_utils.jobs.reduction import Reduced
 
@@ -71,6 +71,23 @@ def decisions(
     decided.insert(0, "given", asked["given"].to_numpy())
     decided.insert(1, "suggested", np.array([*classes[:-1], ""], object)[decided["best"]])
     return decided.set_index(asked["image_id"].to_numpy())
+
+
+def leave_posteriors(crossing: Crossing, learnt: Posteriors | None) -> None:
+    """Write the posteriors of the images asked beside the stage's table; see `posteriors`.
+
+    Where the stage judged by rank there are none, and those of an earlier run are removed.
+    """
+    file = crossing.cfg.table_path(f"{crossing.name}{posteriors.ENDING}")
+    if learnt is None:
+        file.unlink(missing_ok=True)
+        return
+    judged = of_judged(crossing, learnt)
+    image_ids = judged.table.loc[judged.asked, "image_id"]
+    known = learnt.of(image_ids)
+    classes = learnt.predictions.classes[:-1]
+    rows = posteriors.posterior_rows(image_ids, classes, known.columns, known.values)
+    posteriors.write_posteriors(rows, file)
 
 
 def apply(table: pd.DataFrame, decided: pd.DataFrame, name: str, relabel: bool) -> pd.DataFrame:

@@ -53,8 +53,8 @@ def job_digest(job: Job) -> str:
         digest.update(file_digest(file).encode() if file.is_file() else b"")
     stat = os.stat(job.rows)
     digest.update(_rows_digest(job.rows, stat.st_mtime_ns, stat.st_ino, stat.st_size).encode())
-    weights_of = [file for file in (job.trained, job.start_weights, job.probe) if file]
-    for read in [*job.stores, *job.teachers, *weights_of]:
+    single = (job.trained, job.start_weights, job.probe, job.soft_labels)
+    for read in [*job.stores, *job.teachers, *(file for file in single if file)]:
         digest.update(result_of(Path(read).parent).encode())
     return digest.hexdigest()
 

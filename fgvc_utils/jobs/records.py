@@ -12,7 +12,7 @@ from fgvc_utils.core.reading import refused_by_name
 from fgvc_utils.jobs.views import TestView
 
 # Where a job reads and writes; what lies there counts, not where it lies.
-PLACES = ("folder", "rows", "trained", "start_weights", "probe", "decoded")
+PLACES = ("folder", "rows", "trained", "start_weights", "probe", "decoded", "soft_labels")
 LISTS_OF_PLACES = ("stores", "teachers")
 
 # What a job may leave for others, below its folder.
@@ -184,6 +184,8 @@ class Job(Recipe, Distillation):
     decoded: str = ""
     # the random changes that are switched on, with their strengths: see `training.changes`
     augmentation: dict[str, float] = {}
+    # a store of soft targets, which some of the images teach in place of their label
+    soft_labels: str = ""
     # the folders of predictions that teach it
     teachers: list[str] = []
     # share of the teachers in the loss, 0 to 1; the labels have the rest

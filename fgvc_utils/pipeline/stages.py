@@ -11,6 +11,7 @@ from typing import Any, Literal
 from fgvc_utils.answers.params import EnsembleParams, SubmitParams
 from fgvc_utils.cleaning.params import CrossParams, LowQualityParams, NoiseParams
 from fgvc_utils.contest.config import Shared
+from fgvc_utils.contest.posteriors import JUDGED
 from fgvc_utils.training.models import contest_models
 from fgvc_utils.training.params import DistillParams, TrainParams
 
@@ -110,7 +111,8 @@ class Stage:
         before = STAGES[earlier]
         if before.makes == "table":
             pictures = before.lists_images and self.reads_pictures
-            return pictures or earlier in self.tables_read(cfg)
+            posteriors = earlier == JUDGED and getattr(cfg, "reads_posteriors", False)
+            return pictures or posteriors or earlier in self.tables_read(cfg)
         if before.makes == "model" and name == self.start_named(cfg):
             return True
         if before.makes == "model" and self.model_parameters:

@@ -12,6 +12,7 @@ from torch.utils.data import Dataset, Sampler
 from fgvc_utils.contest.decoded import Decoded
 from fgvc_utils.contest.images import read_cached
 from fgvc_utils.jobs.predictions import Store, softmax
+from fgvc_utils.jobs.soft_targets import CLASSES, PROBABILITIES
 from fgvc_utils.training import augment
 
 Item = tuple[int, int]
@@ -162,6 +163,10 @@ class Targets:
         For each teacher the rows of its store; -1 where it does not teach an image.
     temperature : float
         By which the teachers' logits are divided.
+    soft : Store, optional
+        Holds the soft labels of some images: `target_classes` with `target_probabilities`.
+    soft_places : ndarray of int (images,), optional
+        The rows of that store; -1 where an image teaches its label.
     """
 
     labels: np.ndarray
@@ -169,37 +174,51 @@ class Targets:
     teachers: Sequence[Store] = ()
     places: Sequence[np.ndarray] = ()
     temperature: float = 1.0
+    soft: Store | None = None
+    soft_places: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, rows: Sequence[int]) -> torch.Tensor:
-        """Return one-hot labels, float32 (rows, classes), and beside them the teachers' mean."""
+        """Return labels, float32 (rows, classes), and beside them the teachers' mean."""
         return self.of_view(rows, "logits")
 
     def of_view(self, rows: Sequence[int], kind: str) -> torch.Tensor:
         """Return the same, with the array `kind` of the teachers' stores as what they predict."""
-        labels = self.labels[rows]
-        one_hot = np.zeros((len(labels), self.classes), np.float32)
-        known = np.flatnonzero(labels >= 0)
-        one_hot[known, labels[known]] = 1
+        by_label = self._by_label(rows)
         if not self.teachers:
-            return torch.from_numpy(one_hot)
-        taught, counts = np.zeros_like(one_hot), np.zeros((len(labels), 1), np.float32)
+            return torch.from_numpy(by_label)
+        taught, counts = np.zeros_like(by_label), np.zeros((len(by_label), 1), np.float32)
         for teacher, place in zip(self.teachers, self.places, strict=True):
             there = np.flatnonzero(place[rows] >= 0)
             taught[there] += self._probabilities(teacher, place[rows][there], kind)
             counts[there] += 1
         taught /= np.maximum(counts, 1)
-        return torch.from_numpy(np.concatenate([one_hot, taught], axis=1))
+        return torch.from_numpy(np.concatenate([by_label, taught], axis=1))
+
+    def _by_label(self, rows: Sequence[int]) -> np.ndarray:
+        """One-hot labels, float32 (rows, classes), and soft ones where an image has one."""
+        labels = self.labels[rows]
+        found = np.zeros((len(labels), self.classes), np.float32)
+        known = np.flatnonzero(labels >= 0)
+        found[known, labels[known]] = 1
+        if self.soft is not None and self.soft_places is not None:
+            places = self.soft_places[rows]
+            there = np.flatnonzero(places >= 0)
+            found[there] = self._soft_targets(self.soft, places[there])
+        return found
 
     def _probabilities(self, teacher: Store, places: np.ndarray, kind: str) -> np.ndarray:
         if kind in teacher.kinds():
             logits = teacher.read_rows(kind, places).astype(np.float32)
             return softmax(logits / self.temperature)
+        return self._soft_targets(teacher, places)
+
+    def _soft_targets(self, store: Store, places: np.ndarray) -> np.ndarray:
         dense = np.zeros((len(places), self.classes), np.float32)
-        columns = teacher.read_rows("target_classes", places)
-        values = teacher.read_rows("target_probabilities", places).astype(np.float32)
+        columns = store.read_rows(CLASSES, places)
+        values = store.read_rows(PROBABILITIES, places).astype(np.float32)
         # A class may appear twice in a row, its other value being nothing.
         np.add.at(dense, (np.arange(len(places))[:, None], columns), values)
         return dense / dense.sum(axis=1, keepdims=True)

@@ -15,7 +15,7 @@ from fgvc_utils.jobs.rows import Rows
 STEPS = 300
 # The fields that a probe shares with the fit: what it learns, and what it sees.
 SAME_TARGETS = ("label_smoothing", "balance", "keep_prior", "keep_empty", "teachers")
-SAME_TARGETS += ("teacher_weight", "temperature", "fold_clean")
+SAME_TARGETS += ("teacher_weight", "temperature", "fold_clean", "soft_labels")
 SAME_PICTURES = ("backbone", "weights", "start", "start_weights", "size", "test_ratio", "decoded")
 
 

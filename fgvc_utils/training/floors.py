@@ -80,6 +80,7 @@ def floor_jobs(cfg: Shared, models: Sequence[Path]) -> dict[str, Rows]:
             balance=job.balance,
             keep_prior=job.keep_prior,
             keep_empty=job.keep_empty,
+            soft_labels=job.soft_labels,
             keep=[],
             keep_weights=False,
         )

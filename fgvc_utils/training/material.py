@@ -116,7 +116,27 @@ class Material:
                 f"first {self.ids[untaught[0]]!r}, and fold_clean forbids that they teach them; "
                 "give teachers that held out other folds"
             )
-        return Targets(self.labels, len(classes), teachers, places, self.job.temperature)
+        return Targets(
+            self.labels,
+            len(classes),
+            teachers,
+            places,
+            self.job.temperature,
+            *self._soft_labels(),
+        )
+
+    def _soft_labels(self) -> tuple[Store | None, np.ndarray | None]:
+        """The job's soft labels, and which row of them each image that is fitted teaches."""
+        if not self.job.soft_labels:
+            return None, None
+        soft = Store(Path(self.job.soft_labels))
+        if same_classes([soft]) != self.job.classes:
+            raise ValueError(f"the soft labels of job {self.job.name} know other classes than it")
+        there = set(soft.image_ids)
+        taught = self.fit_rows[[self.ids[row] in there for row in self.fit_rows]]
+        places = np.full(len(self.ids), -1)
+        places[taught] = soft.rows_of([self.ids[row] for row in taught])
+        return soft, places
 
     def train_pictures(self, *, mix: bool = False, later: bool = False) -> Pictures:
         """Return pictures of all rows as they are trained on: cropped, and changed now or later."""

@@ -24,6 +24,7 @@ from fgvc_utils.contest.parameters import (
     Share,
     Table,
 )
+from fgvc_utils.contest.posteriors import RESTING
 from fgvc_utils.jobs import records
 from fgvc_utils.jobs.features import VIEWS
 from fgvc_utils.training import changes
@@ -127,6 +128,7 @@ class Trained(Shared, Network, Recipe):
 class TrainParams(Trained):
     """10_train."""
 
+    soft_labels: bool
     fit: Literal["network", "probe"]
     probe_backbones: list[NetworkName | FurtherNetwork]
     probe_views: Annotated[list[Literal[VIEWS]], Field(min_length=1)]
@@ -134,6 +136,11 @@ class TrainParams(Trained):
     test_ratios: list[Ratio]
     tuned_shares: list[Share]
     rate_sweep_steps: CountOrZero
+
+    @property
+    def reads_posteriors(self) -> bool:
+        """Whether it learns from 03's posteriors: asked for, and of a table that rests on them."""
+        return self.soft_labels and self.table in RESTING
 
 
 class DistillParams(Trained, _Distillation):

@@ -48,7 +48,12 @@ def probe_features(cfg: TrainParams, inventory: pd.DataFrame) -> list[Rows]:
 
 
 def probe_job(
-    cfg: TrainParams, name: str, classes: list[str], features: Sequence[Rows], decay: float
+    cfg: TrainParams,
+    name: str,
+    classes: list[str],
+    features: Sequence[Rows],
+    decay: float,
+    soft_labels: str = "",
 ) -> Job:
     """Return the job of a probe: a layer on the features of all networks side by side.
 
@@ -67,6 +72,8 @@ def probe_job(
         Those of `probe_features`.
     decay : float
         See above.
+    soft_labels : str
+        The store of what images teach in place of their label; empty for none.
     """
     folder = cfg.folder / "models" / name
     return Job(
@@ -87,6 +94,7 @@ def probe_job(
         balance=cfg.balance,
         keep_prior=cfg.keep_prior,
         keep_empty=cfg.keep_empty,
+        soft_labels=soft_labels,
         keep=["logits", "features"],
         seed=cfg.seed,
     )

@@ -27,6 +27,7 @@ def training_job(
     *,
     teachers: Sequence[Path] = (),
     teacher_weight: float = 0.0,
+    soft_labels: str = "",
 ) -> Job:
     """Return the job of 10_train or 20_distill.
 
@@ -45,6 +46,8 @@ def training_job(
         Folders of the models that teach it.
     teacher_weight : float
         Share of the teachers in its loss, 0 to 1; the labels have the rest.
+    soft_labels : str
+        The store of what images teach in place of their label; empty for none.
     """
     folder = cfg.folder / "models" / name
     shared = {*Recipe.model_fields, *Distillation.model_fields, *Network.model_fields, "seed"}
@@ -65,6 +68,7 @@ def training_job(
         augmentation=switched_on(cfg),
         teachers=[str(teacher / "predictions") for teacher in teachers],
         teacher_weight=teacher_weight,
+        soft_labels=soft_labels,
         keep=["logits", "features", *(["augmented"] if cfg.feature_views else [])],
         augmented_views=cfg.feature_views,
     )

@@ -19,18 +19,21 @@ from fgvc_utils.cleaning.judging import judge_labels, once_more, only_of_their_c
 from fgvc_utils.cleaning.ledger import write_ledger
 from fgvc_utils.cleaning.params import CrossParams, NoiseParams, Round
 from fgvc_utils.cleaning.planting import planted_check, planted_errors
-from fgvc_utils.cleaning.rounds import posterior_rounds, recut, write_targets
+from fgvc_utils.cleaning.rounds import posterior_rounds, recut
 from fgvc_utils.cleaning.verdicts import (
     apply,
     confirmed_classes,
     decisions,
     judged_and_none,
+    leave_posteriors,
     rank_verdict,
 )
 from fgvc_utils.contest import copies, tables
 from fgvc_utils.contest.parameters import ParameterError
+from fgvc_utils.contest.posteriors import read_posteriors
 from fgvc_utils.jobs import predictions
 from fgvc_utils.jobs.reduction import Reduced, reduce_block
+from fgvc_utils.jobs.soft_targets import write_targets
 from fgvc_utils.training.feed import Targets
 
 
@@ -185,6 +188,22 @@ def test_errors_are_planted_among_images_that_nobody_dropped_since(learnt):
     )
     errors = planted_errors(cross, later, none)
     assert len(errors.labels) == len(errors.posterior) == cross.asked.sum() - 3
+
+
+def test_posteriors_are_left_beside_the_table_and_removed_by_rank(small, learnt):
+    cross, _, result = learnt
+    file = cross.cfg.table_path("03_fine-posteriors")
+    leave_posteriors(cross, result)
+    rows = read_posteriors(file)
+    first = rows.drop_duplicates("image_id").set_index("image_id")
+    verdict = decisions(cross, result)
+    shows_one = verdict["suggested"] != ""
+    assert set(rows["image_id"]) <= set(verdict.index)
+    found = first.loc[verdict.index[shows_one]]
+    assert found["class"].tolist() == verdict.loc[shows_one, "suggested"].tolist()
+    np.testing.assert_allclose(found["probability"], verdict.loc[shows_one, "sure"], rtol=1e-6)
+    leave_posteriors(cross, None)
+    assert not file.exists()
 
 
 def judged(cross, none=None, known=None, earlier=None):
@@ -440,12 +459,12 @@ def test_an_unknown_backbone_in_a_round_is_named(small):
 def test_soft_targets_are_named_by_their_content_and_teach_it(tmp_path):
     targets = posterior.SparsePosterior(np.array([[1, 0, 1]], np.int32), np.array([[0.1, 0.9, 0]]))
     store = tmp_path / "t" / "predictions"
-    write_targets(store, ["x", posterior.NONE], ["a"], targets)
+    write_targets(store, ["x", posterior.NONE], ["a"], targets.columns, targets.values)
     first = (tmp_path / "t/done.json").read_text()
     taught = Targets(np.array([0, -1]), 2, [predictions.Store(store)], [np.array([0, -1])])
     np.testing.assert_allclose(taught[[0, 1]], [[1, 0, 0.9, 0.1], [0, 0, 0, 0]], atol=1e-3)
     turned = posterior.SparsePosterior(targets.columns, targets.values[:, ::-1])
-    write_targets(store, ["x", posterior.NONE], ["a"], turned)
+    write_targets(store, ["x", posterior.NONE], ["a"], turned.columns, turned.values)
     assert (tmp_path / "t/done.json").read_text() != first
 
 
