@@ -5,7 +5,8 @@ neighbour_votes=1 prototypes=0.5]` runs the kit's own rounds in this process, le
 the same out-of-fold probabilities, and scores what each keeps: precision, recall and F1 of flagging
 (a positive is an image whose `kind` is not ok, an image whose label is changed counts as flagged),
 recall by kind, the share of good images lost, and the test top-1 of one small model trained on what
-is kept, a logistic regression on frozen features. `--set` sets parameters of 01 to 03.
+is kept, a logistic regression on frozen features; of ours also that of one that learns from the
+posteriors, as 10 does with `soft_labels` (`top1_soft`). `--set` sets parameters of 01 to 03.
 
 Truth scores, and it answers for the reviewer when an image is put before one; nothing else reads
 it. A seed of the demo draws another demo; on grocery-web it cuts other folds. Last line: JSON.
@@ -24,6 +25,7 @@ import numpy as np
 import pandas as pd
 import torch
 from allocator import keep_memory
+from soft_labels import soft_rows
 
 from fgvc_utils.cleaning import contradictions, neighbours, noise, rules
 from fgvc_utils.cleaning import posterior as posteriors
@@ -262,10 +264,11 @@ def with_answers(contest: Contest, table: pd.DataFrame, answers: pd.Series) -> p
     return table
 
 
-def small_model(contest: Contest, train: pd.DataFrame) -> np.ndarray:
+def small_model(contest: Contest, train: pd.DataFrame, weight: Any = None) -> np.ndarray:
     """Which test images a logistic regression on frozen features of the kept images gets right.
 
-    Boolean, in the order of `contest.test_truth`; an image that cannot be read counts as wrong.
+    Boolean, in the order of `contest.test_truth`; an image that cannot be read counts as wrong. An
+    image with soft labels has a row a class in `train`, and their probabilities in `weight`.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
@@ -275,14 +278,32 @@ def small_model(contest: Contest, train: pd.DataFrame) -> np.ndarray:
     paths = contest.table.set_index("path")["image_id"]
     test = [path for path in contest.test_truth.index if paths[path] in set(store.image_ids)]
     model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=300))
-    model.fit(store.read("features", train["image_id"]).astype(np.float32), train["label"])
+    features = store.read("features", train["image_id"]).astype(np.float32)
+    model.fit(features, train["label"], logisticregression__sample_weight=weight)
     predicted = model.predict(store.read("features", paths[test]).astype(np.float32))
     right = pd.Series(predicted == contest.test_truth[test].to_numpy(), test)
     return right.reindex(contest.test_truth.index, fill_value=False).to_numpy()
 
 
-def scored(contest: Contest, method: str, table: pd.DataFrame, reviewed: int = 0) -> dict:
-    """A row of the table: what a method flagged, compared with the truth."""
+def softly(contest: Contest, table: pd.DataFrame, learnt: Posteriors) -> np.ndarray:
+    """As `small_model`, learning as 10 does with `soft_labels`."""
+    judged = table.loc[judged_and_none(table)[0], "image_id"]
+    rows = soft_rows(table, learnt, judged[judged.isin(learnt.predictions.image_ids)])
+    rows = rows[readable(contest, rows)]
+    return small_model(contest, rows, rows["weight"])
+
+
+def scored(
+    contest: Contest,
+    method: str,
+    table: pd.DataFrame,
+    reviewed: int = 0,
+    learnt: Posteriors | None = None,
+) -> dict:
+    """A row of the table: what a method flagged, compared with the truth.
+
+    With what the rounds learnt there is a second model, of `softly`.
+    """
     train = table[table["split"] == "train"]
     kind = contest.truth.loc[train["path"], "kind"].to_numpy()
     flagged = ((train["status"] == "drop") | (train["label"] != train["given"])).to_numpy()
@@ -302,6 +323,11 @@ def scored(contest: Contest, method: str, table: pd.DataFrame, reviewed: int = 0
     row["top1"] = float(right.mean())
     # A digit a test image, for paired differences.
     row["right"] = "".join(map(str, right.astype(int)))
+    row["top1_soft"] = float("nan")
+    if learnt is not None:
+        right = softly(contest, table, learnt)
+        row["top1_soft"] = float(right.mean())
+        row["right_soft"] = "".join(map(str, right.astype(int)))
     return row
 
 
@@ -371,14 +397,15 @@ def run_contest(contest: Contest) -> list[dict]:
 
     nobody = pd.Series("", index=coarse.index)
     ours, decided, cross, learnt, none = posterior_stage(contest, coarse, nobody)
-    rows.append(scored(contest, "our default", ours))
+    rows.append(scored(contest, "our default", ours, learnt=learnt))
     _, planted = planted_check(planted_errors(cross, learnt, none), contest.fine)
     rows[-1] |= {f"planted_{key}": value for key, value in planted.items()}
     order, wanted = review_order(decided, [], REVIEW_SHARE)
     answers = answer(contest, order[:wanted])
-    again, *_ = posterior_stage(contest, coarse, as_known(coarse, answers), "03_looks")
+    known = as_known(coarse, answers)
+    again, _, _, learnt, _ = posterior_stage(contest, coarse, known, "03_looks")
     looked = with_answers(contest, again, answers)
-    rows.append(scored(contest, "our default + looks", looked, len(answers)))
+    rows.append(scored(contest, "our default + looks", looked, len(answers), learnt))
     return rows
 
 
@@ -448,18 +475,23 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
         "kept",
         "relabelled",
         "top1",
+        "top1_soft",
     ]
     groups = rows.groupby(["contest", "method"], sort=False)
     mean = groups[figures].mean()
-    return mean.join(half_widths(groups[["f1", "top1"]]))
+    return mean.join(half_widths(groups[["f1", "top1", "top1_soft"]]))
 
 
 def closing(rows: pd.DataFrame, contest: str) -> dict:
     """The JSON line of one contest."""
-    of = rows[rows["contest"] == contest].groupby("method")[["f1", "top1", "looks"]].mean()
+    of = (
+        rows[rows["contest"] == contest]
+        .groupby("method")[["f1", "top1", "top1_soft", "looks"]]
+        .mean()
+    )
     lower, upper = of.loc["everything", "top1"], of.loc["truth drops", "top1"]
     labs = [name for name in of.index if name.startswith("cleanlab")]
-    gap = lambda name: (of.loc[name, "top1"] - lower) / (upper - lower)  # noqa: E731
+    gap = lambda name, what="top1": (of.loc[name, what] - lower) / (upper - lower)  # noqa: E731
     figures = {
         "f1": of.loc["our default", "f1"],
         "best_cleanlab_f1": of.loc[labs, "f1"].max(),
@@ -470,6 +502,8 @@ def closing(rows: pd.DataFrame, contest: str) -> dict:
         "top1_truth_drops": upper,
         "gap_closed": gap("our default"),
         "gap_closed_with_looks": gap("our default + looks"),
+        "gap_closed_softly": gap("our default", "top1_soft"),
+        "gap_closed_softly_with_looks": gap("our default + looks", "top1_soft"),
         "looks": of.loc["our default + looks", "looks"],
     }
     return {key: round(float(value), 4) for key, value in figures.items()}

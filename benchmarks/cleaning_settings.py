@@ -24,7 +24,17 @@ from cleaning_stability import same, taught, verdicts
 from kept_rows import KeptRows
 
 KEYS = ["contest", "seed", "setting"]
-FIGURES = ["precision", "recall", "f1", "good_lost", "relabelled", "trust", "top1", "same"]
+FIGURES = [
+    "precision",
+    "recall",
+    "f1",
+    "good_lost",
+    "relabelled",
+    "trust",
+    "top1",
+    "top1_soft",
+    "same",
+]
 ANOTHER_SEED = 500
 
 
@@ -35,7 +45,7 @@ def row_of(contest: Contest, coarse: pd.DataFrame, setting: str, again: bool) ->
     contest = replace(contest, fine=fine)
     nobody = pd.Series("", index=coarse.index)
     table, _, _, learnt, _ = benchmark.posterior_stage(contest, coarse, nobody, "setting")
-    row = benchmark.scored(contest, "03", table) | {"setting": setting}
+    row = benchmark.scored(contest, "03", table, learnt=learnt) | {"setting": setting}
     row |= {"trust": learnt.channel.trust, "sharpness": learnt.channel.sharpness}
     row |= {"rounds": len(learnt.rounds), "same": float("nan")}
     if again:
