@@ -4,9 +4,10 @@
 ...]` takes the part of each data set whose labels are right, plants 0, 1, 3 and 5 % of errors, half
 of them to the class that looks most alike and half to any other, and runs the kit's 01 to 03
 without a human. The score is the test top-1 of a small model, a logistic regression on frozen
-features, trained on everything and on what the cleaning keeps: beside it the shares of right images
-lost and of planted errors found, and what the kit says of the labels. Other errors are planted with
-another seed. `--set` sets parameters of 01 to 03. Last line: JSON.
+features, trained on everything, on what the cleaning keeps, and on the posteriors as 10 is with
+`soft_labels`: beside it the shares of right images lost and of planted errors found, and what the
+kit says of the labels. Other errors are planted with another seed. `--set` sets parameters of 01 to
+03. Last line: JSON.
 """
 
 import json
@@ -21,6 +22,7 @@ from fgvc_utils.contest import tables
 from fgvc_utils.jobs.predictions import Store
 
 SHARES = (0.0, 0.01, 0.03, 0.05)
+GAINS = ["gain", "soft_gain"]
 
 
 def look_alikes(contest: Contest) -> dict[str, str]:
@@ -61,9 +63,10 @@ def rows_of(contest: Contest) -> list[dict]:
         nobody = pd.Series("", index=coarse.index)
         ours, _, _, learnt, _ = benchmark.posterior_stage(part, coarse, nobody, name)
         before = benchmark.scored(part, "everything", part.came)
-        after = benchmark.scored(part, "cleaned", ours)
+        after = benchmark.scored(part, "cleaned", ours, learnt=learnt)
         row = {"contest": contest.name, "seed": contest.seed, "errors": share}
         row |= {"everything": before["top1"], "cleaned": after["top1"]}
+        row["softly"] = after["top1_soft"]
         row |= {"right_lost": after["good_lost"], "found": after["recall"]}
         rows.append(row | {"trust": learnt.channel.trust})
         print(rows[-1], flush=True)
@@ -74,11 +77,12 @@ def main() -> None:
     given = benchmark.arguments(__doc__)
     table = pd.DataFrame([row for contest in benchmark.contests(given) for row in rows_of(contest)])
     table["gain"] = table["cleaned"] - table["everything"]
+    table["soft_gain"] = table["softly"] - table["everything"]
     groups = table.drop(columns="seed").groupby(["contest", "errors"])
-    mean = groups.mean().join(benchmark.half_widths(groups[["gain"]]))
+    mean = groups.mean().join(benchmark.half_widths(groups[GAINS]))
     print(mean.round(4).to_string())
     line = {
-        contest: mean.loc[contest][["gain", "right_lost", "found", "trust"]].round(4).T.to_dict()
+        contest: mean.loc[contest][[*GAINS, "right_lost", "found", "trust"]].round(4).T.to_dict()
         for contest in given.contests
     }
     print(json.dumps(line | {"seeds": len(given.seeds)}))
