@@ -91,7 +91,7 @@ def _why_labels(cfg: TrainParams, file: Path) -> str:
         return "soft_labels is off"
     if not cfg.reads_posteriors:
         return f"soft labels are those of 03, not of {cfg.table}"
-    return "" if file.is_file() else f"03 left no {file.name}, which takes rule posterior"
+    return "" if file.is_file() else f"03 left no {file.name}, as it does by rule posterior"
 
 
 def _of_classes_left(rows: pd.DataFrame, table: pd.DataFrame, file: Path) -> pd.DataFrame:
