@@ -17,6 +17,7 @@ from fgvc_utils.answers.submission import read_log
 from fgvc_utils.contest import tables
 from fgvc_utils.contest.journal import Journal
 from fgvc_utils.contest.parameters import ParameterError, accumulation
+from fgvc_utils.contest.posteriors import read_posteriors
 from fgvc_utils.jobs.done import is_done
 from fgvc_utils.jobs.predictions import Store
 from fgvc_utils.jobs.records import read_job
@@ -215,6 +216,23 @@ def test_a_probe_reads_what_01_stored_and_is_a_member_and_a_teacher(finished):
 
 
 @pytest.mark.slow
+def test_models_of_the_last_table_learn_from_the_posteriors_of_03(finished):
+    run = finished / "outputs/tiny"
+    rows = read_posteriors(run / "tables/03_fine-posteriors.parquet")
+    table = tables.read_table(run / "tables/04_lowq.parquet")
+    kept = table.index[tables.kept(table)]
+    total = rows.groupby("image_id")["probability"].sum()
+    assert set(kept) <= set(total.index) and total.max() <= 1.001
+    steps = [s for s in read_contest(finished / "tiny.yaml") if s.stage == "10_train"]
+    assert any(step.cfg.reads_posteriors for step in steps)
+    for step in steps:
+        job = read_job(run / "models" / step.cfg.name / "job.json")
+        assert bool(job.soft_labels) == step.cfg.reads_posteriors
+        if job.soft_labels:
+            soft = Store(Path(job.soft_labels))
+            assert set(soft.image_ids) & fitted_images(Path(job.folder))
+
+
 def test_students_hear_their_teachers_on_their_own_views_or_on_unseen_images(finished):
     models = finished / "outputs/tiny/models"
     for teacher in ("one", "two"):
