@@ -11,7 +11,7 @@ from typing import Any, Literal
 from fgvc_utils.answers.params import EnsembleParams, SubmitParams
 from fgvc_utils.cleaning.params import CrossParams, LowQualityParams, NoiseParams
 from fgvc_utils.contest.config import Shared
-from fgvc_utils.contest.posteriors import JUDGED
+from fgvc_utils.contest.posteriors import ENDING, JUDGED
 from fgvc_utils.training.models import contest_models
 from fgvc_utils.training.params import DistillParams, TrainParams
 
@@ -35,6 +35,8 @@ class Stage:
         The stage whose table it reads, where that is fixed.
     table_parameters : tuple of str
         The parameters that name the tables it reads.
+    posteriors : bool
+        It learns from 03's posteriors where its parameters say so (`reads_posteriors`).
     journals : tuple of str
         The journals of human decisions it reads; its galleries write them.
     decides_on : {"", "images", "classes"}
@@ -61,6 +63,7 @@ class Stage:
     makes: Literal["table", "model", "vote", "submission"]
     table: str = ""
     table_parameters: tuple[str, ...] = ()
+    posteriors: bool = False
     journals: tuple[str, ...] = ()
     decides_on: Literal["", "images", "classes"] = ""
     lists_images: bool = False
@@ -75,6 +78,10 @@ class Stage:
         """The stages whose tables it reads, each once; none for the first stage."""
         fixed = [self.table] if self.table else []
         return list(dict.fromkeys([*fixed, *(getattr(cfg, n) for n in self.table_parameters)]))
+
+    def posteriors_read(self, cfg: Shared) -> list[str]:
+        """The stage whose posteriors it reads, if it reads any."""
+        return [JUDGED] if self.posteriors and cfg.reads_posteriors else []
 
     def models_named(self, cfg: Shared) -> list[str]:
         """The models that its parameters name, or else that the contest file makes for it.
@@ -111,8 +118,7 @@ class Stage:
         before = STAGES[earlier]
         if before.makes == "table":
             pictures = before.lists_images and self.reads_pictures
-            posteriors = earlier == JUDGED and getattr(cfg, "reads_posteriors", False)
-            return pictures or posteriors or earlier in self.tables_read(cfg)
+            return pictures or earlier in [*self.tables_read(cfg), *self.posteriors_read(cfg)]
         if before.makes == "model" and name == self.start_named(cfg):
             return True
         if before.makes == "model" and self.model_parameters:
@@ -169,6 +175,7 @@ STAGES: dict[str, Stage] = {
         "trains one network, or a probe on stored features, and predicts all images",
         makes="model",
         table_parameters=("table", "fold_table"),
+        posteriors=True,
         start_parameter="start",
     ),
     "20_distill": Stage(
@@ -230,6 +237,7 @@ def _reads(stage: Stage) -> str:
     read: list[Any] = ["the raw images"] if stage.lists_images else []
     read += [f"`tables/{stage.table}`"] if stage.table else []
     read += [f"`tables/<{name}>`" for name in stage.table_parameters]
+    read += [f"`tables/{JUDGED}{ENDING}`"] if stage.posteriors else []
     read += [f"`models/<{name}>`" for name in stage.model_parameters]
     read += [f"`models/<{stage.start_parameter}>`"] if stage.start_parameter else []
     read += [f"`ensemble/<{stage.vote_parameter}>`"] if stage.vote_parameter else []

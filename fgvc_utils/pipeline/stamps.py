@@ -12,7 +12,7 @@ from fgvc_utils.contest.listing import listing_digest
 from fgvc_utils.contest.listings import columns_of
 from fgvc_utils.contest.parameters import ParameterError
 from fgvc_utils.contest.places import NOTEBOOKS, below_root, data_root
-from fgvc_utils.contest.posteriors import ENDING, JUDGED
+from fgvc_utils.contest.posteriors import ENDING
 from fgvc_utils.core.files import file_digest, read_json, write_json
 from fgvc_utils.core.naming import first_few
 from fgvc_utils.core.reading import read_note
@@ -50,8 +50,7 @@ def inputs_of(step: Step) -> dict[str, str]:
     folder = cfg.folder
     files = [cfg.journal(name) for name in stage.journals]
     files += [cfg.table_path(table) for table in stage.tables_read(cfg)]
-    if getattr(cfg, "reads_posteriors", False):
-        files.append(cfg.table_path(JUDGED + ENDING))
+    files += [cfg.table_path(judged + ENDING) for judged in stage.posteriors_read(cfg)]
     if stage.reads_pictures:
         # Which pictures the cache holds of the images, and of what size.
         files.append(cfg.table_path("inventory"))

@@ -101,6 +101,17 @@ def test_a_second_run_does_nothing_and_a_changed_cap_runs_40_alone(contest):
     assert contest(**{"40_submit": {"table": "03_fine", "known_count": 4}}) == ["40_submit"]
 
 
+def test_models_follow_the_posteriors_that_they_learn_from(contest):
+    one, two = ({"name": name, "table": "03_fine"} for name in ("one", "two"))
+    models = {"10_train": [one, two | {"soft_labels": False}]}
+    contest(**models)
+    left = contest.folder / "tables" / "03_fine-posteriors.parquet"
+    left.write_text("others")
+    plan = planned(contest.read(**models))
+    assert plan["10_train-one"] == "run: changed: tables/03_fine-posteriors.parquet"
+    assert plan["10_train-two"] == "skip"
+
+
 def test_a_fit_that_begins_from_a_model_follows_it(contest):
     one, two = ({"name": name, "table": "03_fine"} for name in ("one", "two"))
     models = {"10_train": [one, two | {"start": "one"}]}
