@@ -73,6 +73,8 @@ def what_teaches(cfg: TrainParams, table: pd.DataFrame) -> Teaching:
     total = rows.groupby("image_id")["probability"].sum().reindex(table.index, fill_value=0.0)
     soft = (_kept_softly(table) | unsure) & (total >= LEAST)
     rows = rows[rows["image_id"].isin(table.index[soft])]
+    if rows.empty:
+        return Teaching(table, "", "Every image teaches its label: none has a posterior to teach.")
     store = cfg.folder / "models" / cfg.name / "soft-labels" / "predictions"
     _write(store, tables.classes_of(table), rows)
     back = table.index[soft & unsure]

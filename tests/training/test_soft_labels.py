@@ -105,6 +105,12 @@ def test_without_posteriors_every_image_teaches_its_label(table, cfg, changes, s
     assert teaching.table is table and teaching.store == "" and said in teaching.said
 
 
+def test_where_a_person_decided_on_every_image_nothing_is_soft(table, cfg):
+    table[["by", "stage"]] = ["human", "03_fine"]
+    teaching = what_teaches(cfg, table)
+    assert teaching.table is table and not teaching.store and "none has" in teaching.said
+
+
 def test_posteriors_of_other_images_are_refused(table, cfg):
     with pytest.raises(ValueError, match="knows image 'sure', .* run the notebook 03_fine"):
         what_teaches(cfg, table.drop(index="sure"))
