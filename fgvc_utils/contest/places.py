@@ -24,6 +24,8 @@ NOTEBOOKS = next(
 MOVED = "FGVC_DATA"
 
 
+# What Linux takes as one name, and of its 4,096 bytes of a path what leaves room for names below.
+LONGEST_NAME, LONGEST_PATH = 255, 3500
 # A variable of the environment, as a shell writes it.
 VARIABLE = re.compile(r"\$([A-Za-z_]\w*)|\$\{([A-Za-z_]\w*)\}")
 
@@ -63,7 +65,13 @@ def _is_absolute(name: str) -> bool:
 
 
 def _named_path(name: str) -> str:
-    expanded(name, PROJECT)
+    path = os.fsencode(expanded(name, PROJECT))
+    longest = max(len(part) for part in path.split(b"/"))
+    if longest > LONGEST_NAME or len(path) > LONGEST_PATH:
+        raise ValueError(
+            f"no folder can be called so: a path of {len(path)} bytes with a name of {longest}; at "
+            f"most {LONGEST_PATH} and {LONGEST_NAME} will do, so shorten it"
+        )
     return name
 
 

@@ -177,6 +177,13 @@ def test_an_absolute_outputs_folder_is_taken_as_it_is(tmp_path):
     assert submit(outputs=str(tmp_path)).folder == tmp_path / "demo"
 
 
+@pytest.mark.parametrize("name", ["x" * 256, "é" * 128, "/ab" * 1200], ids=len)
+def test_a_path_that_no_folder_can_have_is_an_error_of_its_parameter(name):
+    with pytest.raises(ParameterError, match=r"outputs = .*\n?.*no folder can be called so"):
+        submit(outputs=name)
+    submit(outputs="x" * 255)
+
+
 def test_a_number_for_text_says_how_to_write_it():
     with pytest.raises(ParameterError) as error:
         submit(run=10)
