@@ -10,7 +10,7 @@ import pandas as pd
 
 from fgvc_utils.cleaning.rounds import Posteriors
 from fgvc_utils.contest import tables
-from fgvc_utils.contest.posteriors import ENDING, JUDGED, posterior_rows, write_posteriors
+from fgvc_utils.contest.posteriors import ENDING, JUDGED, write_posteriors
 from fgvc_utils.jobs.predictions import Store
 from fgvc_utils.jobs.soft_targets import CLASSES, PROBABILITIES
 from fgvc_utils.training.soft_labels import what_teaches
@@ -50,9 +50,7 @@ def soft_rows(table: pd.DataFrame, learnt: Posteriors, judged: Sequence[str]) ->
     """
     with tempfile.TemporaryDirectory() as folder:
         cfg = Parameters(Path(folder))
-        known, classes = learnt.of(judged), learnt.predictions.classes[:-1]
-        rows = posterior_rows(judged, classes, known.columns, known.values)
-        write_posteriors(rows, cfg.table_path(JUDGED + ENDING))
+        write_posteriors(learnt.named(judged), cfg.table_path(JUDGED + ENDING))
         teaching = what_teaches(cfg, table)
         store = Store(Path(teaching.store))
         columns, values = store.read(CLASSES), store.read(PROBABILITIES)

@@ -17,6 +17,7 @@ from fgvc_utils.cleaning.ledger import ledger_row
 from fgvc_utils.cleaning.params import CrossParams, Round
 from fgvc_utils.cleaning.posterior import SparsePosterior
 from fgvc_utils.cleaning.views import judged
+from fgvc_utils.contest.posteriors import posterior_rows
 from fgvc_utils.contest.tables import classes_of
 from fgvc_utils.jobs.reduction import Reduced
 from fgvc_utils.jobs.running import work_folder
@@ -55,6 +56,11 @@ class Posteriors:
     def of(self, image_ids: Sequence[str]) -> SparsePosterior:
         """The posterior of some images, in their order; raises KeyError naming a stranger."""
         return self.posterior.rows(self.predictions.rows_of(image_ids))
+
+    def named(self, image_ids: Sequence[str]) -> pd.DataFrame:
+        """The same as rows of an image and class; see `contest.posteriors`."""
+        known, classes = self.of(image_ids), self.predictions.classes[:-1]
+        return posterior_rows(image_ids, classes, known.columns, known.values)
 
 
 def of_judged(crossing: Crossing, learnt: Posteriors) -> Crossing:

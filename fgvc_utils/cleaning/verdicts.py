@@ -83,10 +83,7 @@ def leave_posteriors(crossing: Crossing, learnt: Posteriors | None) -> None:
         file.unlink(missing_ok=True)
         return
     judged = of_judged(crossing, learnt)
-    image_ids = judged.table.loc[judged.asked, "image_id"]
-    known = learnt.of(image_ids)
-    classes = learnt.predictions.classes[:-1]
-    rows = posteriors.posterior_rows(image_ids, classes, known.columns, known.values)
+    rows = learnt.named(judged.table.loc[judged.asked, "image_id"])
     posteriors.write_posteriors(rows, file)
 
 

@@ -203,7 +203,7 @@ class Targets:
         found = np.zeros((len(labels), self.classes), np.float32)
         known = np.flatnonzero(labels >= 0)
         found[known, labels[known]] = 1
-        if self.soft is not None and self.soft_places is not None:
+        if self.soft is not None:
             places = self.soft_places[rows]
             there = np.flatnonzero(places >= 0)
             found[there] = self._soft_targets(self.soft, places[there])

@@ -130,12 +130,10 @@ class Material:
         if not self.job.soft_labels:
             return None, None
         soft = Store(Path(self.job.soft_labels))
-        if same_classes([soft]) != self.job.classes:
+        if soft.classes != self.job.classes:
             raise ValueError(f"the soft labels of job {self.job.name} know other classes than it")
-        there = set(soft.image_ids)
-        taught = self.fit_rows[[self.ids[row] in there for row in self.fit_rows]]
         places = np.full(len(self.ids), -1)
-        places[taught] = soft.rows_of([self.ids[row] for row in taught])
+        places[self.fit_rows] = soft.image_ids.get_indexer([self.ids[row] for row in self.fit_rows])
         return soft, places
 
     def train_pictures(self, *, mix: bool = False, later: bool = False) -> Pictures:
